@@ -1,0 +1,57 @@
+# The one list of tasks. Needs Python 3.11+, make and pip; everything else goes into .venv.
+
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+# uv does not read pip's configuration; where pip is told of another index, tell uv too.
+INDEX = UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$($(BIN)/python -m pip config get global.index-url 2>/dev/null)}}"
+INSTALL = $(INDEX) $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -b constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test check lint types imports fmt bench lock clean
+
+help:  ## show this list
+	@sed -n 's/^\([a-z]*\):.*##/\1/p' Makefile | while read -r task text; do printf '%-8s %s\n' "$$task" "$$text"; done
+
+serve: .venv/.server  ## run the server (ARGS='--help' shows its options)
+	$(BIN)/sessions serve $(ARGS)
+
+test: .venv/.dev  ## run the tests (ARGS='tests/unit -x' picks some)
+	$(BIN)/pytest $(ARGS)
+
+check: lint types imports  ## all that is checked without running the code
+
+lint: .venv/.dev  ## style and formatting
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: .venv/.dev  ## mypy everywhere, pyright on the core
+	$(BIN)/mypy && $(BIN)/basedpyright
+
+imports: .venv/.dev  ## who may import whom
+	$(BIN)/lint-imports --no-logo
+
+fmt: .venv/.dev  ## format, and fix what can be fixed
+	$(BIN)/ruff check --fix-only . && $(BIN)/ruff format .
+
+bench: .venv/.dev  ## run the benchmarks
+	$(BIN)/python benchmarks $(ARGS)
+
+lock: $(BIN)/uv  ## write constraints.txt again (ARGS=--upgrade takes newer versions)
+	@$(INDEX) $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --group dev --group bootstrap \
+		--no-emit-index-url --no-header --no-annotate -o constraints.txt $(ARGS) pyproject.toml
+
+clean:  ## remove the environment, caches and build output
+	rm -rf .venv build dist .*_cache .hypothesis && find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The environment. Stamp files make the second time quick.
+$(BIN)/uv:
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
+
+.venv/.server: pyproject.toml constraints.txt | $(BIN)/uv
+	@echo 'installing the server into .venv'
+	@$(INSTALL) -e '.[server]' && touch $@
+
+.venv/.dev: pyproject.toml constraints.txt | $(BIN)/uv
+	@echo 'installing the server and the development tools into .venv'
+	@$(INSTALL) -e '.[server]' --group dev && touch .venv/.server $@

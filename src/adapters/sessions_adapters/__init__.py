@@ -1,0 +1,1 @@
+"""Adapters that plug technology into the ports of sessions_core, one sub-package each."""

@@ -1,0 +1,1 @@
+"""The HTTP server and the `sessions` command: one more adapter round sessions_core."""

@@ -1,0 +1,1 @@
+"""Sessions: a durable, task-bound, bidirectional stream that outlives any single run."""

@@ -1,0 +1,1 @@
+"""Pure, synchronous rules and values: facts in, decisions out. No I/O, no clock, no randomness."""

@@ -1,0 +1,286 @@
+"""Channels and what is in them.
+
+A record is one of three kinds, told apart by its headers alone (server.md 4.4):
+
+* *command*: the first header has an empty name (``["", "trim"]``); never delivered, it only moves the reader's cursor;
+* *control*: has a header ``trigger-control``; its body is empty;
+* *data*: everything else; the body is an envelope ``{"data": …, "id": "<part id>"}``.
+
+The sequence number (*seq*) starts at 0, rises strictly, is never reused, and is shared by all three kinds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from enum import Enum, StrEnum
+from typing import Any, Final, TypeVar
+
+import attrs
+
+from sessions_core.domain.guard import UNTOUCHED, Guard
+from sessions_core.domain.ids import AddressingKey, EnvironmentId, PartId
+from sessions_core.errors import RecordTooLargeError
+
+T = TypeVar("T")
+Headers = tuple[tuple[str, str], ...]
+
+MAX_RECORD_BYTES: Final = 1_048_576
+CONTROL_HEADER: Final = "trigger-control"
+TURN_COMPLETE: Final = "turn-complete"
+UPGRADE_REQUIRED: Final = "upgrade-required"
+SESSION_IN_EVENT_ID: Final = "session-in-event-id"
+SESSION_CLOSED: Final = "session-closed"
+SESSION_CLOSED_REASON: Final = "session-closed-reason"
+PUBLIC_ACCESS_TOKEN: Final = "public-access-token"  # noqa: S105 - the name of a header
+TRIM: Final = "trim"
+
+
+class Io(StrEnum):
+    """Direction of a channel: ``in`` towards the agent, ``out`` from it."""
+
+    IN = "in"
+    OUT = "out"
+
+
+@attrs.frozen
+class Channel:
+    """The address of one record log.
+
+    Attributes:
+        name: None for a session's own pair; reserved for named side channels.
+    """
+
+    environment_id: EnvironmentId
+    key: AddressingKey
+    io: Io
+    name: str | None = None
+
+
+class RecordKind(Enum):
+    """What a record is, by its headers."""
+
+    DATA = "data"
+    CONTROL = "control"
+    COMMAND = "command"
+
+
+def kind_of(headers: Headers) -> RecordKind:
+    """Tell the kind of a record with *headers*."""
+    if not headers:
+        return RecordKind.DATA
+    if headers[0][0] == "":
+        return RecordKind.COMMAND
+    return RecordKind.CONTROL if find_header(headers, CONTROL_HEADER) is not None else RecordKind.DATA
+
+
+def find_header(headers: Headers, name: str) -> str | None:
+    """Return the value of the first header called exactly *name*."""
+    return next((value for header, value in headers if header == name), None)
+
+
+@attrs.frozen
+class NewRecord:
+    """A record before it has a seq.
+
+    Attributes:
+        body: Bytes as they are stored and sent; for data records the encoded envelope.
+        part_id: If given, a second record with it on the same channel (within the window) is the same record.
+    """
+
+    body: bytes
+    headers: Headers = ()
+    part_id: PartId | None = None
+
+    @property
+    def metered_size(self) -> int:
+        """Size in bytes as the S2 log counts it (server.md 5.2)."""
+        names = sum(2 + len(name.encode()) + len(value.encode()) for name, value in self.headers)
+        return 8 + names + len(self.body)
+
+    def check_size(self) -> None:
+        """Refuse a record that a log could not take.
+
+        Raises:
+            RecordTooLargeError: Over 1 048 576 metered bytes.
+        """
+        if len(self.body) * 2 > MAX_RECORD_BYTES and self.metered_size > MAX_RECORD_BYTES:
+            raise RecordTooLargeError(self.metered_size, MAX_RECORD_BYTES)
+
+
+@attrs.frozen
+class Record:
+    """One entry in a channel.
+
+    Attributes:
+        timestamp: Arrival, Unix milliseconds; never falls along a channel.
+    """
+
+    seq: int
+    timestamp: int
+    body: bytes
+    headers: Headers = ()
+
+    @property
+    def kind(self) -> RecordKind:
+        """What the record is."""
+        return kind_of(self.headers)
+
+    @property
+    def control(self) -> str | None:
+        """The control subtype, or None if this is no control record."""
+        return find_header(self.headers, CONTROL_HEADER) if self.kind is RecordKind.CONTROL else None
+
+    def header(self, name: str) -> str | None:
+        """Return the value of the first header called exactly *name*."""
+        return find_header(self.headers, name)
+
+
+@attrs.frozen
+class Appended:
+    """Where one record of an append is.
+
+    Attributes:
+        seq: The record's number.
+        is_new: False if an earlier append with the same part id had stored it.
+    """
+
+    seq: int
+    is_new: bool = True
+
+
+@attrs.frozen(kw_only=True)
+class Tail:
+    """The end of a channel.
+
+    Attributes:
+        next_seq: The seq that the next record will get.
+        first_seq: The seq of the first record that is still kept (``next_seq`` if none is).
+        timestamp: Unix milliseconds of the last record; 0 for an empty channel.
+        guard: What an append must believe in.
+    """
+
+    next_seq: int = 0
+    first_seq: int = 0
+    timestamp: int = 0
+    guard: Guard = UNTOUCHED
+
+
+@attrs.define(eq=False)
+class Batch:
+    """Consecutive records of one channel, and the tail as it was known when they were read.
+
+    Gaps in the seqs occur only where records were trimmed. The same object goes to every reader, so that
+    :meth:`encoded` does its work once however many there are.
+    """
+
+    records: tuple[Record, ...]
+    next_seq: int
+    timestamp: int = 0
+    _encodings: dict[Any, Any] = attrs.field(init=False, factory=dict, repr=False)
+
+    def encoded(self, encode: Callable[[Batch], T]) -> T:
+        """Return ``encode(self)``, computed once per *encode*."""
+        if encode not in self._encodings:
+            self._encodings[encode] = encode(self)
+        result: T = self._encodings[encode]
+        return result
+
+    def since(self, seq: int) -> Batch:
+        """Return the part of the batch that begins at *seq*; itself if that is all of it."""
+        if not self.records or self.records[0].seq >= seq:
+            return self
+        return Batch(tuple(r for r in self.records if r.seq >= seq), self.next_seq, self.timestamp)
+
+
+def encode_json(value: Any) -> str:
+    """Write *value* as compact JSON that survives UTF-8 (lone surrogates stay escaped).
+
+    Raises:
+        TypeError: *value* is not JSON.
+    """
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, separators=(",", ":"))
+    return text
+
+
+def data_record(data: Any, part_id: PartId, *, dedupe: bool = True) -> NewRecord:
+    """Make a data record. A text stays a text in ``data``; it is not parsed.
+
+    Args:
+        data: Any JSON value.
+        part_id: Goes into the envelope, where readers drop records whose id they have seen.
+        dedupe: Whether the log shall compare it with earlier part ids; False if it was drawn at random just now.
+    """
+    body = f'{{"data":{encode_json(data)},"id":{encode_json(part_id)}}}'.encode()
+    return NewRecord(body, part_id=part_id if dedupe else None)
+
+
+def control_record(subtype: str, siblings: Mapping[str, str] | None = None, part_id: PartId | None = None) -> NewRecord:
+    """Make a control record: an empty body and the headers ``trigger-control`` and *siblings*."""
+    return NewRecord(b"", ((CONTROL_HEADER, subtype), *(siblings or {}).items()), part_id)
+
+
+def trim_command(first_kept: int) -> NewRecord:
+    """Make the command record that says that records before *first_kept* may go (server.md 12.4)."""
+    return NewRecord(first_kept.to_bytes(8, "big"), (("", TRIM),))
+
+
+@attrs.frozen
+class Envelope:
+    """What the body of a data record says. Anything that is not an envelope has neither data nor id."""
+
+    data: Any = None
+    id: str = ""
+
+    @classmethod
+    def parse(cls, body: bytes) -> Envelope | None:
+        """Read a body; None if it is not an envelope."""
+        try:
+            value = json.loads(body)
+        except (ValueError, RecursionError):
+            return None
+        if not isinstance(value, dict) or "data" not in value:
+            return None
+        part_id = value.get("id")
+        return cls(value["data"], part_id if isinstance(part_id, str) else "")
+
+
+def sanitise_input(text: str) -> str:
+    """Remove a client's claim that its action came from a webhook (server.md 5.3).
+
+    Only the hosted webhook ingress may say ``payload.actionSource = "webhook"``. Every other text passes unchanged,
+    byte for byte.
+    """
+    if '"actionSource"' not in text and "\\u" not in text:
+        return text
+    try:
+        value = json.loads(text)
+        payload = value["payload"]
+        if payload["actionSource"] != "webhook":
+            return text
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return text
+    del payload["actionSource"]
+    return encode_json(value)
+
+
+def last_visible(newest_first: Iterable[Record]) -> Record | None:
+    """Return the newest record that is not a command, or None if there is none among *newest_first*."""
+    return next((record for record in newest_first if record.kind is not RecordKind.COMMAND), None)
+
+
+def committed_by(record: Record) -> int | None:
+    """Return the ``in`` seq that a turn-complete commits, or None for any other record.
+
+    A turn-complete without a readable ``session-in-event-id`` commits nothing and gives -1.
+    """
+    if record.control != TURN_COMPLETE:
+        return None
+    value = record.header(SESSION_IN_EVENT_ID)
+    return int(value) if value is not None and value.isascii() and value.isdigit() and len(value) < 16 else -1

@@ -1,0 +1,109 @@
+"""Frozen facts told to observers, named in the past tense. They hold no record bodies and no secrets."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import attrs
+
+from sessions_core.domain.channel import Channel
+from sessions_core.domain.ids import EnvironmentId, RunId, SessionId, WaitpointId
+from sessions_core.domain.status import RunStatus
+
+
+@attrs.frozen(kw_only=True)
+class Event:
+    """Base of all facts."""
+
+
+@attrs.frozen(kw_only=True)
+class SessionCreated(Event):
+    environment_id: EnvironmentId
+    session_id: SessionId
+    is_cached: bool
+
+
+@attrs.frozen(kw_only=True)
+class SessionClosed(Event):
+    environment_id: EnvironmentId
+    session_id: SessionId
+
+
+@attrs.frozen(kw_only=True)
+class RunClaimed(Event):
+    environment_id: EnvironmentId
+    session_id: SessionId
+    run_id: RunId
+    reason: str
+
+
+@attrs.frozen(kw_only=True)
+class ClaimLost(Event):
+    environment_id: EnvironmentId
+    session_id: SessionId
+
+
+@attrs.frozen(kw_only=True)
+class RunBegun(Event):
+    run_id: RunId
+    attempt: int
+    epoch: int
+
+
+@attrs.frozen(kw_only=True)
+class RunEnded(Event):
+    run_id: RunId
+    status: RunStatus
+    error: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class TurnFailed(Event):
+    """A task raised inside a turn; the turn was completed with an error chunk."""
+
+    run_id: RunId
+    error: str
+
+
+@attrs.frozen(kw_only=True)
+class RunRecovered(Event):
+    """A dead or failed run left input unanswered; a continuation was claimed."""
+
+    run_id: RunId
+    continuation: RunId
+    failures: int
+
+
+@attrs.frozen(kw_only=True)
+class InputGivenUp(Event):
+    """All attempts at one input failed; it was answered with an error."""
+
+    session_id: SessionId
+    cursor: int
+
+
+@attrs.frozen(kw_only=True)
+class RecordsAppended(Event):
+    channel: Channel
+    count: int
+    duplicates: int
+
+
+@attrs.frozen(kw_only=True)
+class WaitpointCompleted(Event):
+    waitpoint_id: WaitpointId
+    timed_out: bool
+
+
+@attrs.frozen(kw_only=True)
+class SystemFailed(Event):
+    """A background step failed and will be tried again."""
+
+    step: str
+    error: str
+
+
+@attrs.frozen(kw_only=True)
+class SweepDone(Event):
+    took: timedelta
+    repaired: int

@@ -1,0 +1,138 @@
+"""How a session starts its runs, and the payloads that follow from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import attrs
+
+from sessions_core.domain.ids import RunId, SessionId
+from sessions_core.domain.json_values import check_json
+from sessions_core.errors import InvalidError
+
+MACHINES: Final = frozenset(
+    {"micro", "small-1x", "small-2x", "medium-1x", "medium-2x", "large-1x", "large-2x"}
+)
+MAX_TAGS: Final = 10
+MAX_TAG_LENGTH: Final = 128
+DEFAULT_MAX_ATTEMPTS: Final = 3
+DEFAULT_IDLE_TIMEOUT_SECONDS: Final = 30
+FIRST_RUN_ONLY: Final = frozenset({"message", "messages", "trigger"})
+"""Payload members that a run replacing another one must not see again (server.md 6.4)."""
+
+
+def check_tags(tags: object, *, field: str) -> tuple[str, ...]:
+    """Check a list of tags: at most 10, each a text of at most 128 characters.
+
+    Raises:
+        InvalidError: Names the first wrong tag.
+    """
+    if not isinstance(tags, list | tuple):
+        raise InvalidError(field, "must be a list of strings")
+    if len(tags) > MAX_TAGS:
+        raise InvalidError(field, f"must have at most {MAX_TAGS} items")
+    return tuple(_text(tag, f"{field}[{i}]", MAX_TAG_LENGTH) for i, tag in enumerate(tags))
+
+
+def _text(value: object, field: str, longest: int | None = None) -> str:
+    if not isinstance(value, str):
+        raise InvalidError(field, "must be a string")
+    if longest is not None and len(value) > longest:
+        raise InvalidError(field, f"must have at most {longest} characters")
+    if "\x00" in value:
+        raise InvalidError(field, "must not contain U+0000")
+    return value
+
+
+def _whole(value: object, field: str, least: int, most: int | None = None) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InvalidError(field, "must be a whole number")
+    if value < least or (most is not None and value > most):
+        raise InvalidError(field, f"must be {least} to {most}" if most is not None else f"must be at least {least}")
+
+
+def _check_machine(value: object, field: str) -> None:
+    if value not in MACHINES:
+        raise InvalidError(field, f"must be one of {', '.join(sorted(MACHINES))}")
+
+
+def _check_ttl(value: object, field: str) -> None:
+    if isinstance(value, str):
+        _text(value, field, MAX_TAG_LENGTH)
+    else:
+        _whole(value, field, 1)
+
+
+_RULES: Final = {
+    "machine": _check_machine,
+    "queue": lambda v, f: _text(v, f, 128),
+    "concurrencyKey": lambda v, f: _text(v, f),
+    "tags": lambda v, f: check_tags(v, field=f),
+    "maxAttempts": lambda v, f: _whole(v, f, 1, 10),
+    "maxDuration": lambda v, f: _whole(v, f, 1),
+    "lockToVersion": lambda v, f: _text(v, f),
+    "region": lambda v, f: _text(v, f),
+    "idleTimeoutInSeconds": lambda v, f: _whole(v, f, 1, 3600),
+    "ttl": _check_ttl,
+}
+
+
+@attrs.frozen
+class TriggerConfig:
+    """Stored whole as the caller gave it; the members this library knows are checked.
+
+    Attributes:
+        members: The JSON object. ``basePayload`` is always there and is an object.
+    """
+
+    members: Mapping[str, Any]
+
+    def __attrs_post_init__(self) -> None:
+        field = "triggerConfig"
+        if not isinstance(self.members, Mapping):
+            raise InvalidError(field, "must be an object")
+        base = self.members.get("basePayload")
+        if not isinstance(base, Mapping):
+            raise InvalidError(f"{field}.basePayload", "must be an object")
+        check_json(self.members, field=field)
+        for name, check in _RULES.items():
+            if self.members.get(name) is not None:
+                check(self.members[name], f"{field}.{name}")
+
+    @property
+    def base_payload(self) -> Mapping[str, Any]:
+        """What every run's payload starts from."""
+        base: Mapping[str, Any] = self.members["basePayload"]
+        return base
+
+    @property
+    def max_attempts(self) -> int:
+        """How many runs may fail at one input before it is given up."""
+        return self.members.get("maxAttempts") or DEFAULT_MAX_ATTEMPTS
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Tags of the runs (not of the session)."""
+        return tuple(self.members.get("tags") or ())
+
+
+def build_payload(session_id: SessionId, config: TriggerConfig, *, previous_run_id: RunId | None) -> dict[str, Any]:
+    """Build a run's payload (server.md 6.4): shallow layers, later ones win.
+
+    Args:
+        session_id: Always put in as ``sessionId``.
+        config: Gives ``basePayload`` and ``idleTimeoutInSeconds``.
+        previous_run_id: The run that this one replaces. If given, the members that only a first run may see are
+            left out and ``continuation`` and ``previousRunId`` are put in.
+    """
+    payload = dict(config.base_payload)
+    idle = config.members.get("idleTimeoutInSeconds")
+    if idle is not None:
+        payload["idleTimeoutInSeconds"] = idle
+    payload["sessionId"] = session_id
+    if previous_run_id is not None:
+        payload = {name: value for name, value in payload.items() if name not in FIRST_RUN_ONLY}
+        payload["continuation"] = True
+        payload["previousRunId"] = previous_run_id
+    return payload

@@ -1,0 +1,292 @@
+"""Every error the library raises on purpose.
+
+::
+
+    SessionsError
+    ├── NotFoundError
+    │   ├── SessionNotFoundError
+    │   ├── RunNotFoundError
+    │   ├── WaitpointNotFoundError
+    │   └── EnvironmentNotFoundError
+    ├── InvalidError                    the caller can fix it; ``field`` names the part that is wrong
+    │   ├── InvalidCursorError
+    │   └── RecordTooLargeError
+    ├── ConflictError
+    │   ├── TaskMismatchError
+    │   ├── ExternalIdImmutableError
+    │   ├── GuardMismatchError
+    │   ├── StaleRunError
+    │   └── ClaimExhaustedError
+    ├── ClosedError
+    │   ├── SessionClosedError
+    │   └── SessionExpiredError
+    ├── UnavailableError                try again later; nothing is known to have been stored
+    │   ├── StoreUnavailableError
+    │   ├── ChannelUnavailableError
+    │   └── DispatcherUnavailableError
+    ├── IncompatibleStoreError          the stored data needs another version of this software
+    └── DirectWritesUnsupportedError    the channel log issues no credentials
+
+Each class carries the facts as attributes; ``str(error)`` is a sentence that names the thing and holds no
+secret and no driver text (the driver's exception is kept as ``__cause__``).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+if TYPE_CHECKING:
+    from sessions_core.domain.guard import Guard
+
+
+class SessionsError(Exception):
+    """Root of everything this library raises on purpose."""
+
+    @property
+    def message(self) -> str:
+        """One sentence for the person who sees it."""
+        return "Something went wrong"
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class NotFoundError(SessionsError):
+    """The thing does not exist in this environment."""
+
+
+@attrs.define(eq=False)
+class SessionNotFoundError(NotFoundError):
+    """No session with this friendly id or external id."""
+
+    session: str
+
+    @property
+    def message(self) -> str:
+        return f"Session {self.session!r} not found"
+
+
+@attrs.define(eq=False)
+class RunNotFoundError(NotFoundError):
+    """No run with this id."""
+
+    run: str
+
+    @property
+    def message(self) -> str:
+        return f"Run {self.run!r} not found"
+
+
+@attrs.define(eq=False)
+class WaitpointNotFoundError(NotFoundError):
+    """No waitpoint with this id."""
+
+    waitpoint: str
+
+    @property
+    def message(self) -> str:
+        return f"Waitpoint {self.waitpoint!r} not found"
+
+
+@attrs.define(eq=False)
+class EnvironmentNotFoundError(NotFoundError):
+    """No environment with this id."""
+
+    environment: str
+
+    @property
+    def message(self) -> str:
+        return f"Environment {self.environment!r} not found"
+
+
+@attrs.define(eq=False)
+class InvalidError(SessionsError):
+    """A value the caller gave breaks a rule.
+
+    Attributes:
+        field: Path of the wrong value in the caller's words, e.g. ``triggerConfig.tags[3]``.
+        reason: What is wrong with it.
+    """
+
+    field: str
+    reason: str
+
+    @property
+    def message(self) -> str:
+        return f"{self.field} {self.reason}"
+
+
+@attrs.define(eq=False)
+class InvalidCursorError(InvalidError):
+    """A page cursor that this library did not make."""
+
+
+@attrs.define(eq=False)
+class RecordTooLargeError(SessionsError):
+    """A record's metered size is over the limit of the log."""
+
+    size: int
+    limit: int
+
+    @property
+    def message(self) -> str:
+        return (
+            f"Record metered size {self.size} bytes exceeds the per-record limit of {self.limit} bytes. "
+            "Reduce its size or split it into smaller records."
+        )
+
+
+class ConflictError(SessionsError):
+    """The state of the thing forbids the call."""
+
+
+@attrs.define(eq=False)
+class TaskMismatchError(ConflictError):
+    """The external id belongs to a session of another task."""
+
+    external_id: str
+    task: str
+    stored_task: str
+
+    @property
+    def message(self) -> str:
+        return f"Session {self.external_id!r} exists for another task; use a different externalId"
+
+
+@attrs.define(eq=False)
+class ExternalIdImmutableError(ConflictError):
+    """An update tried to change, set or clear the external id."""
+
+    @property
+    def message(self) -> str:
+        return (
+            "externalId cannot be changed after creation; "
+            "close this session and create a new one with the desired externalId"
+        )
+
+
+@attrs.define(eq=False)
+class GuardMismatchError(ConflictError):
+    """The channel's guard is not the one the writer believed in."""
+
+    actual: Guard
+
+    @property
+    def message(self) -> str:
+        return f"The channel's guard is {self.actual}"
+
+
+@attrs.define(eq=False)
+class StaleRunError(ConflictError):
+    """The run was replaced, or a later attempt of it has begun; it may not write any more."""
+
+    run: str
+
+    @property
+    def message(self) -> str:
+        return f"Run {self.run!r} is no longer the session's current run"
+
+
+@attrs.define(eq=False)
+class ClaimExhaustedError(ConflictError):
+    """Other callers kept changing the session's run; try again."""
+
+    session: str
+    attempts: int
+
+    @property
+    def message(self) -> str:
+        return f"Session {self.session!r} kept changing its run; gave up after {self.attempts} attempts"
+
+
+@attrs.define(eq=False)
+class ClosedError(SessionsError):
+    """The session takes no more records."""
+
+    session: str
+
+    @property
+    def closed_reason(self) -> str | None:
+        """Why it is closed, if a reason was given."""
+        return None
+
+
+@attrs.define(eq=False)
+class SessionClosedError(ClosedError):
+    """The session was closed."""
+
+    reason: str | None = None
+
+    @property
+    def closed_reason(self) -> str | None:
+        return self.reason
+
+    @property
+    def message(self) -> str:
+        return f"Session {self.session!r} is closed"
+
+
+@attrs.define(eq=False)
+class SessionExpiredError(ClosedError):
+    """The session's time is over."""
+
+    @property
+    def closed_reason(self) -> str:
+        return "expired"
+
+    @property
+    def message(self) -> str:
+        return f"Session {self.session!r} is expired"
+
+
+@attrs.define(eq=False)
+class UnavailableError(SessionsError):
+    """A system this call needs gave no answer. The call may or may not have had its effect."""
+
+    system: str
+
+    @property
+    def message(self) -> str:
+        return f"The {self.system} is unavailable; try again"
+
+
+@attrs.define(eq=False)
+class StoreUnavailableError(UnavailableError):
+    """The store of sessions, runs or waitpoints gave no answer."""
+
+    system: str = "session store"
+
+
+@attrs.define(eq=False)
+class ChannelUnavailableError(UnavailableError):
+    """The channel log gave no answer."""
+
+    system: str = "channel log"
+
+
+@attrs.define(eq=False)
+class DispatcherUnavailableError(UnavailableError):
+    """The run engine did not take the run; it stays pending and will be dispatched again."""
+
+    system: str = "run dispatcher"
+
+
+@attrs.define(eq=False)
+class IncompatibleStoreError(SessionsError):
+    """The stored data was written by a newer version of this software, or is locked by another process."""
+
+    reason: str
+
+    @property
+    def message(self) -> str:
+        return self.reason
+
+
+class DirectWritesUnsupportedError(SessionsError):
+    """The channel log has no credentials to give to direct writers."""
+
+    @property
+    def message(self) -> str:
+        return "This server's channel log issues no credentials for direct writes"

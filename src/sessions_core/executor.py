@@ -1,0 +1,203 @@
+"""Carrying out one run: begin, guard, cursor, task, end.
+
+The order at the start is fixed. ``begin`` takes a fresh epoch, and fails for a run that is no longer current. Then the
+guard of ``out`` is raised to the epoch, so that whoever wrote before is refused from now on. Only then is ``out`` read
+for the committed cursor: nobody can move it any more but us. Then the task runs.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import anyio
+import attrs
+
+from sessions_core.agents import Agents, Inbox, Outbox, Run
+from sessions_core.domain.channel import Io
+from sessions_core.domain.events import RunBegun, RunEnded, SystemFailed
+from sessions_core.domain.guard import Guard
+from sessions_core.domain.ids import RunId
+from sessions_core.domain.run import Holding, Progress, RunRecord
+from sessions_core.domain.session import Session
+from sessions_core.domain.status import RunStatus
+from sessions_core.errors import ClosedError, SessionsError, StaleRunError
+from sessions_core.ports.clock import Clock
+from sessions_core.ports.observer import Observer
+from sessions_core.ports.run_store import RunStore
+from sessions_core.ports.session_store import SessionStore
+from sessions_core.services.channel_service import ChannelService
+from sessions_core.services.session_service import SessionService
+from sessions_core.services.settlement import Settlement
+from sessions_core.unwrapping import unwrap
+
+GUARD_ATTEMPTS: Final = 16
+FINISH_SECONDS: Final = 10.0
+ERROR_LENGTH: Final = 500
+
+
+@attrs.frozen
+class Ending:
+    """How a task ended."""
+
+    status: RunStatus
+    error: str | None = None
+    progress: Progress | None = None
+
+
+@attrs.define(kw_only=True)
+class RunExecutor:
+    """Runs tasks of *agents* for runs that an engine has handed to this process."""
+
+    agents: Agents
+    store: SessionStore
+    runs: RunStore
+    channels: ChannelService
+    sessions: SessionService
+    settlement: Settlement
+    clock: Clock
+    observer: Observer
+    draining: anyio.Event
+    heartbeat_seconds: float = 2.0
+    _held: dict[RunId, tuple[Holding, anyio.CancelScope]] = attrs.field(init=False, factory=dict)
+    _inboxes: set[Inbox] = attrs.field(init=False, factory=set)
+
+    def knows(self, task: str) -> bool:
+        """Tell whether this process can run *task*."""
+        return self.agents.find(task) is not None
+
+    async def execute(self, run_id: RunId) -> None:
+        """Carry out the next attempt of the run, from beginning to settlement. Returns when it has ended.
+
+        A run that may not begin any more (replaced, closed, begun elsewhere) is left alone.
+        """
+        run = await self.runs.get(run_id)
+        if self.agents.find(run.task) is None:
+            return
+        begun = await self.runs.begin(run_id, run.attempt + 1)
+        if begun is None:
+            await self._decline(run)
+            return
+        self.observer(RunBegun(run_id=run_id, attempt=begun.attempt, epoch=begun.epoch))
+        ending = Ending(RunStatus.CANCELED)
+        try:
+            ending = await self._carry_out(begun)
+        finally:
+            # Also when this process stops: a run that was cut off by us is no failure of its task.
+            with anyio.move_on_after(FINISH_SECONDS, shield=True):
+                await self._end(begun, ending)
+
+    async def beat_forever(self) -> None:
+        """Refresh the heartbeats of all runs held here, and stop those that were replaced."""
+        while True:
+            await anyio.sleep(self.heartbeat_seconds)
+            holdings = [holding for holding, _ in self._held.values()]
+            if not holdings:
+                continue
+            try:
+                lost = await self.runs.beat(holdings)
+            except SessionsError as error:
+                self.observer(SystemFailed(step="heartbeat", error=str(error)))
+                continue
+            for run_id in lost & self._held.keys():
+                self._held[run_id][1].cancel()
+
+    def drain(self) -> None:
+        """Ask all tasks to end: waiting inboxes return None, busy turns go on to their end."""
+        self.draining.set()
+        for inbox in self._inboxes:
+            inbox.wake()
+
+    async def _decline(self, run: RunRecord) -> None:
+        """End a run that may not begin because its session is closed or has another run."""
+        session = await self.store.find(run.environment.id, run.session_id)
+        over = session is None or session.current_run_id != run.id or session.refusal(self.clock.now()) is not None
+        if over and await self.runs.finish(Holding(run.id, run.attempt), RunStatus.CANCELED):
+            self.observer(RunEnded(run_id=run.id, status=RunStatus.CANCELED))
+
+    async def _carry_out(self, run: RunRecord) -> Ending:
+        scope = anyio.CancelScope()
+        self._held[run.id] = (Holding(run.id, run.attempt), scope)
+        ending = Ending(RunStatus.CANCELED)
+        try:
+            with scope:
+                ending = await self._attempt(run)
+        except Exception as error:  # noqa: BLE001 - whatever a task raises ends its run, not this process
+            return _ending_of(unwrap(error))
+        finally:
+            del self._held[run.id]
+        return ending
+
+    async def _attempt(self, run: RunRecord) -> Ending:
+        session = await self._guarded(run)
+        progress = await self.settlement.progress(session, run.start)
+        inbox_channel = session.channel(Io.IN)
+        after = progress.cursor if progress.cursor >= 0 else None
+        async with self.channels.subscribe(inbox_channel, after) as reading, anyio.create_task_group() as tasks:
+            initial_tail = reading.next_seq
+
+            async def leave(read_to: int) -> bool:
+                return await self.channels.gate.leave(inbox_channel, run.version, read_to=read_to)
+
+            inbox = Inbox(progress.cursor, reading, leave, self.draining)
+            tasks.start_soon(inbox.pump)
+            self._inboxes.add(inbox)
+            try:
+                ending = await self._call(run, session, progress, inbox, initial_tail)
+            finally:
+                self._inboxes.discard(inbox)
+            tasks.cancel_scope.cancel()
+        return ending
+
+    async def _call(
+        self, run: RunRecord, session: Session, progress: Progress, inbox: Inbox, initial_tail: int
+    ) -> Ending:
+        handle = self.agents.run_class(
+            record=run,
+            session=session,
+            inbox=inbox,
+            out=Outbox(progress.out_tail, session, run.epoch, self.channels),
+            cursor=progress.cursor,
+            sessions=self.sessions,
+            channels=self.channels,
+        )
+        task = self.agents.find(run.task)
+        assert task is not None
+        limit = run.config.members.get("maxDuration")
+        with anyio.move_on_after(limit) as deadline:
+            await task(handle)
+        if deadline.cancelled_caught:
+            return Ending(RunStatus.TIMED_OUT, f"took longer than {limit} s")
+        if self.draining.is_set():
+            return Ending(RunStatus.CANCELED, progress=Progress(handle.cursor, handle.out.tail))
+        return Ending(RunStatus.COMPLETED_SUCCESSFULLY, progress=handle.ended_at(initial_tail))
+
+    async def _guarded(self, run: RunRecord) -> Session:
+        """Raise the guard of ``out`` to this attempt's epoch and return the session."""
+        session = await self.store.find(run.environment.id, run.session_id)
+        if session is None:
+            raise StaleRunError(run.id)
+        out, mine = session.channel(Io.OUT), Guard.live(run.epoch)
+        for _ in range(GUARD_ATTEMPTS):
+            tail = await self.channels.log.tail(out)
+            if not tail.guard.rises_to(mine):
+                raise StaleRunError(run.id)
+            if (await self.channels.log.set_guard(out, mine, expect=tail.guard)).done:
+                return session
+        raise StaleRunError(run.id)
+
+    async def _end(self, run: RunRecord, ending: Ending) -> None:
+        holding = Holding(run.id, run.attempt)
+        if not await self.runs.finish(holding, ending.status, end=ending.progress, error=ending.error):
+            return
+        self.observer(RunEnded(run_id=run.id, status=ending.status, error=ending.error))
+        ended = await self.runs.get(run.id)
+        if not self.draining.is_set():
+            await self.settlement.settle(ended)
+
+
+def _ending_of(error: BaseException) -> Ending:
+    if isinstance(error, StaleRunError):
+        return Ending(RunStatus.CANCELED, str(error))
+    if isinstance(error, ClosedError):
+        return Ending(RunStatus.COMPLETED_SUCCESSFULLY, str(error))
+    return Ending(RunStatus.COMPLETED_WITH_ERRORS, f"{type(error).__name__}: {error}"[:ERROR_LENGTH])

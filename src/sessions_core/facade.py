@@ -1,0 +1,246 @@
+"""The one object that an embedding service opens."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import anyio
+import attrs
+
+from sessions_core.agents import Agents
+from sessions_core.domain.ids import EnvironmentId
+from sessions_core.executor import RunExecutor
+from sessions_core.ports.backlog import Backlog
+from sessions_core.ports.channel_log import ChannelLog
+from sessions_core.ports.clock import Clock, Ids
+from sessions_core.ports.direct_writes import DirectWrites
+from sessions_core.ports.environment_store import EnvironmentStore, TokenLedger
+from sessions_core.ports.leader_lock import LeaderLock
+from sessions_core.ports.observer import Observer
+from sessions_core.ports.run_dispatcher import RunDispatcher
+from sessions_core.ports.run_store import RunStore
+from sessions_core.ports.session_index import SessionIndex
+from sessions_core.ports.session_store import SessionStore
+from sessions_core.ports.waitpoint_store import WaitpointStore, WaitRegistry
+from sessions_core.services.channel_service import ChannelService
+from sessions_core.services.closing import Closing
+from sessions_core.services.hub import Hub
+from sessions_core.services.input_gate import InputGate
+from sessions_core.services.run_manager import RunManager
+from sessions_core.services.session_service import SessionService
+from sessions_core.services.settlement import Settlement
+from sessions_core.services.sweep import Sweep, SweepConfig
+from sessions_core.services.wait_service import WaitService
+from sessions_core.unwrapping import unwrapped
+
+
+@attrs.frozen(kw_only=True)
+class Ports:
+    """One adapter for every port. They need not share a database, except that ``sessions``, ``runs`` and ``backlog`` are
+    three views of the same rows.
+    """
+
+    sessions: SessionStore
+    runs: RunStore
+    backlog: Backlog
+    log: ChannelLog
+    index: SessionIndex
+    dispatcher: RunDispatcher
+    waitpoints: WaitpointStore
+    wait_registry: WaitRegistry
+    environments: EnvironmentStore
+    tokens: TokenLedger
+    leader: LeaderLock
+    clock: Clock
+    ids: Ids
+    observer: Observer
+    direct_writes: DirectWrites | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """How the core behaves.
+
+    Attributes:
+        owns_data: This process is the only one that works on the data, so everything that a dead one left can be repaired
+            at once.
+        drain: How long runs may go on after the process was asked to stop.
+    """
+
+    sweep: SweepConfig = SweepConfig()
+    owns_data: bool = False
+    drain: timedelta = timedelta(seconds=10)
+
+
+@attrs.define(eq=False, init=False)
+class Sessions:
+    """Sessions, ready to use inside ``async with``.
+
+    Attributes:
+        sessions: Create, find, update, list, close, hand over.
+        channels: Append, read, subscribe.
+        waits: Wait for records.
+        executor: Carries out runs of the agents given.
+        sweep: Repairs what crashes left.
+    """
+
+    ports: Ports
+    settings: Settings
+    sessions: SessionService
+    channels: ChannelService
+    waits: WaitService
+    executor: RunExecutor
+    sweep: Sweep
+    hub: Hub
+
+    def __init__(self, ports: Ports, agents: Agents | None = None, settings: Settings = Settings()) -> None:  # noqa: B008
+        self.ports = ports
+        self.settings = settings
+        self.hub = Hub(ports.log)
+        manager = RunManager(
+            store=ports.sessions,
+            runs=ports.runs,
+            dispatcher=ports.dispatcher,
+            clock=ports.clock,
+            ids=ports.ids,
+            observer=ports.observer,
+        )
+        self.waits = _waits(ports)
+        closing = Closing(store=ports.sessions, log=ports.log, waits=self.waits)
+        self.channels = _channels(ports, self.hub, manager, self.waits, closing)
+        self.sessions = _sessions(ports, manager, closing)
+        settlement = Settlement(
+            store=ports.sessions,
+            backlog=ports.backlog,
+            log=ports.log,
+            run_manager=manager,
+            clock=ports.clock,
+            observer=ports.observer,
+        )
+        self.sweep = _sweep(ports, settings, manager, settlement, closing, self.waits)
+        self.executor = RunExecutor(
+            agents=agents or Agents(),
+            store=ports.sessions,
+            runs=ports.runs,
+            channels=self.channels,
+            sessions=self.sessions,
+            settlement=settlement,
+            clock=ports.clock,
+            observer=ports.observer,
+            draining=anyio.Event(),
+        )
+
+    @property
+    def clock(self) -> Clock:
+        """The clock in use."""
+        return self.ports.clock
+
+    @property
+    def ids(self) -> Ids:
+        """The maker of ids in use."""
+        return self.ports.ids
+
+    @property
+    def environments(self) -> EnvironmentStore:
+        """Environments and their keys."""
+        return self.ports.environments
+
+    @property
+    def tokens(self) -> TokenLedger:
+        """Used one-time tokens."""
+        return self.ports.tokens
+
+    @property
+    def direct_writes(self) -> DirectWrites | None:
+        """Credentials for writers that go around us, if the log has any."""
+        return self.ports.direct_writes
+
+    async def check(self) -> None:
+        """Ask the stores for a sign of life.
+
+        Raises:
+            UnavailableError: One of them gives none.
+        """
+        await self.ports.sessions.find(EnvironmentId("readiness"), "readiness")
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Sessions]:
+        """Run the hub, the sweep and the heartbeats inside the block; drain runs before it ends."""
+        with unwrapped():
+            async with self.hub, anyio.create_task_group() as tasks:
+                if self.settings.owns_data:
+                    await self.sweep.recover()
+                tasks.start_soon(self.sweep.run_forever)
+                tasks.start_soon(self.executor.beat_forever)
+                try:
+                    yield self
+                finally:
+                    tasks.cancel_scope.cancel()
+
+
+def _waits(ports: Ports) -> WaitService:
+    return WaitService(
+        store=ports.sessions,
+        runs=ports.runs,
+        log=ports.log,
+        waitpoints=ports.waitpoints,
+        registry=ports.wait_registry,
+        clock=ports.clock,
+        ids=ports.ids,
+        observer=ports.observer,
+    )
+
+
+def _channels(
+    ports: Ports, hub: Hub, manager: RunManager, waits: WaitService, closing: Closing
+) -> ChannelService:
+    gate = InputGate(store=ports.sessions, log=ports.log, run_manager=manager, clock=ports.clock)
+    return ChannelService(
+        log=ports.log,
+        hub=hub,
+        gate=gate,
+        waits=waits,
+        closing=closing,
+        clock=ports.clock,
+        ids=ports.ids,
+        observer=ports.observer,
+    )
+
+
+def _sessions(ports: Ports, manager: RunManager, closing: Closing) -> SessionService:
+    return SessionService(
+        store=ports.sessions,
+        runs=ports.runs,
+        index=ports.index,
+        log=ports.log,
+        run_manager=manager,
+        closing=closing,
+        clock=ports.clock,
+        ids=ports.ids,
+        observer=ports.observer,
+    )
+
+
+def _sweep(
+    ports: Ports,
+    settings: Settings,
+    manager: RunManager,
+    settlement: Settlement,
+    closing: Closing,
+    waits: WaitService,
+) -> Sweep:
+    return Sweep(
+        backlog=ports.backlog,
+        runs=ports.runs,
+        waitpoints=ports.waitpoints,
+        leader=ports.leader,
+        run_manager=manager,
+        settlement=settlement,
+        closing=closing,
+        waits=waits,
+        clock=ports.clock,
+        observer=ports.observer,
+        config=settings.sweep,
+    )

@@ -1,0 +1,80 @@
+"""Port: the durable, ordered log behind every channel."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from sessions_core.domain.channel import Appended, Batch, Channel, NewRecord, Record, Tail
+from sessions_core.domain.guard import Guard, GuardChange
+
+
+class ChannelLog(Protocol):
+    """Keeps the records of every channel.
+
+    A channel needs no creation: one that nobody has written to is empty, its guard is ``UNTOUCHED``. Seqs start at 0,
+    rise by one for each record and are never reused, also after a trim. When an append has returned, its records survive
+    the death of every process (adapters that cannot promise this say so: ``memory``).
+    """
+
+    __slots__ = ()
+
+    @abstractmethod
+    async def append(self, channel: Channel, records: Sequence[NewRecord], *, guard: Guard) -> list[Appended]:
+        """Append *records* in their order, all or none, if the channel's guard is *guard*.
+
+        A record whose part id was appended before (within the window: the channel's last 1 000 records or 15 minutes,
+        whichever is more) is not stored again but answered with its first seq. If that holds for every record, the guard
+        does not matter. New records get consecutive seqs and one arrival time that is not before the tail's.
+
+        Cancelling the call leaves it open whether the records were stored.
+
+        Raises:
+            GuardMismatchError: The channel's guard is another one; nothing was stored.
+            ChannelUnavailableError: No answer; the records may have been stored. A retry with the same part ids is safe.
+        """
+
+    @abstractmethod
+    async def set_guard(
+        self, channel: Channel, new: Guard, *, expect: Guard, if_tail: int | None = None
+    ) -> GuardChange:
+        """Change the guard from *expect* to *new*, and tell guard and tail as they are after the call.
+
+        Atomic with every append. Not done if the guard is not *expect*, if *new* does not rise above it
+        (:meth:`Guard.rises_to`), or if *if_tail* is given and the next seq is not that.
+        """
+
+    @abstractmethod
+    async def tail(self, channel: Channel) -> Tail:
+        """Return the end of the channel. Sees every append that has returned."""
+
+    @abstractmethod
+    async def read(self, channel: Channel, start: int, limit: int) -> Batch:
+        """Return at most *limit* kept records from seq *start* on, oldest first, without waiting."""
+
+    @abstractmethod
+    async def read_back(self, channel: Channel, before: int, limit: int) -> list[Record]:
+        """Return at most *limit* kept records with a seq below *before*, newest first."""
+
+    @abstractmethod
+    def follow(self, channel: Channel, start: int) -> AbstractAsyncContextManager[AsyncIterator[Batch]]:
+        """Open an endless reading from seq *start*: what is there, then what comes, in order, no gap, no repeat.
+
+        Batches are never empty. A *start* beyond the tail waits for that record. Records that were trimmed before they
+        were read are skipped.
+
+        Raises:
+            ChannelUnavailableError: From the iterator, when the log is lost; open a new reading.
+        """
+
+    @abstractmethod
+    async def trim(self, channel: Channel, first_kept: int, *, guard: Guard) -> int:
+        """Append a trim command and let records before *first_kept* go, at once or later.
+
+        Never drops the command itself or anything after it. Returns the command's seq.
+
+        Raises:
+            GuardMismatchError: The channel's guard is another one; nothing was stored.
+        """

@@ -1,0 +1,1 @@
+"""Use cases: decisions of the domain carried out through the ports."""

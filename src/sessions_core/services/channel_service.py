@@ -1,0 +1,227 @@
+"""Appending to, reading and following channels."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+import anyio
+import attrs
+
+from sessions_core.domain.bounded import BoundedDict
+from sessions_core.domain.channel import (
+    TURN_COMPLETE,
+    Appended,
+    Batch,
+    Channel,
+    Io,
+    NewRecord,
+    Record,
+    Tail,
+    data_record,
+    last_visible,
+    sanitise_input,
+)
+from sessions_core.domain.events import RecordsAppended
+from sessions_core.domain.guard import Guard
+from sessions_core.domain.ids import PartId
+from sessions_core.domain.session import Session
+from sessions_core.errors import ClaimExhaustedError, GuardMismatchError, StaleRunError
+from sessions_core.ports.channel_log import ChannelLog
+from sessions_core.ports.clock import Clock, Ids
+from sessions_core.ports.observer import Observer
+from sessions_core.services.closing import Closing
+from sessions_core.services.hub import Hub, Reader
+from sessions_core.services.input_gate import InputGate
+from sessions_core.services.wait_service import WaitService
+
+APPEND_ATTEMPTS: Final = 8
+KNOWN_GUARDS: Final = 20_000
+PEEK_RECORDS: Final = 16
+READ_RECORDS: Final = 1000
+
+
+@attrs.define(eq=False)
+class Reading:
+    """A subscription to one channel.
+
+    Attributes:
+        gap: The first kept seq, if records after the one named by the reader are no longer kept; else None.
+        settled: Whether the channel ended with a completed turn when asked; then the reading ends with its tail.
+    """
+
+    gap: int | None
+    settled: bool
+    _reader: Reader
+
+    @property
+    def next_seq(self) -> int:
+        """The seq that the channel's next record will get, as far as is known."""
+        return self._reader.next_seq
+
+    @property
+    def timestamp(self) -> int:
+        """Arrival of the channel's last record in Unix milliseconds, as far as is known."""
+        return self._reader.timestamp
+
+    @property
+    def finished(self) -> bool:
+        """Whether a settled reading has delivered everything."""
+        return self.settled and self._reader.is_caught_up
+
+    @property
+    def is_caught_up(self) -> bool:
+        """Whether everything known has been delivered."""
+        return self._reader.is_caught_up
+
+    async def next(self, timeout: float | None = None) -> Batch | None:  # noqa: ASYNC109 - None is an answer here
+        """Return the next batch, or None if none comes within *timeout* seconds or the reading is finished.
+
+        Raises:
+            ChannelUnavailableError: The log is lost; subscribe again after the last seq seen.
+        """
+        if self.finished:
+            return None
+        with anyio.move_on_after(timeout):
+            return await self._reader.next()
+        return None
+
+
+@attrs.define(kw_only=True)
+class ChannelService:
+    """The one way for writers who go through us, and for all readers."""
+
+    log: ChannelLog
+    hub: Hub
+    gate: InputGate
+    waits: WaitService
+    closing: Closing
+    clock: Clock
+    ids: Ids
+    observer: Observer
+    _guards: BoundedDict[Channel, Guard] = attrs.field(init=False, factory=lambda: BoundedDict(KNOWN_GUARDS))
+
+    async def append_text(
+        self, session: Session, io: Io, text: str, *, part_id: PartId | None = None, epoch: int | None = None
+    ) -> Appended:
+        """Append *text* as one data record whose ``data`` is that text, unparsed.
+
+        Args:
+            session: May be a stale read.
+            io: Appending to ``in`` ensures a live run and wakes those who wait; a forged webhook mark is removed.
+            text: Any text.
+            part_id: The same id again (within the log's window) gives the first one's seq.
+            epoch: On ``out``: the attempt that writes. None for a writer that is no run.
+
+        Raises:
+            ClosedError: The session is closed or expired.
+            StaleRunError: The epoch is over.
+            RecordTooLargeError: Over the log's limit.
+            UnavailableError: No answer; a retry with the same part id is safe.
+        """
+        if io is Io.IN:
+            text = sanitise_input(text)
+        record = data_record(text, part_id or PartId(self.ids.new_part()), dedupe=part_id is not None)
+        return (await self.append(session, io, (record,), epoch=epoch))[0]
+
+    async def append(
+        self, session: Session, io: Io, records: Sequence[NewRecord], *, epoch: int | None = None
+    ) -> list[Appended]:
+        """Append *records*, all or none, and wake those who wait. Not torn by cancellation. See :meth:`append_text`."""
+        for record in records:
+            record.check_size()
+        if session.refusal(self.clock.now()) and session.sealed_at is None:
+            await self.closing.seal(session)
+        channel = session.channel(io)
+        with anyio.CancelScope(shield=True):
+            appended = await self._append(session, channel, records, epoch)
+            await self.waits.wake(channel, records, appended)
+        duplicates = sum(not place.is_new for place in appended)
+        self.observer(RecordsAppended(channel=channel, count=len(appended), duplicates=duplicates))
+        return appended
+
+    async def trim(self, session: Session, first_kept: int, *, epoch: int) -> int:
+        """Let the records of ``out`` before *first_kept* go; return the seq of the trim command.
+
+        Raises:
+            StaleRunError: The epoch is over.
+            ClosedError: The session is closed or expired.
+        """
+        try:
+            return await self.log.trim(session.channel(Io.OUT), first_kept, guard=Guard.live(epoch))
+        except GuardMismatchError as error:
+            raise await self._out_refusal(session, error.actual, epoch) from None
+
+    async def records(self, channel: Channel, start: int, limit: int | None = None) -> Batch:
+        """Return what is there from seq *start* on, at most *limit* records, without waiting."""
+        first = await self.log.read(channel, start, READ_RECORDS if limit is None else limit)
+        records = list(first.records)
+        while limit is None and records and records[-1].seq + 1 < first.next_seq:
+            more = await self.log.read(channel, records[-1].seq + 1, READ_RECORDS)
+            if not more.records:
+                break
+            records.extend(more.records)
+        return Batch(tuple(records), first.next_seq, first.timestamp)
+
+    @asynccontextmanager
+    async def subscribe(
+        self, channel: Channel, after: int | None = None, *, peek_settled: bool = False
+    ) -> AsyncIterator[Reading]:
+        """Open a reading of the records after seq *after*.
+
+        Args:
+            channel: Needs no session row yet.
+            after: None reads from the first kept record; a seq past the tail means the tail.
+            peek_settled: Ask whether the channel ends with a completed turn; then the reading ends there, too.
+        """
+        tail = await self.log.tail(channel)
+        settled = peek_settled and await self._is_settled(channel, tail)
+        start = 0 if after is None else min(after + 1, tail.next_seq)
+        gap = tail.first_seq if after is not None and start < tail.first_seq else None
+        async with self.hub.open(channel, start if gap is None else tail.first_seq) as reader:
+            yield Reading(gap, settled, reader)
+
+    async def _append(
+        self, session: Session, channel: Channel, records: Sequence[NewRecord], epoch: int | None
+    ) -> list[Appended]:
+        guard = self._believed(session, channel, epoch)
+        for _ in range(APPEND_ATTEMPTS):
+            try:
+                appended = await self.log.append(channel, records, guard=guard)
+            except GuardMismatchError as error:
+                guard = await self._corrected(session, channel, error.actual, epoch)
+            else:
+                self._guards[channel] = guard
+                return appended
+        raise ClaimExhaustedError(session.key, APPEND_ATTEMPTS)
+
+    def _believed(self, session: Session, channel: Channel, epoch: int | None) -> Guard:
+        if epoch is not None:
+            return Guard.live(epoch)
+        known = self._guards.get(channel)
+        if known is not None:
+            return known
+        return Guard.live(session.current_run_version if channel.io is Io.IN else session.epoch)
+
+    async def _corrected(self, session: Session, channel: Channel, actual: Guard, epoch: int | None) -> Guard:
+        if channel.io is Io.IN:
+            return await self.gate.open(session, actual)
+        if epoch is not None or actual.is_sealed:
+            raise await self._out_refusal(session, actual, epoch)
+        return actual
+
+    async def _out_refusal(self, session: Session, actual: Guard, epoch: int | None) -> Exception:
+        if actual.is_sealed:
+            return await self.gate.refusal(session)
+        return StaleRunError(f"with epoch {epoch}")
+
+    async def _is_settled(self, channel: Channel, tail: Tail) -> bool:
+        before = tail.next_seq
+        while records := await self.log.read_back(channel, before, PEEK_RECORDS):
+            if (last := last_visible(records)) is not None:
+                return last.control == TURN_COMPLETE
+            before = records[-1].seq
+        return False
+
+

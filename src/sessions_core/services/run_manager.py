@@ -1,0 +1,149 @@
+"""The session as run manager: it keeps exactly one run current, and replaces a dead one.
+
+How this works
+--------------
+Claim first, dispatch second. A claim is one transaction that stores the run record and makes it the session's current
+run, guarded by the version that was read. Only the winner dispatches. A crash between the two leaves a pending run,
+which the next probe or the sweep dispatches again; so no run is started in vain and no lock is held across a dispatch.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+import anyio
+import attrs
+
+from sessions_core.domain.claim import Claim
+from sessions_core.domain.events import ClaimLost, RunClaimed, SystemFailed
+from sessions_core.domain.ids import RUN_PREFIX, RunId
+from sessions_core.domain.run import REASON_CONTINUATION, RunRecord, next_run
+from sessions_core.domain.session import Session
+from sessions_core.domain.status import WAITING_FOR_WORKER
+from sessions_core.errors import ClaimExhaustedError, DispatcherUnavailableError, SessionNotFoundError
+from sessions_core.ports.clock import Clock, Ids
+from sessions_core.ports.observer import Observer
+from sessions_core.ports.run_dispatcher import RunDispatcher
+from sessions_core.ports.run_store import RunStore
+from sessions_core.ports.session_store import SessionStore
+
+CLAIM_ATTEMPTS: Final = 3
+FINISH_SECONDS: Final = 10.0
+"""How long a claim and its dispatch may go on after their caller was cancelled."""
+
+
+@attrs.frozen(kw_only=True)
+class HandOver:
+    """Outcome of a hand-over.
+
+    Attributes:
+        run_id: The session's current run after the call.
+        swapped: Whether this call put it there; False if another was faster.
+    """
+
+    run_id: RunId
+    swapped: bool
+
+
+@attrs.define(kw_only=True)
+class RunManager:
+    """Ensures that a session has a live run, and swaps it on request."""
+
+    store: SessionStore
+    runs: RunStore
+    dispatcher: RunDispatcher
+    clock: Clock
+    ids: Ids
+    observer: Observer
+
+    def new_run_id(self) -> RunId:
+        """Return a fresh run id."""
+        return RunId(RUN_PREFIX + self.ids.new())
+
+    async def ensure_run(self, session: Session, *, left: int = 0) -> Session:
+        """Return the session with a current run that is alive, claiming and dispatching a new one if necessary.
+
+        Args:
+            session: A recent read; may be stale.
+            left: Runs up to this version are known to have left, whatever their record says.
+
+        Raises:
+            ClosedError: The session is closed or expired.
+            ClaimExhaustedError: Others kept changing the run.
+            SessionNotFoundError: The session is gone.
+        """
+        for _ in range(CLAIM_ATTEMPTS):
+            if refusal := session.refusal(self.clock.now()):
+                raise refusal
+            current = await self._current(session)
+            if current is not None and current.is_alive and session.current_run_version > left:
+                await self._dispatch_if_waiting(current)
+                return session
+            run = next_run(
+                session,
+                self.new_run_id(),
+                reason=REASON_CONTINUATION,
+                now=self.clock.now(),
+                previous=current,
+            )
+            if await self.claim(run):
+                return attrs.evolve(session, current_run_id=run.id, current_run_version=run.version)
+            session = await self._read_again(session)
+        raise ClaimExhaustedError(session.key, CLAIM_ATTEMPTS)
+
+    async def claim(self, run: RunRecord, *, expected_run: RunId | None = None) -> bool:
+        """Make *run* current and dispatch it if it is due; False if another was faster. Not torn by cancellation."""
+        with anyio.move_on_after(FINISH_SECONDS, shield=True):
+            claim = await self.store.claim_run(run, expected_version=run.version - 1, expected_run=expected_run)
+            if claim is Claim.LOST:
+                self.observer(ClaimLost(environment_id=run.environment.id, session_id=run.session_id))
+                return False
+            self.observer(
+                RunClaimed(
+                    environment_id=run.environment.id, session_id=run.session_id, run_id=run.id, reason=run.reason
+                )
+            )
+            if expected_run is None:
+                await self.dispatch(run)
+        return True
+
+    async def dispatch(self, run: RunRecord) -> None:
+        """Dispatch *run* if it is due. An engine that is down is no failure: the sweep will try again."""
+        if run.dispatch_after is not None and run.dispatch_after > self.clock.now():
+            return
+        try:
+            await self.dispatcher.dispatch(run)
+        except DispatcherUnavailableError as error:
+            self.observer(SystemFailed(step="dispatch", error=str(error)))
+        else:
+            await self.runs.mark_dispatched(run.id)
+
+    def successor(
+        self, session: Session, previous: RunRecord, reason: str, *, failures: int = 0, after: datetime | None = None
+    ) -> RunRecord:
+        """Make (but not store) the run that goes on where *previous* stood."""
+        return next_run(
+            session,
+            self.new_run_id(),
+            reason=reason,
+            now=self.clock.now(),
+            previous=previous,
+            failures=failures,
+            dispatch_after=after,
+        )
+
+    async def _current(self, session: Session) -> RunRecord | None:
+        if session.current_run_id is None:
+            return None
+        return await self.runs.find(session.environment.id, session.current_run_id)
+
+    async def _dispatch_if_waiting(self, run: RunRecord) -> None:
+        if run.dispatched_at is None and run.status in WAITING_FOR_WORKER:
+            await self.dispatch(run)
+
+    async def _read_again(self, session: Session) -> Session:
+        fresh = await self.store.find(session.environment.id, session.id)
+        if fresh is None:
+            raise SessionNotFoundError(session.id)
+        return fresh

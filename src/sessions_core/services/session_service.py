@@ -1,0 +1,283 @@
+"""Creating, finding, changing, listing and closing sessions, and handing them over to a new run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+import anyio
+import attrs
+
+from sessions_core.domain.bounded import BoundedDict
+from sessions_core.domain.channel import UPGRADE_REQUIRED, Io, control_record
+from sessions_core.domain.environment import Environment
+from sessions_core.domain.events import SessionClosed, SessionCreated
+from sessions_core.domain.guard import Guard
+from sessions_core.domain.ids import SESSION_PREFIX, EnvironmentId, ExternalId, PartId, RunId, SessionId
+from sessions_core.domain.pagination import Page, PageRequest, SessionFilter, make_page
+from sessions_core.domain.run import REASON_MANUAL, REASONS, RunRecord, first_run
+from sessions_core.domain.session import Session, SessionRun, SessionUpdate
+from sessions_core.domain.trigger_config import TriggerConfig
+from sessions_core.errors import (
+    ClaimExhaustedError,
+    GuardMismatchError,
+    RunNotFoundError,
+    SessionNotFoundError,
+    StaleRunError,
+    TaskMismatchError,
+)
+from sessions_core.ports.channel_log import ChannelLog
+from sessions_core.ports.clock import Clock, Ids
+from sessions_core.ports.observer import Observer
+from sessions_core.ports.run_store import RunStore
+from sessions_core.ports.session_index import SessionIndex
+from sessions_core.ports.session_store import SessionStore
+from sessions_core.services.closing import Closing
+from sessions_core.services.run_manager import HandOver, RunManager
+
+KNOWN_SESSIONS: Final = 20_000
+
+
+@attrs.frozen(kw_only=True)
+class NewSession:
+    """What a caller gives to create a session."""
+
+    type: str
+    task: str
+    trigger_config: TriggerConfig
+    external_id: ExternalId | None = None
+    tags: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] | None = None
+    expires_at: datetime | None = None
+
+
+@attrs.frozen(kw_only=True)
+class CreatedSession:
+    """A session with a live run. ``is_cached`` tells that it was there before."""
+
+    session: Session
+    run_id: RunId
+    is_cached: bool
+
+
+@attrs.define(kw_only=True)
+class SessionService:
+    """Use cases around the session's row. Everything is confined to the environment that is named."""
+
+    store: SessionStore
+    runs: RunStore
+    index: SessionIndex
+    log: ChannelLog
+    run_manager: RunManager
+    closing: Closing
+    clock: Clock
+    ids: Ids
+    observer: Observer
+    _known: BoundedDict[tuple[str, str], Session] = attrs.field(
+        init=False, factory=lambda: BoundedDict(KNOWN_SESSIONS)
+    )
+
+    async def create(self, environment: Environment, spec: NewSession) -> CreatedSession:
+        """Create a session with its first run, or get the open one with its external id and ensure that a run is alive.
+
+        Raises:
+            InvalidError: A value breaks a rule.
+            TaskMismatchError: The external id belongs to another task's session; nothing was written.
+            ClosedError: The session with this external id is closed or expired; nothing was written.
+            ClaimExhaustedError: Others kept changing its run.
+        """
+        session, run = self._new(environment, spec)
+        creation = await self.store.create(session, run)
+        if not creation.is_new and not creation.refreshed:
+            raise self._why_not(creation.session, spec)
+        self.observer(
+            SessionCreated(
+                environment_id=environment.id, session_id=creation.session.id, is_cached=not creation.is_new
+            )
+        )
+        if creation.is_new:
+            await self.run_manager.dispatch(run)
+            stored = creation.session
+        else:
+            stored = await self.run_manager.ensure_run(creation.session)
+        self._remember(stored)
+        assert stored.current_run_id is not None
+        return CreatedSession(session=stored, run_id=stored.current_run_id, is_cached=not creation.is_new)
+
+    async def get(self, environment_id: EnvironmentId, name: str) -> Session:
+        """Return the session with this friendly id or external id, as stored now.
+
+        Raises:
+            SessionNotFoundError: This environment has no such session.
+        """
+        session = await self.store.find(environment_id, name)
+        if session is None:
+            raise SessionNotFoundError(name)
+        self._remember(session)
+        return session
+
+    async def find_cached(self, environment_id: EnvironmentId, name: str) -> Session | None:
+        """Return the session, perhaps as it was some time ago, or None.
+
+        Its ids, task and expiry never change; for everything else the log's guards decide.
+        """
+        known = self._known.get((environment_id, name))
+        if known is not None:
+            return known
+        session = await self.store.find(environment_id, name)
+        if session is not None:
+            self._remember(session)
+        return session
+
+    async def update(self, environment_id: EnvironmentId, name: str, change: SessionUpdate) -> Session:
+        """Replace tags or metadata.
+
+        Raises:
+            SessionNotFoundError: This environment has no such session.
+        """
+        session = await self.get(environment_id, name)
+        return await self.store.update(environment_id, session.id, change)
+
+    async def close(
+        self,
+        environment_id: EnvironmentId,
+        name: str,
+        reason: str | None = None,
+        *,
+        calling_run: RunId | None = None,
+        epoch: int | None = None,
+    ) -> Session:
+        """Close the session for good and seal its channels. Closing again changes nothing and returns the row.
+
+        Args:
+            environment_id: The environment.
+            name: Either id.
+            reason: Kept with the first close.
+            calling_run: Given by a run that closes its own session; it must still be the current one.
+            epoch: The calling attempt's epoch, if it knows it.
+
+        Raises:
+            SessionNotFoundError: This environment has no such session.
+            StaleRunError: The calling run was replaced.
+        """
+        session = await self.get(environment_id, name)
+        if session.closed_at is None:
+            _check_current(session, calling_run, epoch)
+            session = await self.store.close(environment_id, session.id, reason)
+            self.observer(SessionClosed(environment_id=environment_id, session_id=session.id))
+            self._remember(session)
+        if session.sealed_at is None:
+            await self.closing.seal(session)
+            session = await self.get(environment_id, session.id)
+        return session
+
+    async def end_and_continue(
+        self, environment_id: EnvironmentId, name: str, calling_run: RunId, reason: str, *, epoch: int | None = None
+    ) -> HandOver:
+        """Hand the session over from *calling_run*, which goes on to end by itself, to a new run.
+
+        ``upgrade-required`` is appended to ``out`` under the old run's epoch before the new one begins.
+
+        Raises:
+            SessionNotFoundError: This environment has no such session.
+            RunNotFoundError: This environment has no such run.
+            ClosedError: The session is closed or expired.
+            StaleRunError: *epoch* is given and over.
+        """
+        session = await self.get(environment_id, name)
+        calling = await self.get_run(environment_id, calling_run)
+        if refusal := session.refusal(self.clock.now()):
+            raise refusal
+        if epoch is not None and epoch != session.epoch:
+            raise StaleRunError(calling_run)
+        successor = self.run_manager.successor(session, calling, reason if reason in REASONS else REASON_MANUAL)
+        if session.current_run_id == calling_run and await self.run_manager.claim(successor, expected_run=calling_run):
+            await self._announce(session, successor)
+            return HandOver(run_id=successor.id, swapped=True)
+        fresh = await self.get(environment_id, session.id)
+        if refusal := fresh.refusal(self.clock.now()):
+            raise refusal
+        if fresh.current_run_id is None:
+            raise ClaimExhaustedError(session.key, 1)
+        return HandOver(run_id=fresh.current_run_id, swapped=False)
+
+    async def list_sessions(self, environment: Environment, wanted: SessionFilter, request: PageRequest) -> Page:
+        """Return a page of sessions, newest first, as they are stored now.
+
+        A page may hold fewer sessions than asked for although there is a next one (rows that the index shows but the
+        store no longer admits are left out), so follow the cursors.
+        """
+        page = make_page(await self.index.select(environment, wanted, request), request)
+        found = await self.store.find_many(environment.id, [entry.id for entry in page.items])
+        by_id = {session.id: session for session in found}
+        now = self.clock.now()
+        kept = (by_id[entry.id] for entry in page.items if entry.id in by_id)
+        return attrs.evolve(page, items=tuple(session for session in kept if wanted.admits(session, now)))
+
+    async def list_runs(self, environment_id: EnvironmentId, name: str, limit: int = 100) -> list[SessionRun]:
+        """Return the session's runs, newest first.
+
+        Raises:
+            SessionNotFoundError: This environment has no such session.
+        """
+        session = await self.get(environment_id, name)
+        return await self.store.list_runs(environment_id, session.id, limit)
+
+    async def get_run(self, environment_id: EnvironmentId, run_id: RunId) -> RunRecord:
+        """Return a run.
+
+        Raises:
+            RunNotFoundError: This environment has no such run.
+        """
+        run = await self.runs.find(environment_id, run_id)
+        if run is None:
+            raise RunNotFoundError(run_id)
+        return run
+
+    def _new(self, environment: Environment, spec: NewSession) -> tuple[Session, RunRecord]:
+        now = self.clock.now()
+        session = Session(
+            id=SessionId(SESSION_PREFIX + self.ids.new()),
+            environment=environment,
+            type=spec.type,
+            task=spec.task,
+            trigger_config=spec.trigger_config,
+            created_at=now,
+            updated_at=now,
+            external_id=spec.external_id,
+            tags=spec.tags,
+            metadata=spec.metadata,
+            expires_at=spec.expires_at,
+        )
+        if refusal := session.refusal(now):
+            raise refusal
+        run = first_run(session, self.run_manager.new_run_id(), now)
+        return attrs.evolve(session, current_run_id=run.id, current_run_version=run.version), run
+
+    def _why_not(self, stored: Session, spec: NewSession) -> Exception:
+        if stored.task != spec.task:
+            return TaskMismatchError(stored.key, spec.task, stored.task)
+        return stored.refusal(self.clock.now()) or ClaimExhaustedError(stored.key, 1)
+
+    async def _announce(self, session: Session, successor: RunRecord) -> None:
+        """Tell readers of ``out`` about the hand-over, then let the new run begin. Not torn by cancellation."""
+        notice = control_record(UPGRADE_REQUIRED, part_id=PartId(f"upgrade-required:{successor.version}"))
+        with anyio.CancelScope(shield=True):
+            try:
+                await self.log.append(session.channel(Io.OUT), [notice], guard=Guard.live(session.epoch))
+            except GuardMismatchError:
+                pass  # The calling attempt had not begun to write, or the session was closed: nobody needs the notice.
+            await self.run_manager.dispatch(successor)
+
+    def _remember(self, session: Session) -> None:
+        self._known[session.environment.id, session.id] = session
+        if session.external_id is not None:
+            self._known[session.environment.id, session.external_id] = session
+
+
+def _check_current(session: Session, run_id: RunId | None, epoch: int | None) -> None:
+    if run_id is not None and session.current_run_id != run_id:
+        raise StaleRunError(run_id)
+    if epoch is not None and session.epoch != epoch:
+        raise StaleRunError(run_id or f"with epoch {epoch}")

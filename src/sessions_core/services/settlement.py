@@ -1,0 +1,139 @@
+"""Looking after what an ended run leaves behind.
+
+How far a session had come is read from the log: the last turn-complete on ``out`` names the last ``in`` record that was
+dealt with, and a run that ended by itself has recorded how far it had read. Whatever comes after that is unanswered. A
+run that leaves unanswered input behind is continued by a new one. If runs keep failing at the very same input, it is
+given up after ``maxAttempts``: an error chunk and a turn-complete that covers it go on ``out``, so that readers go on and
+the next message gets its chance.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+
+import attrs
+
+from sessions_core.domain.channel import (
+    SESSION_IN_EVENT_ID,
+    TURN_COMPLETE,
+    Io,
+    Tail,
+    committed_by,
+    control_record,
+    data_record,
+)
+from sessions_core.domain.events import InputGivenUp, RunRecovered
+from sessions_core.domain.guard import Guard
+from sessions_core.domain.ids import PartId
+from sessions_core.domain.run import REASON_CONTINUATION, Progress, RunRecord
+from sessions_core.domain.session import Session
+from sessions_core.domain.status import RunStatus
+from sessions_core.errors import GuardMismatchError
+from sessions_core.ports.backlog import Backlog
+from sessions_core.ports.channel_log import ChannelLog
+from sessions_core.ports.clock import Clock
+from sessions_core.ports.observer import Observer
+from sessions_core.ports.session_store import SessionStore
+from sessions_core.services.run_manager import RunManager
+
+SCAN_RECORDS: Final = 64
+SETTLE_ATTEMPTS: Final = 16
+FAILED: Final = frozenset({RunStatus.CRASHED, RunStatus.COMPLETED_WITH_ERRORS, RunStatus.TIMED_OUT})
+FIRST_BACKOFF: Final = timedelta(seconds=1)
+LONGEST_BACKOFF: Final = timedelta(minutes=1)
+GIVEN_UP_TEXT: Final = "The agent failed repeatedly and could not answer this message."
+
+
+def failures_at(run: RunRecord, progress: Progress) -> int:
+    """Count the runs that failed in a row at the cursor where *run* ended, itself included."""
+    if run.status not in FAILED:
+        return 0
+    return run.failures + 1 if progress.cursor == run.start.cursor else 1
+
+
+def backoff(failures: int) -> timedelta:
+    """Return how long to wait before the next try: nothing after the first failure, then 1 s, 2 s, 4 s … 60 s."""
+    if failures < 2:  # noqa: PLR2004 - the first retry is at once
+        return timedelta()
+    return min(FIRST_BACKOFF * (1 << min(failures - 2, 16)), LONGEST_BACKOFF)
+
+
+@attrs.define(kw_only=True)
+class Settlement:
+    """Finds out how far a session had come, and settles ended runs."""
+
+    store: SessionStore
+    backlog: Backlog
+    log: ChannelLog
+    run_manager: RunManager
+    clock: Clock
+    observer: Observer
+
+    async def progress(self, session: Session, start: Progress) -> Progress:
+        """Return how far the session has come, reading ``out`` backwards to the newest turn-complete after *start*."""
+        out = session.channel(Io.OUT)
+        tail = await self.log.tail(out)
+        cursor, before = start.cursor, tail.next_seq
+        while before > start.out_tail:
+            records = await self.log.read_back(out, before, min(SCAN_RECORDS, before - start.out_tail))
+            committed = next((c for record in records if (c := committed_by(record)) is not None), None)
+            if committed is not None or not records:
+                cursor = max(cursor, committed if committed is not None else -1)
+                break
+            before = records[-1].seq
+        last = (await self.log.tail(session.channel(Io.IN))).next_seq - 1
+        return Progress(min(cursor, last), tail.next_seq)
+
+    async def settle(self, run: RunRecord) -> None:
+        """Look after *run*, which has ended: continue it if it left unanswered input, else leave ``in`` idle."""
+        session = await self.store.find(run.environment.id, run.session_id)
+        if session is None or session.current_run_id != run.id or session.refusal(self.clock.now()):
+            await self.backlog.settle(run.id, None)
+            return
+        progress = await self.progress(session, run.end or run.start)
+        for _ in range(SETTLE_ATTEMPTS):
+            tail = await self.log.tail(session.channel(Io.IN))
+            if tail.next_seq > progress.cursor + 1:
+                failures = failures_at(run, progress)
+                if failures < run.config.max_attempts:
+                    await self._continue(session, run, progress, failures)
+                    return
+                progress = await self._give_up(session, progress)
+                run = attrs.evolve(run, failures=0, status=RunStatus.CANCELED)
+            elif await self._idle(session, run, tail):
+                break
+        await self.backlog.settle(run.id, progress)
+
+    async def _continue(self, session: Session, run: RunRecord, progress: Progress, failures: int) -> None:
+        pause = backoff(failures)
+        after = self.clock.now() + pause if pause else None
+        ended = attrs.evolve(run, end=progress)
+        successor = self.run_manager.successor(session, ended, REASON_CONTINUATION, failures=failures, after=after)
+        if await self.run_manager.claim(successor):
+            self.observer(RunRecovered(run_id=run.id, continuation=successor.id, failures=failures))
+        await self.backlog.settle(run.id, progress)
+
+    async def _idle(self, session: Session, run: RunRecord, tail: Tail) -> bool:
+        idle = Guard.idle(run.version)
+        if not tail.guard.rises_to(idle):
+            return True
+        channel = session.channel(Io.IN)
+        return (await self.log.set_guard(channel, idle, expect=tail.guard, if_tail=tail.next_seq)).done
+
+    async def _give_up(self, session: Session, progress: Progress) -> Progress:
+        """Answer the input after the cursor with an error, under whatever guard ``out`` has; part ids make it once."""
+        out, poison = session.channel(Io.OUT), progress.cursor + 1
+        part = PartId(f"given-up:{poison}")
+        records = (
+            data_record({"type": "error", "errorText": GIVEN_UP_TEXT}, part),
+            control_record(TURN_COMPLETE, {SESSION_IN_EVENT_ID: str(poison)}, PartId(f"{part}:complete")),
+        )
+        tail = await self.log.tail(out)
+        try:
+            appended = await self.log.append(out, records, guard=tail.guard)
+        except GuardMismatchError:
+            # Somebody else took the session on meanwhile, or closed it: theirs to answer.
+            return progress
+        self.observer(InputGivenUp(session_id=session.id, cursor=poison))
+        return Progress(poison, appended[-1].seq + 1)

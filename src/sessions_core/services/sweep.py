@@ -1,0 +1,141 @@
+"""The sweep: one leader that repairs what crashes left behind.
+
+Every step is idempotent and guarded by a compare-and-set in the store or the log, so a leader that is late, or two of
+them, do no harm. A step that fails is reported and tried again in the next pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+import anyio
+import attrs
+
+from sessions_core.domain.events import RunEnded, SweepDone, SystemFailed
+from sessions_core.domain.ids import WaitpointId
+from sessions_core.domain.run import Holding, RunRecord
+from sessions_core.domain.status import RunStatus
+from sessions_core.errors import SessionsError
+from sessions_core.ports.backlog import Backlog
+from sessions_core.ports.clock import Clock
+from sessions_core.ports.leader_lock import LeaderLock
+from sessions_core.ports.observer import Observer
+from sessions_core.ports.run_store import RunStore
+from sessions_core.ports.waitpoint_store import WaitpointStore
+from sessions_core.services.closing import Closing
+from sessions_core.services.run_manager import RunManager
+from sessions_core.services.settlement import Settlement
+from sessions_core.services.wait_service import WaitService
+
+T = TypeVar("T")
+
+
+@attrs.frozen(kw_only=True)
+class SweepConfig:
+    """How often and how much.
+
+    Attributes:
+        interval: Pause between passes.
+        stall: A run without a heartbeat for this long is dead.
+        dispatch_grace: A run this young may still be on its way to the engine.
+        batch: Rows per question and pass.
+    """
+
+    interval: timedelta = timedelta(seconds=1)
+    stall: timedelta = timedelta(seconds=15)
+    dispatch_grace: timedelta = timedelta(seconds=2)
+    batch: int = 200
+
+
+@attrs.define(kw_only=True)
+class Sweep:
+    """Finds and repairs what is left over, pass after pass."""
+
+    backlog: Backlog
+    runs: RunStore
+    waitpoints: WaitpointStore
+    leader: LeaderLock
+    run_manager: RunManager
+    settlement: Settlement
+    closing: Closing
+    waits: WaitService
+    clock: Clock
+    observer: Observer
+    config: SweepConfig = SweepConfig()
+    _walk: WaitpointId | None = attrs.field(init=False, default=None)
+
+    async def run_forever(self) -> None:
+        """Make passes while this process leads."""
+        while True:
+            async with self.leader.hold("sweep") as scope:
+                with scope:
+                    while True:
+                        await self.sweep()
+                        await anyio.sleep(self.config.interval.total_seconds())
+
+    async def recover(self) -> None:
+        """Repair at once what a dead process left, where this process is the only owner of the data.
+
+        Nothing can be running: every executing run is dead, every queue in memory is empty.
+        """
+        await self.backlog.forget_dispatches()
+        everything = self.clock.now() + self.config.stall + timedelta(milliseconds=1)
+        while await self._bury(everything):
+            pass
+        while await self._settle(everything):
+            pass
+
+    async def sweep(self) -> int:
+        """Make one pass; return how many things were repaired."""
+        started = self.clock.now()
+        repaired = 0
+        for step in (self._dispatch, self._bury, self._settle, self._seal, self._expire, self._rearm):
+            try:
+                repaired += await step(started)
+            except SessionsError as error:
+                self.observer(SystemFailed(step=step.__name__.strip("_"), error=str(error)))
+        self.observer(SweepDone(took=self.clock.now() - started, repaired=repaired))
+        return repaired
+
+    async def _dispatch(self, now: datetime) -> int:
+        waiting = await self.backlog.list_undispatched(now - self.config.dispatch_grace, self.config.batch)
+        return await self._each("dispatch", waiting, self.run_manager.dispatch)
+
+    async def _bury(self, now: datetime) -> int:
+        stalled = await self.backlog.list_stalled(now - self.config.stall, self.config.batch)
+        return await self._each("bury", stalled, self._declare_dead)
+
+    async def _declare_dead(self, run: RunRecord) -> None:
+        holding = Holding(run.id, run.attempt)
+        if await self.runs.finish(holding, RunStatus.CRASHED, error="no heartbeat"):
+            self.observer(RunEnded(run_id=run.id, status=RunStatus.CRASHED, error="no heartbeat"))
+
+    async def _settle(self, _: datetime) -> int:
+        return await self._each(
+            "settle", await self.backlog.list_unsettled(self.config.batch), self.settlement.settle
+        )
+
+    async def _seal(self, _: datetime) -> int:
+        return await self._each("seal", await self.backlog.list_unsealed(self.config.batch), self.closing.seal)
+
+    async def _expire(self, _: datetime) -> int:
+        return await self._each("expire", await self.waitpoints.list_due(self.config.batch), self.waits.expire)
+
+    async def _rearm(self, _: datetime) -> int:
+        """Walk over the waiting waitpoints, a batch a pass: complete those whose record has come, register the rest."""
+        waiting = await self.waitpoints.list_waiting(self._walk, self.config.batch)
+        self._walk = waiting[-1].id if len(waiting) == self.config.batch else None
+        await self._each("rearm", waiting, self.waits.arm)
+        return 0
+
+    async def _each(self, step: str, items: list[T], act: Callable[[T], Awaitable[object]]) -> int:
+        done = 0
+        for item in items:
+            try:
+                await act(item)
+                done += 1
+            except SessionsError as error:
+                self.observer(SystemFailed(step=step, error=str(error)))
+        return done
