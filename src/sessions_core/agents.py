@@ -6,7 +6,7 @@ Chat turns are one layer further out, in :mod:`sessions_core.chat`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Final
 
@@ -73,7 +73,7 @@ class Inbox:
         """Return the next message without taking it, or None if none has arrived."""
         return self._pending[0] if self._pending else None
 
-    async def wait(self, timeout: float | None = None) -> Message | None:  # noqa: ASYNC109 - None is an answer here
+    async def wait(self, timeout: float | None = None) -> Message | None:
         """Take the next message, waiting up to *timeout* seconds for it.
 
         Returns:
@@ -106,7 +106,7 @@ class Inbox:
             yield message
 
     @contextmanager
-    def watch(self, watcher: Callable[[Message], None]) -> Iterator[None]:
+    def watch(self, watcher: Callable[[Message], None]) -> Generator[None]:
         """Show *watcher* every message that is pending or arrives inside the block, without taking it."""
         self._watchers.append(watcher)
         try:
@@ -216,8 +216,8 @@ class Run:
     inbox: Inbox
     out: Outbox
     cursor: int
-    _sessions: SessionService
-    _channels: ChannelService
+    _sessions: SessionService = attrs.field(alias="sessions")
+    _channels: ChannelService = attrs.field(alias="channels")
 
     @property
     def id(self) -> RunId:
@@ -325,5 +325,3 @@ class Agents:
     def names(self) -> tuple[str, ...]:
         """All task identifiers."""
         return tuple(self._tasks)
-
-

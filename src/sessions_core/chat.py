@@ -22,7 +22,7 @@ import json
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Self
 
 import anyio
 import attrs
@@ -31,6 +31,7 @@ from sessions_core import agents as raw
 from sessions_core.agents import Message
 from sessions_core.domain.channel import SESSION_IN_EVENT_ID, TURN_COMPLETE, Io
 from sessions_core.domain.events import TurnFailed
+from sessions_core.domain.json_values import as_list, as_object
 from sessions_core.errors import ClosedError, StaleRunError
 
 MESSAGE: Final = "message"
@@ -59,24 +60,22 @@ class Input:
                 data = json.loads(data)
             except (ValueError, RecursionError):
                 return None
-        if not isinstance(data, Mapping) or not isinstance(data.get("kind"), str):
+        members = as_object(data)
+        if members is None or not isinstance(members.get("kind"), str):
             return None
-        payload = data.get("payload")
-        return cls(data["kind"], payload if isinstance(payload, Mapping) else {})
+        return cls(members["kind"], as_object(members.get("payload")) or {})
 
     @property
     def trigger(self) -> str:
-        """What the client wants: ``submit-message``, ``regenerate-message``, ``action``, ``close`` …"""
+        """What the client wants: ``submit-message``, ``regenerate-message``, ``action`` or ``close``."""
         trigger = self.payload.get("trigger")
         return trigger if isinstance(trigger, str) else SUBMIT
 
 
 def text_of(message: Mapping[str, Any] | None) -> str:
     """Join the text parts of a UI message."""
-    parts = (message or {}).get("parts")
-    if not isinstance(parts, list):
-        return ""
-    texts = (part.get("text") for part in parts if isinstance(part, Mapping) and part.get("type") == "text")
+    parts = [as_object(part) or {} for part in as_list((message or {}).get("parts")) or ()]
+    texts = [part.get("text") for part in parts if part.get("type") == "text"]
     return "".join(text for text in texts if isinstance(text, str))
 
 
@@ -148,7 +147,7 @@ class Turn:
         message_id = f"msg-{self.seq}-{self.run.record.epoch}"
         return ({"type": "start", "messageId": message_id}, {"type": "start-step"})
 
-    async def __aenter__(self) -> Turn:
+    async def __aenter__(self) -> Self:
         self._scope.__enter__()
         self._watch = self.run.inbox.watch(self._look_for_stop)
         self._watch.__enter__()
@@ -215,8 +214,7 @@ class Run(raw.Run):
         self.cursor = max(self.cursor, covered)
 
     async def _turn(self, message: Message, given: Input) -> Turn:
-        payload = given.payload.get("message")
-        said = payload if isinstance(payload, Mapping) else None
+        said = as_object(given.payload.get("message"))
         if given.trigger == REGENERATE:
             said = await self._last_said(message.seq)
         return Turn(run=self, seq=message.seq, payload=given.payload, trigger=given.trigger, message=said)
@@ -228,8 +226,8 @@ class Run(raw.Run):
             messages = await self.read_back(Io.IN, before, SCAN_MESSAGES)
             for message in messages:
                 given = Input.parse(message.data)
-                said = given.payload.get("message") if given and given.trigger == SUBMIT else None
-                if isinstance(said, Mapping):
+                said = as_object(given.payload.get("message")) if given and given.trigger == SUBMIT else None
+                if said is not None:
                     return said
             before = max(before - SCAN_MESSAGES, 0) if not messages else messages[-1].seq
         return None

@@ -12,7 +12,7 @@ from typing import Final
 import anyio
 import attrs
 
-from sessions_core.agents import Agents, Inbox, Outbox, Run
+from sessions_core.agents import Agents, Inbox, Outbox
 from sessions_core.domain.channel import Io
 from sessions_core.domain.events import RunBegun, RunEnded, SystemFailed
 from sessions_core.domain.guard import Guard
@@ -132,6 +132,7 @@ class RunExecutor:
         progress = await self.settlement.progress(session, run.start)
         inbox_channel = session.channel(Io.IN)
         after = progress.cursor if progress.cursor >= 0 else None
+        ending = Ending(RunStatus.CANCELED)
         async with self.channels.subscribe(inbox_channel, after) as reading, anyio.create_task_group() as tasks:
             initial_tail = reading.next_seq
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
@@ -38,8 +38,9 @@ from sessions_core.unwrapping import unwrapped
 
 @attrs.frozen(kw_only=True)
 class Ports:
-    """One adapter for every port. They need not share a database, except that ``sessions``, ``runs`` and ``backlog`` are
-    three views of the same rows.
+    """One adapter for every port.
+
+    They need not share a database, except that ``sessions``, ``runs`` and ``backlog`` are three views of the same rows.
     """
 
     sessions: SessionStore
@@ -69,7 +70,7 @@ class Settings:
         drain: How long runs may go on after the process was asked to stop.
     """
 
-    sweep: SweepConfig = SweepConfig()
+    sweep: SweepConfig = attrs.field(factory=SweepConfig)
     owns_data: bool = False
     drain: timedelta = timedelta(seconds=10)
 
@@ -95,7 +96,7 @@ class Sessions:
     sweep: Sweep
     hub: Hub
 
-    def __init__(self, ports: Ports, agents: Agents | None = None, settings: Settings = Settings()) -> None:  # noqa: B008
+    def __init__(self, ports: Ports, agents: Agents | None = None, settings: Settings = Settings()) -> None:
         self.ports = ports
         self.settings = settings
         self.hub = Hub(ports.log)
@@ -166,7 +167,7 @@ class Sessions:
         await self.ports.sessions.find(EnvironmentId("readiness"), "readiness")
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[Sessions]:
+    async def running(self) -> AsyncGenerator[Sessions]:
         """Run the hub, the sweep and the heartbeats inside the block; drain runs before it ends."""
         with unwrapped():
             async with self.hub, anyio.create_task_group() as tasks:
@@ -193,9 +194,7 @@ def _waits(ports: Ports) -> WaitService:
     )
 
 
-def _channels(
-    ports: Ports, hub: Hub, manager: RunManager, waits: WaitService, closing: Closing
-) -> ChannelService:
+def _channels(ports: Ports, hub: Hub, manager: RunManager, waits: WaitService, closing: Closing) -> ChannelService:
     gate = InputGate(store=ports.sessions, log=ports.log, run_manager=manager, clock=ports.clock)
     return ChannelService(
         log=ports.log,

@@ -7,6 +7,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+import anyio
+
 from sessions_adapters.local_runs import LocalRunDispatcher
 from sessions_adapters.system import RandomIds, SystemClock
 from sessions_core.agents import Agents
@@ -116,7 +118,7 @@ async def _embedded(
     from sessions_adapters import memory, sqlite
     from sessions_adapters.fernet import FernetCipher, load_or_create_key
 
-    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    await anyio.Path(data).mkdir(parents=True, exist_ok=True, mode=0o700)
     cipher = FernetCipher(load_or_create_key(data / KEY_NAME))
     config = sqlite.SqliteConfig(path=data / DATABASE_NAME)
     db = await stack.enter_async_context(sqlite.open_database(config, clock=clock, cipher=cipher))

@@ -29,7 +29,11 @@ class RandomIds(Ids):
     """Ids of the current millisecond and 82 random bits from the operating system."""
 
     _random: random.Random = attrs.field(factory=random.SystemRandom, init=False, repr=False)
-    _parts: random.Random = attrs.field(factory=lambda: random.Random(secrets.randbits(128)), init=False, repr=False)
+    _parts: random.Random = attrs.field(
+        factory=lambda: random.Random(secrets.randbits(128)),  # noqa: S311 - unique, not secret
+        init=False,
+        repr=False,
+    )
 
     def new(self) -> str:
         """Return a fresh id of 25 characters."""

@@ -20,6 +20,7 @@ import attrs
 
 from sessions_core.domain.guard import UNTOUCHED, Guard
 from sessions_core.domain.ids import AddressingKey, EnvironmentId, PartId
+from sessions_core.domain.json_values import as_object
 from sessions_core.errors import RecordTooLargeError
 
 T = TypeVar("T")
@@ -242,10 +243,10 @@ class Envelope:
     def parse(cls, body: bytes) -> Envelope | None:
         """Read a body; None if it is not an envelope."""
         try:
-            value = json.loads(body)
+            value = as_object(json.loads(body))
         except (ValueError, RecursionError):
             return None
-        if not isinstance(value, dict) or "data" not in value:
+        if value is None or "data" not in value:
             return None
         part_id = value.get("id")
         return cls(value["data"], part_id if isinstance(part_id, str) else "")

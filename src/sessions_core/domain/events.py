@@ -18,6 +18,8 @@ class Event:
 
 @attrs.frozen(kw_only=True)
 class SessionCreated(Event):
+    """A create succeeded; ``is_cached`` tells that the session was there before."""
+
     environment_id: EnvironmentId
     session_id: SessionId
     is_cached: bool
@@ -25,12 +27,16 @@ class SessionCreated(Event):
 
 @attrs.frozen(kw_only=True)
 class SessionClosed(Event):
+    """A session was closed for good."""
+
     environment_id: EnvironmentId
     session_id: SessionId
 
 
 @attrs.frozen(kw_only=True)
 class RunClaimed(Event):
+    """A new run became a session's current one."""
+
     environment_id: EnvironmentId
     session_id: SessionId
     run_id: RunId
@@ -39,12 +45,16 @@ class RunClaimed(Event):
 
 @attrs.frozen(kw_only=True)
 class ClaimLost(Event):
+    """Someone else was faster with a claim."""
+
     environment_id: EnvironmentId
     session_id: SessionId
 
 
 @attrs.frozen(kw_only=True)
 class RunBegun(Event):
+    """An attempt began and took its epoch."""
+
     run_id: RunId
     attempt: int
     epoch: int
@@ -52,6 +62,8 @@ class RunBegun(Event):
 
 @attrs.frozen(kw_only=True)
 class RunEnded(Event):
+    """A run's record got a final status."""
+
     run_id: RunId
     status: RunStatus
     error: str | None = None
@@ -84,6 +96,8 @@ class InputGivenUp(Event):
 
 @attrs.frozen(kw_only=True)
 class RecordsAppended(Event):
+    """An append returned; duplicates were not stored again."""
+
     channel: Channel
     count: int
     duplicates: int
@@ -91,6 +105,8 @@ class RecordsAppended(Event):
 
 @attrs.frozen(kw_only=True)
 class WaitpointCompleted(Event):
+    """A wait ended."""
+
     waitpoint_id: WaitpointId
     timed_out: bool
 
@@ -105,5 +121,7 @@ class SystemFailed(Event):
 
 @attrs.frozen(kw_only=True)
 class SweepDone(Event):
+    """A pass of the sweep ended."""
+
     took: timedelta
     repaired: int

@@ -47,9 +47,7 @@ def parse_external_id(text: str, *, field: str = "externalId") -> ExternalId:
     if not 1 <= len(trimmed) <= MAX_EXTERNAL_ID:
         raise InvalidError(field, f"must have 1 to {MAX_EXTERNAL_ID} characters")
     if is_friendly_id(trimmed):
-        raise InvalidError(
-            field, f"cannot start with '{SESSION_PREFIX}' (reserved prefix for internal friendlyIds)"
-        )
+        raise InvalidError(field, f"cannot start with '{SESSION_PREFIX}' (reserved prefix for internal friendlyIds)")
     if "\x00" in trimmed:
         raise InvalidError(field, "must not contain U+0000")
     return ExternalId(trimmed)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, cast
 
 from sessions_core.errors import InvalidError
 
@@ -20,13 +20,23 @@ def check_json(value: Any, *, field: str, depth: int = 0) -> None:
         raise InvalidError(field, f"is nested deeper than {MAX_DEPTH} levels")
     if isinstance(value, str):
         _check_text(value, field)
-    elif isinstance(value, Mapping):
-        for name, item in value.items():
+    elif (members := as_object(value)) is not None:
+        for name, item in members.items():
             _check_text(name, f"{field} (a member's name)")
             check_json(item, field=f"{field}.{name}", depth=depth + 1)
-    elif isinstance(value, list | tuple):
-        for index, item in enumerate(value):
+    elif (items := as_list(value)) is not None:
+        for index, item in enumerate(items):
             check_json(item, field=f"{field}[{index}]", depth=depth + 1)
+
+
+def as_object(value: object) -> Mapping[str, Any] | None:
+    """Return *value* if it is a JSON object, else None."""
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else None
+
+
+def as_list(value: object) -> Sequence[Any] | None:
+    """Return *value* if it is a JSON array, else None."""
+    return cast("Sequence[Any]", value) if isinstance(value, list | tuple) else None
 
 
 def _check_text(text: str, field: str) -> None:

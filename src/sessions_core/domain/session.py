@@ -12,7 +12,7 @@ import attrs
 from sessions_core.domain.channel import Channel, Io
 from sessions_core.domain.environment import Environment
 from sessions_core.domain.ids import AddressingKey, ExternalId, RunId, SessionId, addressing_key
-from sessions_core.domain.json_values import check_json
+from sessions_core.domain.json_values import as_object, check_json
 from sessions_core.domain.status import SessionStatus, derive_status
 from sessions_core.domain.trigger_config import TriggerConfig, check_tags
 from sessions_core.errors import ClosedError, InvalidError, SessionClosedError, SessionExpiredError
@@ -38,7 +38,7 @@ def _length(least: int, most: int, field: str) -> Any:
 
 
 def _json_object(_: object, __: object, value: Any) -> None:
-    if value is not None and not isinstance(value, Mapping):
+    if value is not None and as_object(value) is None:
         raise InvalidError("metadata", "must be an object")
     check_json(value, field="metadata")
 
@@ -135,7 +135,7 @@ class SessionUpdate:
     """What an update replaces; members left at ``UNSET`` stay."""
 
     tags: tuple[str, ...] | Unset = attrs.field(default=UNSET, converter=_tags_or_unset)
-    metadata: Mapping[str, Any] | None | Unset = UNSET
+    metadata: Mapping[str, Any] | Unset | None = UNSET
 
     def __attrs_post_init__(self) -> None:
         if not isinstance(self.metadata, Unset):

@@ -44,8 +44,6 @@ class RunStatus(StrEnum):
         return self in ALIVE
 
 
-ALIVE: Final = frozenset(
-    {RunStatus.DELAYED, RunStatus.PENDING, RunStatus.EXECUTING, RunStatus.RETRYING_AFTER_FAILURE}
-)
+ALIVE: Final = frozenset({RunStatus.DELAYED, RunStatus.PENDING, RunStatus.EXECUTING, RunStatus.RETRYING_AFTER_FAILURE})
 WAITING_FOR_WORKER: Final = ALIVE - {RunStatus.EXECUTING}
 """Statuses from which an attempt may begin."""

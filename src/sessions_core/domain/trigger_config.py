@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import attrs
 
 from sessions_core.domain.ids import RunId, SessionId
-from sessions_core.domain.json_values import check_json
+from sessions_core.domain.json_values import as_list, as_object, check_json
 from sessions_core.errors import InvalidError
 
-MACHINES: Final = frozenset(
-    {"micro", "small-1x", "small-2x", "medium-1x", "medium-2x", "large-1x", "large-2x"}
-)
+MACHINES: Final = frozenset({"micro", "small-1x", "small-2x", "medium-1x", "medium-2x", "large-1x", "large-2x"})
 MAX_TAGS: Final = 10
 MAX_TAG_LENGTH: Final = 128
 DEFAULT_MAX_ATTEMPTS: Final = 3
@@ -28,11 +26,12 @@ def check_tags(tags: object, *, field: str) -> tuple[str, ...]:
     Raises:
         InvalidError: Names the first wrong tag.
     """
-    if not isinstance(tags, list | tuple):
+    items = as_list(tags)
+    if items is None:
         raise InvalidError(field, "must be a list of strings")
-    if len(tags) > MAX_TAGS:
+    if len(items) > MAX_TAGS:
         raise InvalidError(field, f"must have at most {MAX_TAGS} items")
-    return tuple(_text(tag, f"{field}[{i}]", MAX_TAG_LENGTH) for i, tag in enumerate(tags))
+    return tuple(_text(tag, f"{field}[{i}]", MAX_TAG_LENGTH) for i, tag in enumerate(items))
 
 
 def _text(value: object, field: str, longest: int | None = None) -> str:
@@ -52,6 +51,18 @@ def _whole(value: object, field: str, least: int, most: int | None = None) -> No
         raise InvalidError(field, f"must be {least} to {most}" if most is not None else f"must be at least {least}")
 
 
+def _whole_between(least: int, most: int | None = None) -> Callable[[object, str], None]:
+    return lambda value, field: _whole(value, field, least, most)
+
+
+def _check_tags(value: object, field: str) -> None:
+    check_tags(value, field=field)
+
+
+def _check_queue(value: object, field: str) -> None:
+    _text(value, field, MAX_TAG_LENGTH)
+
+
 def _check_machine(value: object, field: str) -> None:
     if value not in MACHINES:
         raise InvalidError(field, f"must be one of {', '.join(sorted(MACHINES))}")
@@ -64,16 +75,16 @@ def _check_ttl(value: object, field: str) -> None:
         _whole(value, field, 1)
 
 
-_RULES: Final = {
+_RULES: Final[Mapping[str, Callable[[object, str], object]]] = {
     "machine": _check_machine,
-    "queue": lambda v, f: _text(v, f, 128),
-    "concurrencyKey": lambda v, f: _text(v, f),
-    "tags": lambda v, f: check_tags(v, field=f),
-    "maxAttempts": lambda v, f: _whole(v, f, 1, 10),
-    "maxDuration": lambda v, f: _whole(v, f, 1),
-    "lockToVersion": lambda v, f: _text(v, f),
-    "region": lambda v, f: _text(v, f),
-    "idleTimeoutInSeconds": lambda v, f: _whole(v, f, 1, 3600),
+    "queue": _check_queue,
+    "concurrencyKey": _text,
+    "tags": _check_tags,
+    "maxAttempts": _whole_between(1, 10),
+    "maxDuration": _whole_between(1),
+    "lockToVersion": _text,
+    "region": _text,
+    "idleTimeoutInSeconds": _whole_between(1, 3600),
     "ttl": _check_ttl,
 }
 
@@ -90,10 +101,9 @@ class TriggerConfig:
 
     def __attrs_post_init__(self) -> None:
         field = "triggerConfig"
-        if not isinstance(self.members, Mapping):
+        if as_object(self.members) is None:
             raise InvalidError(field, "must be an object")
-        base = self.members.get("basePayload")
-        if not isinstance(base, Mapping):
+        if as_object(self.members.get("basePayload")) is None:
             raise InvalidError(f"{field}.basePayload", "must be an object")
         check_json(self.members, field=field)
         for name, check in _RULES.items():

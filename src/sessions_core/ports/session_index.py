@@ -19,9 +19,7 @@ class SessionIndex(Protocol):
     __slots__ = ()
 
     @abstractmethod
-    async def select(
-        self, environment: Environment, wanted: SessionFilter, request: PageRequest
-    ) -> list[IndexEntry]:
+    async def select(self, environment: Environment, wanted: SessionFilter, request: PageRequest) -> list[IndexEntry]:
         """Return up to ``size + 1`` entries from the request's cursor on.
 
         The order is ``(created_at, id)`` descending; for ``Direction.BEFORE`` ascending. The row at the cursor itself is

@@ -62,9 +62,7 @@ class SessionStore(Protocol):
         """Set ``sealed_at``, once: both channels have been sealed."""
 
     @abstractmethod
-    async def claim_run(
-        self, run: RunRecord, *, expected_version: int, expected_run: RunId | None = None
-    ) -> Claim:
+    async def claim_run(self, run: RunRecord, *, expected_version: int, expected_run: RunId | None = None) -> Claim:
         """Make *run* its session's current run, unless someone else was faster.
 
         Stores the run record, the history line and the claim in one transaction. Of any number of concurrent calls with

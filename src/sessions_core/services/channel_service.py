@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -17,7 +17,6 @@ from sessions_core.domain.channel import (
     Channel,
     Io,
     NewRecord,
-    Record,
     Tail,
     data_record,
     last_visible,
@@ -75,7 +74,7 @@ class Reading:
         """Whether everything known has been delivered."""
         return self._reader.is_caught_up
 
-    async def next(self, timeout: float | None = None) -> Batch | None:  # noqa: ASYNC109 - None is an answer here
+    async def next(self, timeout: float | None = None) -> Batch | None:
         """Return the next batch, or None if none comes within *timeout* seconds or the reading is finished.
 
         Raises:
@@ -134,6 +133,7 @@ class ChannelService:
         if session.refusal(self.clock.now()) and session.sealed_at is None:
             await self.closing.seal(session)
         channel = session.channel(io)
+        appended: list[Appended] = []
         with anyio.CancelScope(shield=True):
             appended = await self._append(session, channel, records, epoch)
             await self.waits.wake(channel, records, appended)
@@ -167,7 +167,7 @@ class ChannelService:
     @asynccontextmanager
     async def subscribe(
         self, channel: Channel, after: int | None = None, *, peek_settled: bool = False
-    ) -> AsyncIterator[Reading]:
+    ) -> AsyncGenerator[Reading]:
         """Open a reading of the records after seq *after*.
 
         Args:
@@ -223,5 +223,3 @@ class ChannelService:
                 return last.control == TURN_COMPLETE
             before = records[-1].seq
         return False
-
-

@@ -11,9 +11,9 @@ therefore costs nobody anything: it falls out of the ring's past and catches up 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, Self
 
 import anyio
 import anyio.abc
@@ -140,7 +140,7 @@ class Hub:
     _feeds: dict[Channel, _Feed] = attrs.field(init=False, factory=dict)
     _tasks: anyio.abc.TaskGroup | None = attrs.field(init=False, default=None)
 
-    async def __aenter__(self) -> Hub:
+    async def __aenter__(self) -> Self:
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
         return self
@@ -159,7 +159,7 @@ class Hub:
         return len(self._feeds)
 
     @asynccontextmanager
-    async def open(self, channel: Channel, start: int) -> AsyncIterator[Reader]:
+    async def open(self, channel: Channel, start: int) -> AsyncGenerator[Reader]:
         """Open a reader whose first record is the first kept one at or after *start*."""
         feed = await self._join(channel)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final
 
@@ -74,9 +75,7 @@ class SessionService:
     clock: Clock
     ids: Ids
     observer: Observer
-    _known: BoundedDict[tuple[str, str], Session] = attrs.field(
-        init=False, factory=lambda: BoundedDict(KNOWN_SESSIONS)
-    )
+    _known: BoundedDict[tuple[str, str], Session] = attrs.field(init=False, factory=lambda: BoundedDict(KNOWN_SESSIONS))
 
     async def create(self, environment: Environment, spec: NewSession) -> CreatedSession:
         """Create a session with its first run, or get the open one with its external id and ensure that a run is alive.
@@ -92,9 +91,7 @@ class SessionService:
         if not creation.is_new and not creation.refreshed:
             raise self._why_not(creation.session, spec)
         self.observer(
-            SessionCreated(
-                environment_id=environment.id, session_id=creation.session.id, is_cached=not creation.is_new
-            )
+            SessionCreated(environment_id=environment.id, session_id=creation.session.id, is_cached=not creation.is_new)
         )
         if creation.is_new:
             await self.run_manager.dispatch(run)
@@ -264,10 +261,9 @@ class SessionService:
         """Tell readers of ``out`` about the hand-over, then let the new run begin. Not torn by cancellation."""
         notice = control_record(UPGRADE_REQUIRED, part_id=PartId(f"upgrade-required:{successor.version}"))
         with anyio.CancelScope(shield=True):
-            try:
+            # Refused if the calling attempt had not begun to write, or the session was closed: nobody needs it then.
+            with suppress(GuardMismatchError):
                 await self.log.append(session.channel(Io.OUT), [notice], guard=Guard.live(session.epoch))
-            except GuardMismatchError:
-                pass  # The calling attempt had not begun to write, or the session was closed: nobody needs the notice.
             await self.run_manager.dispatch(successor)
 
     def _remember(self, session: Session) -> None:

@@ -54,7 +54,7 @@ def failures_at(run: RunRecord, progress: Progress) -> int:
 
 def backoff(failures: int) -> timedelta:
     """Return how long to wait before the next try: nothing after the first failure, then 1 s, 2 s, 4 s … 60 s."""
-    if failures < 2:  # noqa: PLR2004 - the first retry is at once
+    if failures < 2:
         return timedelta()
     return min(FIRST_BACKOFF * (1 << min(failures - 2, 16)), LONGEST_BACKOFF)
 

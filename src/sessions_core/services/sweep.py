@@ -63,7 +63,7 @@ class Sweep:
     waits: WaitService
     clock: Clock
     observer: Observer
-    config: SweepConfig = SweepConfig()
+    config: SweepConfig = attrs.field(factory=SweepConfig)
     _walk: WaitpointId | None = attrs.field(init=False, default=None)
 
     async def run_forever(self) -> None:
@@ -113,9 +113,7 @@ class Sweep:
             self.observer(RunEnded(run_id=run.id, status=RunStatus.CRASHED, error="no heartbeat"))
 
     async def _settle(self, _: datetime) -> int:
-        return await self._each(
-            "settle", await self.backlog.list_unsettled(self.config.batch), self.settlement.settle
-        )
+        return await self._each("settle", await self.backlog.list_unsettled(self.config.batch), self.settlement.settle)
 
     async def _seal(self, _: datetime) -> int:
         return await self._each("seal", await self.backlog.list_unsealed(self.config.batch), self.closing.seal)

@@ -137,9 +137,7 @@ class WaitService:
 
     async def wake(self, channel: Channel, records: Sequence[NewRecord], appended: Sequence[Appended]) -> None:
         """Complete whoever waits on *channel* with the first record that was really stored."""
-        stored = next(
-            ((record, place) for record, place in zip(records, appended, strict=True) if place.is_new), None
-        )
+        stored = next(((record, place) for record, place in zip(records, appended, strict=True) if place.is_new), None)
         if stored is None:
             return
         members = await self.registry.drain(channel)

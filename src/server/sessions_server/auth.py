@@ -1,0 +1,234 @@
+"""From the ``Authorization`` header to the caller: who asks, in which environment, and what it may do (server.md 7.1).
+
+How this works
+--------------
+A public token names its environment and is verified with that environment's root keys; everything else is looked up as
+a key. Both are remembered, so a warm request costs a dictionary look-up: verified tokens for as long as they hold and
+their environment's root keys stay the same, keys and root keys for one second, so that what another process adds,
+rotates or lets expire counts here within that time. Times of validity are compared on every request.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import attrs
+
+from sessions_core.domain.access import Action, Credential, Resource, allows_any, session_resources
+from sessions_core.domain.bounded import BoundedDict
+from sessions_core.domain.environment import Environment, KeyGrant, RootKey
+from sessions_core.domain.ids import EnvironmentId
+from sessions_core.errors import StoreUnavailableError
+from sessions_core.ports.clock import Clock
+from sessions_core.ports.environment_store import EnvironmentStore, TokenLedger
+from sessions_server import tokens
+from sessions_server.problems import UnauthenticatedError
+
+KEY_SECONDS: Final = 1.0
+REMEMBERED: Final = 10_000
+REMEMBERED_DECISIONS: Final = 64
+_BEARER: Final = "Bearer "
+
+
+@attrs.define(eq=False, kw_only=True)
+class Caller:
+    """Whoever sent the request.
+
+    Attributes:
+        scopes: None allows everything in the environment.
+        expires_at: Unix seconds after which the credential no longer works; None if it has no end.
+        one_time: For a one-time token the hash under which its use is remembered.
+    """
+
+    credential: Credential
+    environment: Environment
+    scopes: tuple[str, ...] | None = None
+    expires_at: float | None = None
+    one_time: str | None = None
+    _granted: set[tuple[Action, str]] = attrs.field(init=False, factory=set)
+
+    @property
+    def is_secret(self) -> bool:
+        """Tell whether it holds a key, so that it is a server and no browser."""
+        return self.credential is not Credential.PUBLIC_TOKEN
+
+    def may(self, action: Action, resources: Iterable[Resource]) -> bool:
+        """Tell whether it may do *action* to at least one of *resources*."""
+        return self.scopes is None or allows_any(self.scopes, action, resources)
+
+    def may_with_session(self, action: Action, *names: str | None) -> bool:
+        """Tell whether it may do *action* to the session of which *names* are ids.
+
+        A yes is remembered, as a session never changes its ids; a no is not.
+        """
+        if self.scopes is None or (action, names[0]) in self._granted:
+            return True
+        allowed = allows_any(self.scopes, action, session_resources(*names))
+        if allowed and names[0] and len(self._granted) < REMEMBERED_DECISIONS:
+            self._granted.add((action, names[0]))
+        return allowed
+
+
+@attrs.frozen
+class _Ring:
+    """An environment's root keys as they were at a moment of the monotonic clock."""
+
+    environment: Environment | None
+    keys: tuple[RootKey, ...]
+    read_at: float
+
+
+@attrs.frozen
+class _KnownToken:
+    """A verified token, good while its environment's keys are these very ones."""
+
+    caller: Caller
+    keys: tuple[RootKey, ...]
+    until: float
+
+
+@attrs.frozen
+class _KnownKey:
+    """A key's grant as it was at a moment of the monotonic clock."""
+
+    caller: Caller
+    grant: KeyGrant
+    read_at: float
+
+
+@attrs.define(kw_only=True)
+class Authenticator:
+    """Tells callers apart, and signs tokens."""
+
+    environments: EnvironmentStore
+    ledger: TokenLedger
+    clock: Clock
+    monotonic: Callable[[], float] = time.monotonic
+    _rings: BoundedDict[str, _Ring] = attrs.field(init=False, factory=lambda: BoundedDict(REMEMBERED))
+    _tokens: BoundedDict[str, _KnownToken] = attrs.field(init=False, factory=lambda: BoundedDict(REMEMBERED))
+    _keys: BoundedDict[str, _KnownKey] = attrs.field(init=False, factory=lambda: BoundedDict(REMEMBERED))
+
+    def recall(self, header: str | None) -> Caller | None:
+        """Return the caller if it is known and still valid, without asking anybody."""
+        if header is None:
+            return None
+        now = self.monotonic()
+        if (token := self._tokens.get(header)) is not None:
+            ring = self._rings.get(token.caller.environment.id)
+            fresh = ring is not None and ring.keys is token.keys and now - ring.read_at <= KEY_SECONDS
+            return token.caller if fresh and self._now() < token.until else None
+        if (key := self._keys.get(header)) is not None and now - key.read_at <= KEY_SECONDS:
+            end = key.caller.expires_at
+            return key.caller if end is None or self._now() < end else None
+        return None
+
+    async def authenticate(self, header: str | None) -> Caller:
+        """Return the caller.
+
+        Raises:
+            UnauthenticatedError: No credential, or one that does not work here and now.
+        """
+        if (known := self.recall(header)) is not None:
+            return known
+        credential = (header or "").removeprefix(_BEARER).strip()
+        if not header or not credential:
+            raise UnauthenticatedError
+        environment_id = tokens.peek_environment(credential) if credential.isascii() else None
+        if environment_id is not None:
+            return await self._by_token(header, credential, environment_id)
+        return await self._by_key(header, credential)
+
+    async def use_up(self, caller: Caller) -> None:
+        """Count the one use of a one-time token; for other callers nothing happens.
+
+        Raises:
+            UnauthenticatedError: It was used before.
+        """
+        if caller.one_time is None:
+            return
+        assert caller.expires_at is not None
+        end = datetime.fromtimestamp(min(caller.expires_at, _FOREVER), UTC)
+        if not await self.ledger.consume(caller.environment.id, caller.one_time, end):
+            raise UnauthenticatedError("Public Access Token has been used")
+
+    async def mint(
+        self,
+        environment_id: EnvironmentId,
+        scopes: Sequence[str],
+        lifetime: timedelta,
+        extra: dict[str, Any] | None = None,
+    ) -> str:
+        """Return a public token of *environment_id*, signed with its current root key."""
+        ring = await self._ring(environment_id)
+        current = next((key for key in ring.keys if key.expires_at is None), None)
+        if current is None:
+            raise StoreUnavailableError("environment's root key")
+        now = int(self._now())
+        claims = {"sub": environment_id, "pub": True, "scopes": list(scopes), **(extra or {}), "iat": now}
+        return tokens.sign({**claims, "exp": now + max(int(lifetime.total_seconds()), 1)}, current)
+
+    async def _by_token(self, header: str, token: str, environment_id: str) -> Caller:
+        ring = await self._ring(environment_id)
+        if ring.environment is None:
+            raise UnauthenticatedError("Invalid Public Access Token")
+        verified = tokens.verify(token, ring.environment, ring.keys, self.clock.now())
+        if verified is None:
+            raise UnauthenticatedError("Public Access Token is invalid")
+        caller = Caller(
+            credential=Credential.PUBLIC_TOKEN,
+            environment=verified.environment,
+            scopes=verified.scopes,
+            expires_at=verified.expires_at,
+            one_time=verified.one_time,
+        )
+        key_end = verified.key.expires_at
+        until = verified.expires_at if key_end is None else min(verified.expires_at, key_end.timestamp())
+        self._tokens[header] = _KnownToken(caller, ring.keys, until)
+        return caller
+
+    async def _by_key(self, header: str, key: str) -> Caller:
+        grant = await self.environments.find_grant(key) if key.isascii() and "\x00" not in key else None
+        if grant is None or not grant.is_valid(self.clock.now()):
+            raise UnauthenticatedError("Invalid API key")
+        known = self._keys.get(header)
+        caller = known.caller if known is not None and known.grant == grant else _caller_with(grant)
+        self._keys[header] = _KnownKey(caller, grant, self.monotonic())
+        return caller
+
+    async def _ring(self, environment_id: str) -> _Ring:
+        known = self._rings.get(environment_id)
+        read_at = self.monotonic()
+        if known is not None and read_at - known.read_at <= KEY_SECONDS:
+            return known
+        ring = await self._read_ring(environment_id, read_at)
+        if ring.environment is None:
+            return ring
+        if known is not None and known.keys == ring.keys:
+            ring = attrs.evolve(ring, keys=known.keys)
+        self._rings[environment_id] = ring
+        return ring
+
+    async def _read_ring(self, environment_id: str, read_at: float) -> _Ring:
+        if not environment_id or "\x00" in environment_id or not environment_id.isascii():
+            return _Ring(None, (), read_at)
+        keys = tuple(await self.environments.find_root_keys(EnvironmentId(environment_id)))
+        grant = await self.environments.find_grant(keys[0].value) if keys else None
+        return _Ring(None if grant is None else grant.environment, keys, read_at)
+
+    def _now(self) -> float:
+        return self.clock.now().timestamp()
+
+
+def _caller_with(grant: KeyGrant) -> Caller:
+    return Caller(
+        credential=Credential.ROOT_KEY if grant.scopes is None else Credential.ADDITIONAL_KEY,
+        environment=grant.environment,
+        scopes=grant.scopes,
+        expires_at=None if grant.expires_at is None else grant.expires_at.timestamp(),
+    )
+
+
+_FOREVER: Final = datetime(9999, 1, 1, tzinfo=UTC).timestamp()

@@ -1,0 +1,221 @@
+"""Errors as HTTP answers: the only table from an error's class to its status.
+
+Every error answer is one JSON object ``{"error", "code", "field"?, "details"?}``; an append's also says ``"ok": false``,
+and one about a closed session says ``closedReason``. Nothing in it comes from a driver, and there is never a stack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import attrs
+import msgspec
+from aiohttp import web
+
+from sessions_core import errors
+from sessions_core.errors import ClosedError, InvalidError, SessionExpiredError, SessionsError
+
+
+class HttpError(SessionsError):
+    """A request that is refused before it reaches the core."""
+
+
+@attrs.define(eq=False)
+class UnauthenticatedError(HttpError):
+    """No credential, or one that does not work."""
+
+    reason: str = "Invalid or Missing API key"
+
+    @property
+    def message(self) -> str:
+        return self.reason
+
+
+@attrs.define(eq=False)
+class ForbiddenError(HttpError):
+    """The credential works but may not do this."""
+
+    reason: str = "Unauthorized"
+
+    @property
+    def message(self) -> str:
+        return self.reason
+
+
+class RouteNotFoundError(HttpError):
+    """No route has this path."""
+
+    @property
+    def message(self) -> str:
+        return "Not found"
+
+
+@attrs.define(eq=False)
+class MethodNotAllowedError(HttpError):
+    """The path has no such method."""
+
+    allowed: tuple[str, ...]
+
+    @property
+    def message(self) -> str:
+        return "Method not allowed"
+
+
+class BodyTooLargeError(HttpError):
+    """The request's body is over the route's limit."""
+
+    @property
+    def message(self) -> str:
+        return "Request body too large"
+
+
+@attrs.define(eq=False)
+class UnreadableBodyError(InvalidError):
+    """The body is no UTF-8, no JSON, or was not decoded."""
+
+    field: str = "body"
+    reason: str = "is not valid JSON"
+
+
+class NotBuiltError(HttpError):
+    """A part of the contract that this server does not have."""
+
+    @property
+    def message(self) -> str:
+        return "This server keeps no snapshots or transcripts"
+
+
+@attrs.frozen
+class Answer:
+    """What one class of errors is answered with.
+
+    Attributes:
+        retry: What ``x-should-retry`` tells the official clients, which otherwise repeat every 409 for nine seconds.
+    """
+
+    status: int
+    code: str
+    retry: bool | None = None
+    headers: Mapping[str, str] = attrs.field(factory=dict)
+
+
+_SOON: Final = {"Retry-After": "1"}
+INTERNAL: Final = Answer(500, "internal_error")
+INTERNAL_MESSAGE: Final = "Something went wrong"
+
+TABLE: Final[Mapping[type[BaseException], Answer]] = {
+    UnauthenticatedError: Answer(401, "unauthenticated", headers={"WWW-Authenticate": "Bearer"}),
+    ForbiddenError: Answer(403, "unauthorized"),
+    RouteNotFoundError: Answer(404, "not_found", retry=False),
+    NotBuiltError: Answer(404, "not_built", retry=False),
+    MethodNotAllowedError: Answer(405, "method_not_allowed"),
+    BodyTooLargeError: Answer(413, "body_too_large", retry=False),
+    UnreadableBodyError: Answer(400, "invalid_body"),
+    errors.SessionNotFoundError: Answer(404, "session_not_found", retry=False),
+    errors.RunNotFoundError: Answer(404, "run_not_found", retry=False),
+    errors.WaitpointNotFoundError: Answer(404, "waitpoint_not_found", retry=False),
+    errors.EnvironmentNotFoundError: Answer(404, "environment_not_found", retry=False),
+    errors.NotFoundError: Answer(404, "not_found", retry=False),
+    errors.InvalidCursorError: Answer(400, "invalid_cursor"),
+    errors.InvalidError: Answer(400, "invalid_request"),
+    errors.RecordTooLargeError: Answer(413, "record_too_large", retry=False),
+    errors.TaskMismatchError: Answer(409, "task_mismatch", retry=False),
+    errors.ExternalIdImmutableError: Answer(422, "external_id_immutable"),
+    errors.StaleRunError: Answer(409, "stale_run", retry=False),
+    errors.ClaimExhaustedError: Answer(409, "claim_exhausted", retry=True, headers=_SOON),
+    errors.GuardMismatchError: Answer(409, "conflict", retry=True),
+    errors.ConflictError: Answer(409, "conflict", retry=True),
+    errors.SessionClosedError: Answer(409, "session_closed", retry=False),
+    errors.SessionExpiredError: Answer(409, "session_expired", retry=False),
+    errors.ClosedError: Answer(409, "session_closed", retry=False),
+    errors.StoreUnavailableError: Answer(503, "store_unavailable", headers=_SOON),
+    errors.ChannelUnavailableError: Answer(503, "channel_unavailable", headers=_SOON),
+    errors.DispatcherUnavailableError: Answer(503, "dispatcher_unavailable", headers=_SOON),
+    errors.UnavailableError: Answer(503, "unavailable", headers=_SOON),
+    errors.IncompatibleStoreError: Answer(503, "incompatible_store"),
+    errors.DirectWritesUnsupportedError: Answer(501, "direct_writes_unsupported", retry=False),
+    HttpError: INTERNAL,
+    errors.SessionsError: INTERNAL,
+}
+_SILENT: Final = frozenset({errors.GuardMismatchError, errors.IncompatibleStoreError})
+"""Classes whose message is about the inside; the answer says something general instead."""
+
+
+@attrs.frozen
+class Refusal:
+    """How a route answers a write to a session that takes none any more.
+
+    Attributes:
+        sentence: With ``{}`` where "closed" or "expired" goes.
+        code: None keeps ``session_closed`` and ``session_expired`` apart.
+    """
+
+    status: int
+    sentence: str
+    code: str | None = "session_closed"
+
+
+def answer_for(error: BaseException) -> Answer:
+    """Return the table's line for *error*: that of its nearest class. Unknown classes are internal errors."""
+    return next((TABLE[cls] for cls in type(error).__mro__ if cls in TABLE), INTERNAL)
+
+
+def is_internal(error: BaseException) -> bool:
+    """Tell whether *error* is nobody's doing but ours, so that it belongs in the log."""
+    return answer_for(error) is INTERNAL
+
+
+def describe(error: BaseException, refusal: Refusal | None = None) -> dict[str, Any]:
+    """Return the body that *error* is answered with."""
+    answer = answer_for(error)
+    body: dict[str, Any] = {"error": _sentence(error, answer, refusal), "code": answer.code}
+    if isinstance(error, InvalidError):
+        body["field"] = error.field
+    if isinstance(error, ClosedError):
+        if refusal is not None and refusal.code is not None:
+            body["code"] = refusal.code
+        if error.closed_reason is not None:
+            body["closedReason"] = error.closed_reason
+    return body
+
+
+def problem_response(
+    error: BaseException, *, refusal: Refusal | None = None, says_ok: bool = False
+) -> web.StreamResponse:
+    """Make the answer to *error*.
+
+    Args:
+        error: What was raised.
+        refusal: The route's way to say that a session is closed.
+        says_ok: Whether the body begins with ``"ok": false``.
+    """
+    answer = answer_for(error)
+    body = describe(error, refusal)
+    if says_ok:
+        body = {"ok": False, **body}
+    headers = {"Content-Type": "application/json", **answer.headers}
+    if answer.retry is not None:
+        headers["x-should-retry"] = "true" if answer.retry else "false"
+    if isinstance(error, MethodNotAllowedError):
+        headers["Allow"] = ", ".join(error.allowed)
+    status = refusal.status if refusal is not None and isinstance(error, ClosedError) else answer.status
+    return web.Response(body=msgspec.json.encode(_presentable(body)), status=status, headers=headers)
+
+
+def _sentence(error: BaseException, answer: Answer, refusal: Refusal | None) -> str:
+    if answer is INTERNAL or not isinstance(error, SessionsError):
+        return INTERNAL_MESSAGE
+    if type(error) in _SILENT:
+        return "The server cannot do this now"
+    if refusal is not None and isinstance(error, ClosedError):
+        return refusal.sentence.format("expired" if isinstance(error, SessionExpiredError) else "closed")
+    return error.message
+
+
+def _presentable(body: dict[str, Any]) -> dict[str, Any]:
+    """Replace what UTF-8 cannot say (a lone surrogate in a name that the caller gave)."""
+    return {
+        name: value.encode(errors="replace").decode() if isinstance(value, str) else value
+        for name, value in body.items()
+    }

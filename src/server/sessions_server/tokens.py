@@ -1,0 +1,141 @@
+"""Public access tokens: JWTs signed with HS256 under a root key of their environment (server.md 6.5, client.md 3.1).
+
+Nothing but the environment's root keys can make one, so whoever holds a root key may sign tokens without asking us.
+"""
+
+from __future__ import annotations
+
+import binascii
+import hashlib
+import json
+import math
+from base64 import urlsafe_b64decode
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import attrs
+import jwt
+from jwt.algorithms import HMACAlgorithm
+
+from sessions_core.domain.environment import Environment, RootKey
+
+ISSUER: Final = "https://id.trigger.dev"
+AUDIENCE: Final = "https://api.trigger.dev"
+_ALGORITHM: Final = "HS256"
+
+
+class _RootKeyHmac(HMACAlgorithm):
+    """HMAC with our root keys: 31 characters of which 24 are random, never a PEM file or a JWK."""
+
+    def prepare_key(self, key: str | bytes) -> bytes:
+        return key.encode() if isinstance(key, str) else key
+
+    def check_key_length(self, key: bytes) -> str | None:  # noqa: ARG002 - their entropy is known
+        return None
+
+
+def _make_signer() -> jwt.PyJWS:
+    signer = jwt.PyJWS(algorithms=[])
+    signer.register_algorithm(_ALGORITHM, _RootKeyHmac(HMACAlgorithm.SHA256))
+    return signer
+
+
+_SIGNER: Final = _make_signer()
+
+
+@attrs.frozen(kw_only=True)
+class PublicToken:
+    """A verified token.
+
+    Attributes:
+        key: The root key that signed it.
+        expires_at: Unix seconds.
+        one_time: For a one-time token the hash under which its use is remembered, else None.
+    """
+
+    environment: Environment
+    scopes: tuple[str, ...]
+    key: RootKey
+    expires_at: float
+    one_time: str | None = None
+
+
+def peek_environment(token: str) -> str | None:
+    """Return the environment id that *token* claims if it looks like a public token, unverified; else None."""
+    parts = token.split(".")
+    if len(parts) != 3:
+        return None
+    try:
+        claims = json.loads(urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except (ValueError, binascii.Error, RecursionError):
+        return None
+    if not isinstance(claims, dict) or claims.get("pub") is not True:
+        return None
+    subject = claims.get("sub")
+    return subject if isinstance(subject, str) else ""
+
+
+def verify(token: str, environment: Environment, keys: Sequence[RootKey], now: datetime) -> PublicToken | None:
+    """Verify *token* with whichever of *keys* signed it; None if none did, or if it does not hold at *now*."""
+    for key in keys:
+        claims = _signed_claims(token, key) if key.is_valid(now) else None
+        if claims is not None:
+            return _accept(token, claims, environment, key, now.timestamp())
+    return None
+
+
+def sign(claims: Mapping[str, Any], key: RootKey) -> str:
+    """Return a token with *claims*, issuer and audience put in. Its header is only ``{"alg":"HS256"}``."""
+    payload = {**claims, "iss": ISSUER, "aud": AUDIENCE}
+    text = json.dumps(payload, separators=(",", ":"))
+    return _SIGNER.encode(text.encode(), key.value, algorithm=_ALGORITHM, headers={"typ": None})
+
+
+def _signed_claims(token: str, key: RootKey) -> dict[str, Any] | None:
+    try:
+        signed = _SIGNER.decode_complete(token, key.value, algorithms=[_ALGORITHM])
+        claims = json.loads(signed["payload"])
+    except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
+        return None
+    return claims if isinstance(claims, dict) else None
+
+
+def _accept(
+    token: str, claims: dict[str, Any], environment: Environment, key: RootKey, now: float
+) -> PublicToken | None:
+    audience = claims.get("aud")
+    expires_at = _seconds(claims.get("exp"))
+    if (
+        claims.get("pub") is not True
+        or claims.get("sub") != environment.id
+        or claims.get("iss") != ISSUER
+        or (audience != AUDIENCE and not (isinstance(audience, list) and AUDIENCE in audience))
+        or expires_at is None
+        or expires_at <= now
+        or ("nbf" in claims and (_seconds(claims["nbf"]) or math.inf) > now)
+    ):
+        return None
+    return PublicToken(
+        environment=environment,
+        scopes=_scopes(claims.get("scopes")),
+        key=key,
+        expires_at=expires_at,
+        one_time=_use_hash(token) if claims.get("otu") is True else None,
+    )
+
+
+def _scopes(value: Any) -> tuple[str, ...]:
+    """Read the claim leniently: what is not understood grants nothing."""
+    return tuple(scope for scope in value if isinstance(scope, str)) if isinstance(value, list) else ()
+
+
+def _seconds(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e15:
+        return None
+    return float(value)
+
+
+def _use_hash(token: str) -> str:
+    """Hash what is signed. The signature itself can be spelled in several ways, so it does not count."""
+    return hashlib.sha256(token.rpartition(".")[0].encode()).hexdigest()
