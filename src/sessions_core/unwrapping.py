@@ -9,12 +9,15 @@ from typing import cast
 
 def unwrap(error: BaseException) -> BaseException:
     """Return the one error inside nested groups of one; *error* itself if it is no such group."""
-    while isinstance(error, BaseExceptionGroup):
-        inner = cast("tuple[BaseException, ...]", error.exceptions)
-        if len(inner) != 1:
-            break
-        error = inner[0]
-    return cast("BaseException", error)
+    inner = _only(error)
+    return error if inner is None else unwrap(inner)
+
+
+def _only(error: BaseException) -> BaseException | None:
+    if not isinstance(error, BaseExceptionGroup):
+        return None
+    inner = cast("tuple[BaseException, ...]", error.exceptions)
+    return inner[0] if len(inner) == 1 else None
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from sessions_core.domain.events import Event
 from sessions_core.errors import InvalidError
 from sessions_core.facade import Ports, Sessions, Settings
 from sessions_core.ports.clock import Clock
+from sessions_core.ports.environment_store import Cipher, EnvironmentStore
 from sessions_core.ports.observer import Observer
 from sessions_core.ports.run_dispatcher import RunDispatcher
 
@@ -24,6 +25,11 @@ EMBEDDED: Final = "embedded"
 PROFILES: Final = (MEMORY, EMBEDDED)
 DATABASE_NAME: Final = "sessions.db"
 KEY_NAME: Final = "encryption.key"
+
+
+def new_id() -> str:
+    """Return a fresh id of 25 characters, for things made outside a running server."""
+    return RandomIds().new()
 
 
 class _Deaf(Observer):
@@ -72,6 +78,32 @@ async def open_sessions(
         yield sessions
 
 
+@asynccontextmanager
+async def open_environments(
+    profile: str = EMBEDDED, *, data: Path | None = None, clock: Clock | None = None
+) -> AsyncIterator[EnvironmentStore]:
+    """Open only the environments and keys of *profile*; works beside a running server.
+
+    Raises:
+        InvalidError: This profile keeps no environments outside a server, or no directory was given.
+        IncompatibleStoreError: The directory was written by a newer version.
+    """
+    if profile != EMBEDDED or data is None:
+        raise InvalidError("profile", "keeps no environments outside a running server")
+    from sessions_adapters import sqlite
+
+    config = sqlite.SqliteConfig(path=data / DATABASE_NAME, owner=False)
+    async with sqlite.open_database(config, clock=clock or SystemClock(), cipher=await _cipher(data)) as db:
+        yield sqlite.SqliteEnvironmentStore(db)
+
+
+async def _cipher(data: Path) -> Cipher:
+    from sessions_adapters.fernet import FernetCipher, load_or_create_key
+
+    await anyio.Path(data).mkdir(parents=True, exist_ok=True, mode=0o700)
+    return FernetCipher(load_or_create_key(data / KEY_NAME))
+
+
 async def _open_ports(
     stack: AsyncExitStack,
     profile: str,
@@ -116,11 +148,9 @@ async def _embedded(
     stack: AsyncExitStack, data: Path, dispatcher: RunDispatcher, observer: Observer, clock: Clock
 ) -> Ports:
     from sessions_adapters import memory, sqlite
-    from sessions_adapters.fernet import FernetCipher, load_or_create_key
 
-    await anyio.Path(data).mkdir(parents=True, exist_ok=True, mode=0o700)
-    cipher = FernetCipher(load_or_create_key(data / KEY_NAME))
-    config = sqlite.SqliteConfig(path=data / DATABASE_NAME)
+    cipher = await _cipher(data)
+    config = sqlite.SqliteConfig(path=data / DATABASE_NAME, owner=True)
     db = await stack.enter_async_context(sqlite.open_database(config, clock=clock, cipher=cipher))
     return Ports(
         sessions=sqlite.SqliteSessionStore(db),

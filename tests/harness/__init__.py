@@ -1,0 +1,1 @@
+"""Real server processes and a small client, for tests and benchmarks."""

@@ -1,0 +1,94 @@
+"""A real server: its own process, on a free loopback port, with its data in a given directory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import IO, Self
+
+import attrs
+
+KEY = "tr_dev_harness000000000000000000"
+START_SECONDS = 30
+
+
+@attrs.define(eq=False)
+class ServerProcess:
+    """``sessions serve`` in a process of its own. Start it, kill it, start it again on the same data."""
+
+    data: Path
+    agents: str = "sessions_server.bundled:agents"
+    environment: dict[str, str] = attrs.field(factory=dict)
+    port: int = 0
+    address: str = attrs.field(init=False, default="")
+    _process: subprocess.Popen[str] | None = attrs.field(init=False, default=None)
+    _lines: queue.SimpleQueue[str | None] = attrs.field(init=False, factory=queue.SimpleQueue)
+    output: list[str] = attrs.field(init=False, factory=list)
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> ServerProcess:
+        """Start it and wait until it says where it listens."""
+        command = [sys.executable, "-m", "sessions_server", "serve", "--port", str(self.port)]
+        command += ["--data", str(self.data), "--agents", self.agents, "--dev-key", KEY]
+        self._lines = queue.SimpleQueue()
+        self._process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, **self.environment},
+        )
+        assert self._process.stdout is not None
+        threading.Thread(target=self._collect, args=(self._process.stdout, self._lines), daemon=True).start()
+        self.address = self._await_address()
+        self.port = int(self.address.rsplit(":", 1)[1])
+        return self
+
+    def kill(self) -> None:
+        """End it with SIGKILL, as a crash would."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self, patience: float = 30) -> int:
+        """End it with SIGTERM and return its exit code."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(patience)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(20)
+            self._process.kill()
+            self._process.wait()
+
+    def _collect(self, stream: IO[str], lines: queue.SimpleQueue[str | None]) -> None:
+        with stream:
+            for line in stream:
+                self.output.append(line.rstrip())
+                lines.put(line)
+        lines.put(None)
+
+    def _await_address(self) -> str:
+        while True:
+            line = self._lines.get(timeout=START_SECONDS)
+            if line is None:
+                raise RuntimeError("the server ended at once:\n" + "\n".join(self.output[-20:]))
+            if " listening on " in line:
+                return line.rsplit(" ", 1)[1].strip()
