@@ -6,7 +6,7 @@ Chat turns are one layer further out, in :mod:`sessions_core.chat`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Final
 
@@ -174,8 +174,12 @@ class Outbox:
             ClosedError: The session is closed or expired.
             RecordTooLargeError: A value is too large; nothing was appended.
         """
+        return await self.write(self.data_records(values))
+
+    def data_records(self, values: Iterable[Any]) -> list[NewRecord]:
+        """Make (but not append) a data record of each value."""
         new_part = self._channels.ids.new_part
-        return await self.write([data_record(value, PartId(new_part()), dedupe=False) for value in values])
+        return [data_record(value, PartId(new_part()), dedupe=False) for value in values]
 
     async def control(self, subtype: str, siblings: Mapping[str, str] | None = None) -> int:
         """Append a control record; return its seq. Raises like :meth:`append`."""

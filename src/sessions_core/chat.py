@@ -29,7 +29,7 @@ import attrs
 
 from sessions_core import agents as raw
 from sessions_core.agents import Message
-from sessions_core.domain.channel import SESSION_IN_EVENT_ID, TURN_COMPLETE, Io
+from sessions_core.domain.channel import SESSION_IN_EVENT_ID, TURN_COMPLETE, Io, control_record
 from sessions_core.domain.events import TurnFailed
 from sessions_core.domain.json_values import as_list, as_object
 from sessions_core.errors import ClosedError, StaleRunError
@@ -208,9 +208,9 @@ class Run(raw.Run):
             yield await self._turn(message, given)
 
     async def complete_turn(self, covered: int, chunks: list[Mapping[str, Any]]) -> None:
-        """Write the last *chunks* of a turn and the turn-complete that covers ``in`` up to *covered*."""
-        await self.out.append(*chunks)
-        await self.out.control(TURN_COMPLETE, {SESSION_IN_EVENT_ID: str(covered)})
+        """Write the last *chunks* of a turn, and with them the turn-complete that covers ``in`` up to *covered*."""
+        complete = control_record(TURN_COMPLETE, {SESSION_IN_EVENT_ID: str(covered)})
+        await self.out.write([*self.out.data_records(chunks), complete])
         self.cursor = max(self.cursor, covered)
 
     async def _turn(self, message: Message, given: Input) -> Turn:

@@ -37,7 +37,7 @@ class ServerProcess:
         assert self._process is not None
         return self._process.pid
 
-    def start(self) -> ServerProcess:
+    def start(self) -> Self:
         """Start it and wait until it says where it listens."""
         command = [sys.executable, "-m", "sessions_server", "serve", "--port", str(self.port)]
         command += ["--data", str(self.data), "--agents", self.agents, "--dev-key", KEY]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +15,8 @@ from sessions_core.errors import InvalidError
 T = TypeVar("T")
 
 DEFAULT_PORT: Final = 8787
+LAST_PORT: Final = 65_535
+LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _PREFIX: Final = "SESSIONS_"
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off", ""})
@@ -35,10 +38,27 @@ def _positive(_: object, attribute: attrs.Attribute[timedelta], value: timedelta
         raise InvalidError(attribute.name, "must be more than 0 seconds")
 
 
-def _set(
-    default: Any, read: Callable[[str], Any], *, validator: Callable[..., Any] | None = None, repr: bool = True
-) -> Any:  # noqa: A002 - the word of attrs
-    return attrs.field(default=default, validator=validator, repr=repr, metadata={"read": read})
+def _port(_: object, __: object, value: int) -> None:
+    if not 0 <= value <= LAST_PORT:
+        raise InvalidError("port", f"must be 0 to {LAST_PORT}")
+
+
+def _upper(text: str) -> str:
+    return text.upper()
+
+
+def _level(_: object, __: object, value: str) -> None:
+    if value not in LEVELS:
+        raise InvalidError("log_level", f"must be one of {', '.join(LEVELS)}")
+
+
+_READERS: Final[Mapping[Any, Callable[[str], Any]]] = {
+    "str": str,
+    "int": int,
+    "bool": _flag,
+    "Path": Path,
+    "timedelta": _seconds,
+}
 
 
 @attrs.frozen(kw_only=True)
@@ -50,8 +70,6 @@ class Config:
         port: Port to listen on; 0 takes a free one.
         profile: Named choice of adapters.
         data: Folder of the profiles that keep their data on this machine.
-        database_url: Where the profiles that need Postgres find it.
-        encryption_key: Protects root keys at rest; None makes one in the data folder.
         log_level: Least level of what is logged.
         log_json: One JSON object per line instead of plain text.
         access_log: One line per request. Off by default: it costs about as much as a request.
@@ -64,22 +82,25 @@ class Config:
         drain_delay: How long a stopping server goes on serving after ``/readyz`` has begun to say no.
     """
 
-    host: str = _set("127.0.0.1", str)
-    port: int = _set(DEFAULT_PORT, int, validator=attrs.validators.in_(range(65536)))
-    profile: str = _set("embedded", str)
-    data: Path = _set(Path("data"), Path)
-    database_url: str | None = _set(None, str, repr=False)
-    encryption_key: str | None = _set(None, str, repr=False)
-    log_level: str = _set("INFO", str.upper)
-    log_json: bool = _set(False, _flag)
-    access_log: bool = _set(False, _flag)
-    session_token_lifetime: timedelta = _set(timedelta(hours=1), _seconds, validator=_positive)
-    public_token_lifetime: timedelta = _set(timedelta(minutes=15), _seconds, validator=_positive)
-    longest_public_token: timedelta = _set(timedelta(days=30), _seconds, validator=_positive)
-    subscribe_window: timedelta = _set(timedelta(seconds=60), _seconds, validator=_positive)
-    ping_interval: timedelta = _set(timedelta(seconds=5), _seconds, validator=_positive)
-    slow_write: timedelta = _set(timedelta(seconds=30), _seconds, validator=_positive)
-    drain_delay: timedelta = _set(timedelta(0), _seconds)
+    host: str = "127.0.0.1"
+    port: int = attrs.field(default=DEFAULT_PORT, validator=_port)
+    profile: str = "embedded"
+    data: Path = Path("data")
+    log_level: str = attrs.field(default="INFO", converter=_upper, validator=_level)
+    log_json: bool = False
+    access_log: bool = False
+    session_token_lifetime: timedelta = attrs.field(default=timedelta(hours=1), validator=_positive)
+    public_token_lifetime: timedelta = attrs.field(default=timedelta(minutes=15), validator=_positive)
+    longest_public_token: timedelta = attrs.field(default=timedelta(days=30), validator=_positive)
+    subscribe_window: timedelta = attrs.field(default=timedelta(seconds=60), validator=_positive)
+    ping_interval: timedelta = attrs.field(default=timedelta(seconds=5), validator=_positive)
+    slow_write: timedelta = attrs.field(default=timedelta(seconds=30), validator=_positive)
+    drain_delay: timedelta = timedelta(0)
+
+    @classmethod
+    def load(cls) -> Config:
+        """Read what this process's environment says."""
+        return cls.from_environment(os.environ)
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Config:
@@ -88,11 +109,11 @@ class Config:
         Raises:
             InvalidError: ``field`` names the variable that cannot be read.
         """
-        given = {}
+        given: dict[str, Any] = {}
         for field in attrs.fields(cls):
             name = variable_of(field.name)
             if name in environ:
-                given[field.name] = _read(name, environ[name], field.metadata["read"])
+                given[field.name] = _read(name, environ[name], _READERS[field.type])
         return cls(**given)
 
 

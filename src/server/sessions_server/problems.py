@@ -147,7 +147,7 @@ class Refusal:
     """How a route answers a write to a session that takes none any more.
 
     Attributes:
-        sentence: With ``{}`` where "closed" or "expired" goes.
+        sentence: With ``{state}`` where "closed" or "expired" goes, or ``{a}`` for the word with its article.
         code: None keeps ``session_closed`` and ``session_expired`` apart.
     """
 
@@ -209,7 +209,8 @@ def _sentence(error: BaseException, answer: Answer, refusal: Refusal | None) -> 
     if type(error) in _SILENT:
         return "The server cannot do this now"
     if refusal is not None and isinstance(error, ClosedError):
-        return refusal.sentence.format("expired" if isinstance(error, SessionExpiredError) else "closed")
+        state, a = ("expired", "an expired") if isinstance(error, SessionExpiredError) else ("closed", "a closed")
+        return refusal.sentence.format(state=state, a=a)
     return error.message
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -68,7 +69,7 @@ def _action(actions: Any, name: str, summary: str, act: Act) -> argparse.Argumen
 
 
 async def _run(act: Act, arguments: argparse.Namespace) -> int:
-    config = Config.load()
+    config = Config.from_environment(os.environ)
     async with open_environments(config.profile, data=arguments.data or config.data) as store:
         rows = await act(store, arguments)
     _show(rows, as_json=arguments.json)

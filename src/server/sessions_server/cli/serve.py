@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib
+import os
 import signal
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ from sessions_core.facade import Sessions
 from sessions_server.app import build_app, drain
 from sessions_server.cli.keys import new_environment, new_root_key
 from sessions_server.config import Config
-from sessions_server.logs import set_up_logging
+from sessions_server.logs import EventLog, Observers, set_up_logging
 from sessions_server.metrics import Metrics
 
 DEFAULT_AGENTS: Final = "sessions_server.bundled:agents"
@@ -55,7 +56,7 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT; return 0 after a clean end."""
     given = {name: value for name in ("host", "port", "data") if (value := getattr(arguments, name)) is not None}
-    config = attrs.evolve(Config.load(), **given)
+    config = attrs.evolve(Config.from_environment(os.environ), **given)
     set_up_logging(config)
     agents = load_agents(arguments.agents or DEFAULT_AGENTS)
     asyncio.run(_serve(config, agents, arguments.dev_key))
@@ -87,7 +88,8 @@ async def _serve(config: Config, agents: Agents, dev_key: str | None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     metrics = Metrics()
-    async with open_sessions(config.profile, data=config.data, agents=agents, observer=metrics) as sessions:
+    observer = Observers((metrics, EventLog()))
+    async with open_sessions(config.profile, data=config.data, agents=agents, observer=observer) as sessions:
         key = await _first_environment(sessions, dev_key)
         app = build_app(sessions, config, metrics=metrics)
         runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)

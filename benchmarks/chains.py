@@ -1,0 +1,49 @@
+"""Whether everything that was acknowledged is there, once, and in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import attrs
+from harness.chain import broken_links
+
+from benchmarks.requests import IN
+from benchmarks.stage import Stage
+
+
+@attrs.frozen
+class Chains:
+    """What was found."""
+
+    records: int
+    problems: list[str]
+
+    def __str__(self) -> str:
+        if self.problems:
+            return "\n".join([f"CHAINS BROKEN ({len(self.problems)} problems):", *self.problems[:20]])
+        return f"chains intact: {self.records} records"
+
+
+def verify(stage: Stage, acknowledged: Mapping[str, int]) -> Chains:
+    """Read all sessions in *acknowledged*, and compare."""
+    return asyncio.run(_verify(stage, acknowledged))
+
+
+async def _verify(stage: Stage, acknowledged: Mapping[str, int]) -> Chains:
+    total, problems = 0, list[str]()
+    async with stage.client() as client:
+        for name, count in acknowledged.items():
+            stored = await client.records(name, IN)
+            total += len(stored)
+            problems += [f"{name}: {what}" for what in _wrong(stored, count)]
+    return Chains(total, problems)
+
+
+def _wrong(stored: list[dict[str, Any]], acknowledged: int) -> Iterator[str]:
+    if len(stored) != acknowledged:
+        yield f"{acknowledged} acknowledged, {len(stored)} stored"
+    if [record["seqNum"] for record in stored] != list(range(len(stored))):
+        yield "seqs are not 0, 1, 2 …"
+    yield from broken_links(record["data"] for record in stored)

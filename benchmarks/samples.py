@@ -1,0 +1,44 @@
+"""What one measurement yields."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+import attrs
+
+
+@attrs.frozen(kw_only=True)
+class Samples:
+    """Latencies of requests that were sent in one go.
+
+    Attributes:
+        latencies: Seconds each.
+        seconds: From the first of these requests to the last answer.
+        sent: How many requests were sent and answered in all, warm-up included.
+        busy: The client's share of a processor; near 1 the client is what was measured.
+    """
+
+    latencies: Sequence[float]
+    seconds: float
+    sent: int
+    busy: float
+
+    @property
+    def p50(self) -> float:
+        """The median in milliseconds."""
+        return statistics.median(self.latencies) * 1000
+
+    @property
+    def p99(self) -> float:
+        """The 99th percentile in milliseconds."""
+        return sorted(self.latencies)[len(self.latencies) * 99 // 100] * 1000
+
+    @property
+    def rate(self) -> float:
+        """Requests per second."""
+        return len(self.latencies) / self.seconds
+
+    def part(self, start: int, step: int) -> Samples:
+        """Return every *step*-th latency from *start* on."""
+        return attrs.evolve(self, latencies=self.latencies[start::step])

@@ -1,0 +1,72 @@
+"""Asking the table of requirements whether a caller may do what it asks for, before anything is told about existence."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from sessions_core.domain.access import Access, Resource, Target, may_create, may_list, session_resources
+from sessions_core.domain.ids import RunId
+from sessions_core.errors import RunNotFoundError
+from sessions_server.problems import ForbiddenError, HttpError, UnauthenticatedError
+from sessions_server.route import Call
+
+
+def wrong_credential(access: Access) -> HttpError:
+    """Return how a caller is refused whose kind of credential the route does not take.
+
+    Where the route is about a session, a token is the right kind of thing without the right; elsewhere it is no
+    credential at all (server.md 7.1).
+    """
+    if access.target is Target.SESSION:
+        return ForbiddenError("Writing to the out channel requires secret key authentication")
+    return UnauthenticatedError("Invalid API key")
+
+
+async def authorize(call: Call, access: Access) -> None:
+    """Let *call* pass if its caller's scopes allow it.
+
+    Raises:
+        ForbiddenError: They do not, or nobody can tell because the thing does not exist.
+    """
+    if call.caller.scopes is not None and not await _is_allowed(call, access, call.caller.scopes):
+        raise ForbiddenError
+
+
+async def _is_allowed(call: Call, access: Access, scopes: tuple[str, ...]) -> bool:
+    match access.target:
+        case Target.NOTHING:
+            return True
+        case Target.ROOT_ONLY:
+            return False
+        case Target.CREATE:
+            return may_create(scopes, call.body.task_identifier)
+        case Target.LIST:
+            return may_list(scopes, call.query.tasks)
+        case Target.SESSION:
+            return await _may_with_session(call, access)
+        case Target.RUN:
+            return await _may_with_run(call, access)
+        case _ as unknown:
+            assert_never(unknown)
+
+
+async def _may_with_session(call: Call, access: Access) -> bool:
+    """Any of the session's ids in a scope suffices, whichever the path names."""
+    if call.caller.may_with_session(access.action, call.name):
+        return True
+    session = await call.find_session()
+    return session is not None and call.caller.may_with_session(
+        access.action, call.name, session.id, session.external_id
+    )
+
+
+async def _may_with_run(call: Call, access: Access) -> bool:
+    """A right to the run itself, or to the session it serves."""
+    name = call.params["run"]
+    if call.caller.may(access.action, (Resource("runs", name), Resource("sessions"))):
+        return True
+    try:
+        run = await call.sessions.sessions.get_run(call.environment_id, RunId(name))
+    except RunNotFoundError:
+        return False
+    return call.caller.may(access.action, session_resources(run.session_id, run.key))

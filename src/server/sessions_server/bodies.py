@@ -1,0 +1,63 @@
+"""Reading request bodies, never more than allowed."""
+
+from __future__ import annotations
+
+from aiohttp import web
+from aiohttp.client_exceptions import ClientPayloadError
+from aiohttp.http_exceptions import HttpProcessingError
+
+from sessions_server.problems import BodyTooLargeError, UnreadableBodyError
+
+
+def check_length(request: web.Request, cap: int) -> None:
+    """Refuse a body that says of itself that it is too large.
+
+    Raises:
+        BodyTooLargeError: ``Content-Length`` is over *cap*.
+    """
+    length = request.content_length
+    if length is not None and length > cap:
+        raise BodyTooLargeError
+
+
+async def read_body(request: web.Request, cap: int) -> bytes:
+    """Return the whole body, counting while reading: ``Content-Length`` may be missing, and compressed bodies grow.
+
+    Raises:
+        BodyTooLargeError: More than *cap* bytes.
+        UnreadableBodyError: Its encoding is broken.
+    """
+    if not request.body_exists:
+        return b""
+    try:
+        return await _read(request, cap)
+    except (ClientPayloadError, HttpProcessingError, web.RequestPayloadError):
+        raise UnreadableBodyError(reason="cannot be decoded") from None
+
+
+async def _read(request: web.Request, cap: int) -> bytes:
+    content = request.content
+    chunk = await content.readany()
+    if len(chunk) <= cap and content.at_eof():
+        return chunk
+    parts, size = [chunk], len(chunk)
+    while chunk:
+        if size > cap:
+            raise BodyTooLargeError
+        chunk = await content.readany()
+        parts.append(chunk)
+        size += len(chunk)
+    return b"".join(parts)
+
+
+async def read_text(request: web.Request, cap: int) -> str:
+    """Return the body as text, whatever its content type says.
+
+    Raises:
+        BodyTooLargeError: More than *cap* bytes.
+        UnreadableBodyError: No UTF-8, or its encoding is broken.
+    """
+    try:
+        return (await read_body(request, cap)).decode()
+    except UnicodeDecodeError:
+        raise UnreadableBodyError(reason="is not valid UTF-8") from None

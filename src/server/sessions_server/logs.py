@@ -1,0 +1,114 @@
+"""Logging: plain or JSON lines, the access log, and the core's events. No credentials, no bodies, no query strings."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import attrs
+from aiohttp.http_exceptions import BadHttpMessage
+
+from sessions_core.domain.events import (
+    Event,
+    InputGivenUp,
+    RunEnded,
+    RunRecovered,
+    SystemFailed,
+    TurnFailed,
+)
+from sessions_core.ports.observer import Observer
+from sessions_server.config import Config
+
+logger: Final = logging.getLogger("sessions.server")
+access_logger: Final = logging.getLogger("sessions.access")
+event_logger: Final = logging.getLogger("sessions.events")
+for _logger in (logger, access_logger, event_logger):
+    _logger.addHandler(logging.NullHandler())
+
+_WARNINGS: Final = (InputGivenUp, RunRecovered, SystemFailed, TurnFailed)
+_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def _extra(record: logging.LogRecord) -> dict[str, Any]:
+    return {name: value for name, value in vars(record).items() if name not in _STANDARD}
+
+
+def _time(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class PlainFormatter(logging.Formatter):
+    """One line for a person: time, level, message, then ``name=value`` of what belongs to it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = "".join(f" {name}={value!a}" for name, value in _extra(record).items())
+        line = f"{_time(record)} {record.levelname:<7} {record.name}: {record.getMessage()}{fields}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object per line, for machines."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {"time": _time(record), "level": record.levelname, "logger": record.name, "message": record.getMessage()}
+        line.update(_extra(record))
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+class _NoNonsense(logging.Filter):
+    """Keeps a client that speaks no HTTP from filling the log with stacks."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], BadHttpMessage))
+
+
+def set_up_logging(config: Config) -> None:
+    """Send all logging of this process to standard error, as *config* says."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if config.log_json else PlainFormatter())
+    handler.addFilter(_NoNonsense())
+    logging.basicConfig(level=config.log_level, handlers=[handler], force=True)
+
+
+class EventLog(Observer):
+    """Logs the core's facts: what goes wrong as warnings, the rest for those who debug."""
+
+    __slots__ = ()
+
+    def __call__(self, event: Event) -> None:
+        """Log *event*."""
+        trouble = isinstance(event, _WARNINGS) or (isinstance(event, RunEnded) and event.error is not None)
+        level = logging.WARNING if trouble else logging.DEBUG
+        if event_logger.isEnabledFor(level):
+            event_logger.log(level, type(event).__name__, extra={"event": attrs.asdict(event)})
+
+
+@attrs.frozen
+class Observers(Observer):
+    """Tells several observers."""
+
+    members: tuple[Observer, ...]
+
+    def __call__(self, event: Event) -> None:
+        """Hand *event* on."""
+        for member in self.members:
+            member(event)
+
+
+def log_request(request_id: str, method: str, path: str, status: int, seconds: float) -> None:
+    """Write a line of the access log. *path* comes without its query string."""
+    access_logger.info(
+        "request",
+        extra={
+            "request_id": request_id,
+            "method": method,
+            "path": path,
+            "status": status,
+            "milliseconds": round(seconds * 1000, 2),
+        },
+    )

@@ -1,0 +1,148 @@
+"""What happens to every request, in the order of the wire contract (server.md 1.1, 1.2).
+
+Path, method, credential, length, parameters, query, body, permission, then the handler; every failure becomes an answer
+by the table in :mod:`~sessions_server.problems`. This is one function instead of a stack of middlewares, because it is
+on the way of every append.
+"""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from collections.abc import Iterable
+from time import perf_counter
+from typing import Final
+
+from aiohttp import web
+
+from sessions_core.domain.access import Access, Action
+from sessions_core.errors import InvalidError
+from sessions_server import cors
+from sessions_server.access import authorize, wrong_credential
+from sessions_server.bodies import check_length, read_body
+from sessions_server.logs import log_request, logger
+from sessions_server.problems import (
+    MethodNotAllowedError,
+    RouteNotFoundError,
+    is_internal,
+    problem_response,
+)
+from sessions_server.queries import parse_query
+from sessions_server.route import Call, Context, Route
+from sessions_server.router import Node, Router, decode_segment
+from sessions_server.wire.values import decode_body
+
+REQUEST_ID: Final = "X-Request-Id"
+_LONGEST_REQUEST_ID: Final = 128
+
+
+class Pipeline:
+    """Handles requests by a table of routes."""
+
+    def __init__(self, routes: Iterable[Route], context: Context) -> None:
+        self._router = Router(line for route in routes for line in route.expand())
+        self._context = context
+        self._process = secrets.token_hex(6)
+        self._numbers = itertools.count(1)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Answer *request*."""
+        started = perf_counter()
+        call = Call(request, self._context, self._request_id(request))
+        try:
+            response = await self._answer(call)
+        except ConnectionError:
+            if request.transport is None or request.transport.is_closing():
+                raise
+            response = self._explain(call, RuntimeError("a connection broke inside"))
+        except Exception as error:  # noqa: BLE001 - whatever goes wrong is answered, and logged if it is our fault
+            response = self._explain(call, error)
+        if not response.prepared:
+            headers = response.headers
+            headers[REQUEST_ID] = call.request_id
+            headers["Server"] = "sessions"
+            cors.admit(request.headers.get("Origin"), headers)
+        self._record(call, response, started)
+        return response
+
+    async def _answer(self, call: Call) -> web.StreamResponse:
+        request = call.request
+        raw_path = request.rel_url.raw_path
+        found = self._router.find(raw_path)
+        if found is None:
+            return self._redirect(request, raw_path)
+        node, values = found
+        route = node.methods.get(request.method)
+        if route is None:
+            if request.method == "OPTIONS":
+                return cors.preflight(request)
+            route = _stand_in(node, request.method)
+        call.route = route
+        if route.access is not None:
+            await self._admit(call, route, route.access, node.names, values)
+        return await route.handler(call)
+
+    async def _admit(self, call: Call, route: Route, access: Access, names: tuple[str, ...], values: list[str]) -> None:
+        """Find out who calls, read what the route wants to be read, and check that it is allowed."""
+        header = call.request.headers.get("Authorization")
+        auth = call.context.auth
+        caller = call.caller = auth.recall(header) or await auth.authenticate(header)
+        if caller.credential not in access.credentials:
+            raise wrong_credential(access)
+        if route.cap is not None:
+            check_length(call.request, route.cap)
+        call.params = {name: decode_segment(value, name) for name, value in zip(names, values, strict=True)}
+        if "io" in call.params:
+            raise InvalidError("io", "must be in or out")
+        if route.query is not None:
+            call.query = route.query(parse_query(call.request.rel_url.raw_query_string), call.context)
+        if route.decoder is not None and route.cap is not None:
+            call.body = decode_body(await read_body(call.request, route.cap), route.decoder)
+        await authorize(call, access)
+        if caller.one_time is not None and access.action is not Action.READ:
+            await auth.use_up(caller)
+
+    def _redirect(self, request: web.Request, raw_path: str) -> web.StreamResponse:
+        """Lead a path with a trailing slash to the one without, if there is one."""
+        target = raw_path.rstrip("/")
+        if target == raw_path or self._router.find(target) is None:
+            raise RouteNotFoundError
+        query = request.rel_url.raw_query_string
+        return web.Response(status=301, headers={"Location": f"{target}?{query}" if query else target})
+
+    def _explain(self, call: Call, error: Exception) -> web.StreamResponse:
+        if is_internal(error):
+            logger.error("request failed", exc_info=error, extra={"request_id": call.request_id})
+        route = call.route
+        return problem_response(
+            error,
+            refusal=None if route is None else route.refusal,
+            says_ok=route is not None and route.says_ok,
+        )
+
+    def _record(self, call: Call, response: web.StreamResponse, started: float) -> None:
+        context, route = self._context, call.route
+        seconds = perf_counter() - started
+        is_stream = not isinstance(response, web.Response)
+        context.metrics.request(route.path if route else "none", response.status, None if is_stream else seconds)
+        if context.config.access_log:
+            request = call.request
+            log_request(call.request_id, request.method, request.rel_url.raw_path, response.status, seconds)
+
+    def _request_id(self, request: web.Request) -> str:
+        given = request.headers.get(REQUEST_ID)
+        if given and len(given) <= _LONGEST_REQUEST_ID and given.isascii() and given.isprintable():
+            return given
+        return f"{self._process}-{next(self._numbers)}"
+
+
+def _stand_in(node: Node[Route], method: str) -> Route:
+    """Return the route that answers *method* although it was not declared: ``GET`` answers ``HEAD``.
+
+    Raises:
+        MethodNotAllowedError: None does.
+    """
+    route = node.methods.get("GET") if method == "HEAD" else None
+    if route is None:
+        raise MethodNotAllowedError(node.allowed)
+    return route

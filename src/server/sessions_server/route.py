@@ -1,0 +1,191 @@
+"""A route as a line of the table, and one request on its way through it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Any, Final
+
+import attrs
+import msgspec
+from aiohttp import web
+
+from sessions_core.domain.access import ACCESS, Access
+from sessions_core.domain.channel import Channel, Io
+from sessions_core.domain.environment import Environment
+from sessions_core.domain.ids import AddressingKey, EnvironmentId, is_friendly_id
+from sessions_core.domain.session import Session
+from sessions_core.errors import SessionNotFoundError
+from sessions_core.facade import Sessions
+from sessions_server.auth import Authenticator, Caller
+from sessions_server.config import Config
+from sessions_server.metrics import Metrics
+from sessions_server.problems import Refusal
+from sessions_server.streams import Streams
+from sessions_server.wire.values import Wire
+
+Query = Mapping[str, str]
+Handler = Callable[["Call"], Awaitable[web.StreamResponse]]
+JSON: Final = {"Content-Type": "application/json"}
+UNSTORED: Final = {**JSON, "Cache-Control": "no-store"}
+"""Headers of answers that hold a token."""
+_ENCODE: Final = msgspec.json.Encoder().encode
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Context:
+    """What every handler may use. ``document`` is the OpenAPI document."""
+
+    sessions: Sessions
+    config: Config
+    auth: Authenticator
+    streams: Streams
+    metrics: Metrics
+    document: bytes
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Route:
+    """One line of the route table.
+
+    Attributes:
+        path: Parameters in braces; ``{io}`` stands for ``in`` and ``out``, which are two routes.
+        name: Entry of :data:`~sessions_core.domain.access.ACCESS`, or None if the route is open to everybody. ``{io}`` is
+            replaced.
+        cap: Longest body in bytes; None for a route that reads none.
+        body: What the JSON body is read as; None if it is no JSON.
+        response: What the answer's body is; None if it is no JSON.
+        status: Of the usual answer.
+        query: Reads the query string's members; ``call.query`` holds what it returns.
+        parameters: Names of the query string's members, for the document.
+        headers: Request headers that mean something here, for the document.
+        refusal: How it says that the session is closed.
+        out_refusal: The same, for the ``out`` channel.
+        says_ok: Whether error bodies begin with ``"ok": false``.
+        io: Set by :meth:`expand`.
+    """
+
+    method: str
+    path: str
+    name: str | None
+    handler: Handler
+    summary: str
+    cap: int | None = None
+    body: type[Wire] | None = None
+    response: type[Wire] | None = None
+    status: int = 200
+    query: Callable[[Query, Context], Any] | None = None
+    parameters: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
+    refusal: Refusal | None = None
+    out_refusal: Refusal | None = None
+    says_ok: bool = False
+    io: Io | None = None
+    decoder: msgspec.json.Decoder[Any] | None = attrs.field(init=False)
+    access: Access | None = attrs.field(init=False)
+
+    @decoder.default
+    def _make_decoder(self) -> msgspec.json.Decoder[Any] | None:
+        return None if self.body is None else msgspec.json.Decoder(self.body)
+
+    @access.default
+    def _find_access(self) -> Access | None:
+        return None if self.name is None else ACCESS[self.name.format(io=self.io or Io.IN)]
+
+    def expand(self) -> Iterator[Route]:
+        """Yield the routes that this line stands for.
+
+        A line with ``{io}`` gives one for ``in``, one for ``out``, and one that takes every other word in order to say
+        what is wrong with it.
+        """
+        if "{io}" in self.path:
+            for io in Io:
+                refusal = (self.out_refusal if io is Io.OUT else None) or self.refusal
+                yield attrs.evolve(self, io=io, path=self.path.replace("{io}", io), refusal=refusal)
+        yield self
+
+
+@attrs.define(eq=False)
+class Call:
+    """One request. What the table asks for has been read and allowed before the handler sees it.
+
+    Attributes:
+        params: The path's parameters, decoded.
+        body: An instance of the route's ``body``.
+        query: What the route's ``query`` has read.
+    """
+
+    request: web.Request
+    context: Context
+    request_id: str
+    route: Route | None = None
+    caller: Caller = attrs.field(init=False)
+    params: dict[str, str] = attrs.field(init=False)
+    body: Any = None
+    query: Any = None
+    _found: Session | None = attrs.field(init=False, default=None)
+
+    @property
+    def sessions(self) -> Sessions:
+        """The core."""
+        return self.context.sessions
+
+    @property
+    def environment(self) -> Environment:
+        """The caller's environment: nothing else exists for it."""
+        return self.caller.environment
+
+    @property
+    def environment_id(self) -> EnvironmentId:
+        """Its id."""
+        return self.caller.environment.id
+
+    @property
+    def name(self) -> str:
+        """The session's id as the path gives it, friendly or external."""
+        return self.params["session"]
+
+    @property
+    def io(self) -> Io:
+        """The direction of the path's channel."""
+        assert self.route is not None
+        assert self.route.io is not None
+        return self.route.io
+
+    async def find_session(self) -> Session | None:
+        """Return the path's session, perhaps as it was some time ago, or None."""
+        if self._found is None:
+            self._found = await self.sessions.sessions.find_cached(self.environment_id, self.name)
+        return self._found
+
+    async def get_session(self) -> Session:
+        """Return the path's session, perhaps as it was some time ago.
+
+        Raises:
+            SessionNotFoundError: There is none.
+        """
+        session = await self.find_session()
+        if session is None:
+            raise SessionNotFoundError(self.name)
+        return session
+
+    async def channel(self) -> Channel:
+        """Return the path's channel. An external id needs no session yet.
+
+        Raises:
+            SessionNotFoundError: No session with this friendly id.
+        """
+        session = await self.find_session()
+        if session is not None:
+            return session.channel(self.io)
+        if is_friendly_id(self.name):
+            raise SessionNotFoundError(self.name)
+        return Channel(self.environment_id, AddressingKey(self.name), self.io)
+
+    def header(self, name: str) -> str | None:
+        """Return a request header."""
+        return self.request.headers.get(name)
+
+
+def respond(body: Wire, status: int = 200, headers: Mapping[str, str] = JSON) -> web.Response:
+    """Answer with *body* as JSON."""
+    return web.Response(body=_ENCODE(body), status=status, headers=headers)

@@ -1,0 +1,1 @@
+"""Handlers, one module per resource. Each parses, calls the core, and answers."""

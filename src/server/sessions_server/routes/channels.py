@@ -1,0 +1,136 @@
+"""Channels: append, drain, subscribe, and credentials for direct writers."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from aiohttp import web
+
+from sessions_core.domain.channel import Io
+from sessions_core.domain.ids import PartId
+from sessions_core.errors import DirectWritesUnsupportedError
+from sessions_core.ports.direct_writes import WriteCredentials
+from sessions_server import cors
+from sessions_server.bodies import read_text
+from sessions_server.pipeline import REQUEST_ID
+from sessions_server.problems import ForbiddenError
+from sessions_server.route import JSON, UNSTORED, Call, respond
+from sessions_server.routes.sessions import read_epoch
+from sessions_server.sse import DONE, Pace, Reading, Sink, parse_last_event_id, parse_window, pump_or_explain
+from sessions_server.wire.responses import Initialized, record_list
+from sessions_server.wire.values import MAX_NAME, check_text
+
+MAX_APPEND: Final = 1_048_576
+PART_HEADER: Final = "X-Part-Id"
+
+
+async def append(call: Call) -> web.StreamResponse:
+    """Append the body, as text, as one record."""
+    session = await call.get_session()
+    part_id, epoch = read_part(call), read_epoch(call) if call.io is Io.OUT else None
+    text = await read_text(call.request, MAX_APPEND)
+    done = await call.sessions.channels.append_text(session, call.io, text, part_id=part_id, epoch=epoch)
+    return web.Response(body=b'{"ok":true,"seq":%d}' % done.seq, headers=JSON)
+
+
+def read_part(call: Call) -> PartId | None:
+    """Read the part id, if the writer gave one.
+
+    Raises:
+        InvalidError: Too long, or no UTF-8.
+    """
+    text = call.header(PART_HEADER)
+    if not text:
+        return None
+    return PartId(check_text(text, PART_HEADER, MAX_NAME))
+
+
+async def records(call: Call) -> web.StreamResponse:
+    """Return what is in a channel now, without waiting."""
+    channel = await call.channel()
+    batch = await call.sessions.channels.records(channel, call.query.start, call.query.limit)
+    return respond(record_list(batch))
+
+
+async def subscribe(call: Call) -> web.StreamResponse:
+    """Stream a channel's records as they come."""
+    config = call.context.config
+    pace = Pace(
+        window=parse_window(call.header("Timeout-Seconds"), config.subscribe_window.total_seconds()),
+        ping=config.ping_interval.total_seconds(),
+        slow_write=config.slow_write.total_seconds(),
+    )
+    after = parse_last_event_id(call.header("Last-Event-ID"))
+    peek = call.io is Io.OUT and call.header("X-Peek-Settled") == "1"
+    async with call.sessions.channels.subscribe(await call.channel(), after, peek_settled=peek) as reading:
+        return await _stream(call, reading, pace, _stream_headers(call, reading.gap, settled=reading.settled))
+
+
+async def head(call: Call) -> web.StreamResponse:
+    """Answer HEAD on a channel; the number is a relic."""
+    await call.channel()
+    return web.Response(headers={**_SSE, "X-Last-Chunk-Index": "0"})
+
+
+_SSE: Final = {
+    "Content-Type": "text/event-stream",
+    "Cache-Control": "no-cache, no-transform",
+    "X-Accel-Buffering": "no",
+    "X-Stream-Version": "v2",
+    "Access-Control-Expose-Headers": "*",
+}
+
+
+def _stream_headers(call: Call, gap: int | None, *, settled: bool) -> dict[str, str]:
+    headers = {**_SSE, REQUEST_ID: call.request_id, "Server": "sessions"}
+    if gap is not None:
+        headers["X-Session-Gap"] = str(gap)
+    if settled:
+        headers["X-Session-Settled"] = "true"
+    return headers
+
+
+async def _stream(call: Call, reading: Reading, pace: Pace, headers: dict[str, str]) -> web.StreamResponse:
+    """Send headers at once, then frames until the reading ends, its window passes, or the server stops."""
+    response = web.StreamResponse(headers=headers)
+    cors.admit(call.header("Origin"), response.headers)
+    await response.prepare(call.request)
+    transport: Any = call.request.transport
+    if transport is None:
+        raise ConnectionResetError
+    assert isinstance(transport, asyncio.Transport)
+    sink = Sink(response, transport, pace.slow_write)
+    last = DONE
+    with call.context.streams.open():
+        last = await pump_or_explain(reading, sink.write, pace)
+    await sink.write(last)
+    await response.write_eof()
+    return response
+
+
+async def initialize(call: Call) -> web.StreamResponse:
+    """Hand out credentials for writing the channel without us."""
+    issuer = call.sessions.direct_writes
+    if issuer is None:
+        raise DirectWritesUnsupportedError
+    if not call.caller.is_secret and not issuer.is_scoped:
+        raise ForbiddenError("This server's channel log cannot limit a session token to one channel")
+    channel = await call.channel()
+    known = await call.find_session()
+    session = None if known is None else await call.sessions.sessions.get(call.environment_id, known.id)
+    if session is not None and (refusal := session.refusal(call.sessions.clock.now())):
+        raise refusal
+    credentials = await issuer.issue(channel, epoch=0 if session is None else session.epoch)
+    return respond(Initialized(version="v2"), 202, {**UNSTORED, **_credential_headers(credentials)})
+
+
+def _credential_headers(credentials: WriteCredentials) -> dict[str, str]:
+    return {
+        "X-S2-Access-Token": credentials.token,
+        "X-S2-Basin": credentials.basin,
+        "X-S2-Stream-Name": credentials.stream,
+        "X-S2-Endpoint": credentials.endpoint,
+        "X-S2-Flush-Interval-Ms": str(credentials.flush_interval_ms),
+        "X-S2-Max-Retries": str(credentials.max_retries),
+    }

@@ -1,0 +1,91 @@
+"""Sessions: create, list, read, change, close, hand over."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiohttp import web
+
+from sessions_core.domain.access import may_create, session_scopes
+from sessions_core.domain.ids import RunId
+from sessions_core.errors import TaskMismatchError
+from sessions_server.problems import ForbiddenError
+from sessions_server.route import UNSTORED, Call, respond
+from sessions_server.wire.requests import CloseSession, CreateSession, EndAndContinue, UpdateSession
+from sessions_server.wire.responses import HandOverItem, created_item, run_list, session_item, session_list
+from sessions_server.wire.values import parse_digits
+
+MAX_EPOCH: Final = 2**31 - 1
+EPOCH_HEADER: Final = "X-Session-Epoch"
+
+
+async def create(call: Call) -> web.StreamResponse:
+    """Create a session, or get the open one with the same external id."""
+    body: CreateSession = call.body
+    try:
+        created = await call.sessions.sessions.create(call.environment, body.to_new_session())
+    except TaskMismatchError as error:
+        if call.caller.scopes is not None and not may_create(call.caller.scopes, error.stored_task):
+            raise ForbiddenError from None
+        raise
+    lifetime = call.context.config.session_token_lifetime
+    token = await call.context.auth.mint(call.environment_id, session_scopes(created.session.key), lifetime)
+    return respond(created_item(created, token), 200 if created.is_cached else 201, UNSTORED)
+
+
+async def list_all(call: Call) -> web.StreamResponse:
+    """List sessions, newest first."""
+    wanted = call.query.to_filter(call.environment_id)
+    page = await call.sessions.sessions.list_sessions(call.environment, wanted, call.query.page)
+    return respond(session_list(page))
+
+
+async def retrieve(call: Call) -> web.StreamResponse:
+    """Read a session as stored now."""
+    return respond(session_item(await call.sessions.sessions.get(call.environment_id, call.name)))
+
+
+async def update(call: Call) -> web.StreamResponse:
+    """Replace tags or metadata."""
+    body: UpdateSession = call.body
+    change = body.to_update()
+    body.check_external_id(await call.get_session())
+    return respond(session_item(await call.sessions.sessions.update(call.environment_id, call.name, change)))
+
+
+async def close(call: Call) -> web.StreamResponse:
+    """Close a session for good; the first reason stays."""
+    body: CloseSession = call.body
+    run = body.calling_run
+    session = await call.sessions.sessions.close(
+        call.environment_id,
+        call.name,
+        body.stated_reason,
+        calling_run=run,
+        epoch=None if run is None else read_epoch(call),
+    )
+    return respond(session_item(session))
+
+
+async def end_and_continue(call: Call) -> web.StreamResponse:
+    """Hand the session over from the calling run to a new one."""
+    body: EndAndContinue = call.body
+    done = await call.sessions.sessions.end_and_continue(
+        call.environment_id, call.name, RunId(body.calling_run_id), body.reason, epoch=read_epoch(call)
+    )
+    return respond(HandOverItem(run_id=done.run_id, swapped=done.swapped))
+
+
+async def list_runs(call: Call) -> web.StreamResponse:
+    """List the runs that have served a session."""
+    return respond(run_list(await call.sessions.sessions.list_runs(call.environment_id, call.name)))
+
+
+def read_epoch(call: Call) -> int | None:
+    """Read the epoch under which a run writes, if the header is there.
+
+    Raises:
+        InvalidError: It is no whole number.
+    """
+    text = call.header(EPOCH_HEADER)
+    return None if text is None else parse_digits(text, EPOCH_HEADER, 0, MAX_EPOCH)

@@ -1,0 +1,1 @@
+"""What travels in bodies: requests that name their wrong member, responses as the official clients want them."""
