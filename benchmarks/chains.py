@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import attrs
-from harness.chain import broken_links
-
 from benchmarks.requests import IN
 from benchmarks.stage import Stage
+
+from harness.chain import broken_links
 
 
 @attrs.frozen

@@ -62,7 +62,9 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--short", action="store_true", help="few rounds and small channels; figures are rough")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured to FILE")
-    parser.add_argument("--data", type=Path, metavar="DIR", default=_disk(), help="put data below DIR (default: %(default)s)")
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", default=_disk(), help="put data below DIR (default: %(default)s)"
+    )
     return parser.parse_args()
 
 

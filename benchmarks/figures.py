@@ -8,7 +8,6 @@ from enum import StrEnum
 from typing import Any
 
 import attrs
-
 from benchmarks.samples import Samples
 
 

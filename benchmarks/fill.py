@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from benchmarks.progress import Progress
+
 from sessions_adapters import sqlite
 from sessions_adapters.profiles import DATABASE_NAME
 from sessions_adapters.system import SystemClock
 from sessions_core.domain.channel import TURN_COMPLETE, Channel, Io, NewRecord, control_record, data_record
 from sessions_core.domain.ids import AddressingKey, EnvironmentId, PartId
 from sessions_core.ports.channel_log import ChannelLog
-
-from benchmarks.progress import Progress
 
 PART_WINDOW: Final = 1000
 _BATCH: Final = 10_000

@@ -8,11 +8,11 @@ from time import perf_counter, process_time
 from typing import Final
 
 import attrs
-from harness.chain import Chain
-
 from benchmarks import requests
 from benchmarks.caller import Caller, IsWhole, connect, has_body
 from benchmarks.samples import Samples
+
+from harness.chain import Chain
 
 BODY_BYTES: Final = 200
 _EMPTY_LINK: Final = '{"writer": "", "number": 1000, "before": "0123456789abcdef", "payload": ""}'
@@ -72,7 +72,7 @@ class AppendLoad:
         return _collect(crew, started + self.warm_up_seconds, (process_time() - busy) / (perf_counter() - started))
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen
 class Exchanges:
     """Requests that are sent one by one.
 
@@ -118,6 +118,6 @@ def _collect(crew: Sequence[Caller], counted_from: float, busy: float) -> Sample
     return Samples(
         latencies=[seconds for caller in crew for seconds in caller.latencies],
         seconds=max(caller.ended_at for caller in crew) - counted_from,
-        sent=sum(caller.sent for caller in crew),
+        sent=[caller.sent for caller in crew],
         busy=busy,
     )

@@ -11,7 +11,6 @@ from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
 import attrs
-
 from benchmarks.samples import Samples
 
 _SPAWN = multiprocessing.get_context("spawn")

@@ -15,13 +15,13 @@ class Samples:
     Attributes:
         latencies: Seconds each.
         seconds: From the first of these requests to the last answer.
-        sent: How many requests were sent and answered in all, warm-up included.
+        sent: How many requests each connection has sent and got answered, warm-up included.
         busy: The client's share of a processor; near 1 the client is what was measured.
     """
 
     latencies: Sequence[float]
     seconds: float
-    sent: int
+    sent: Sequence[int]
     busy: float
 
     @property

@@ -33,9 +33,9 @@ class Scale:
 FULL: Final = Scale(
     rounds=7,
     alone_seconds=1.0,
-    crowd_seconds=1.5,
+    crowd_seconds=1.2,
     warm_up_seconds=0.3,
-    most_appends=40_000,
+    most_appends=50_000,
     old_records=1_000_000,
     samples=60,
 )
@@ -44,7 +44,7 @@ SHORT: Final = Scale(
     alone_seconds=0.3,
     crowd_seconds=0.5,
     warm_up_seconds=0.1,
-    most_appends=12_000,
+    most_appends=20_000,
     old_records=50_000,
     samples=20,
 )

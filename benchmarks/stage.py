@@ -10,6 +10,7 @@ from typing import Final
 
 import aiohttp
 import attrs
+
 from harness.client import Client
 from harness.server import KEY, ServerProcess
 from sessions_core.domain.ids import EnvironmentId

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from aiohttp import web
-
 from benchmarks.caller import HOST
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import quote
@@ -18,7 +18,7 @@ class Answer:
 
     status: int
     body: Any
-    headers: dict[str, str]
+    headers: Mapping[str, str]
 
 
 @attrs.frozen
@@ -51,7 +51,7 @@ class Client:
         async with self.http.request(method, self.address + path, data=data, headers=sent) as response:
             text = await response.text()
             parsed = json.loads(text) if "json" in response.headers.get("Content-Type", "") and text else text
-            return Answer(response.status, parsed, dict(response.headers))
+            return Answer(response.status, parsed, response.headers.copy())
 
     async def create(self, external_id: str | None = None, task: str = "echo", **more: Any) -> Answer:
         """Create a session."""

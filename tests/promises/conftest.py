@@ -22,5 +22,6 @@ def server(tmp_path: Path) -> Generator[ServerProcess]:
 @pytest.fixture
 async def client(server: ServerProcess) -> AsyncGenerator[Client]:
     """A client with the root key. The server keeps its address when it is started again."""
-    async with aiohttp.ClientSession() as http:
+    # A connection from before a kill would fail the first request after it.
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as http:
         yield Client(http, server.address, KEY)

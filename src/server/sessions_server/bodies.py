@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 from aiohttp.client_exceptions import ClientPayloadError
 from aiohttp.http_exceptions import HttpProcessingError
 
@@ -29,17 +29,17 @@ async def read_body(request: web.Request, cap: int) -> bytes:
     """
     if not request.body_exists:
         return b""
+    content = request.content
     try:
-        return await _read(request, cap)
+        chunk = await content.readany()
+        if len(chunk) <= cap and content.at_eof():
+            return chunk
+        return await _read_on(content, cap, chunk)
     except (ClientPayloadError, HttpProcessingError, web.RequestPayloadError):
         raise UnreadableBodyError(reason="cannot be decoded") from None
 
 
-async def _read(request: web.Request, cap: int) -> bytes:
-    content = request.content
-    chunk = await content.readany()
-    if len(chunk) <= cap and content.at_eof():
-        return chunk
+async def _read_on(content: StreamReader, cap: int, chunk: bytes) -> bytes:
     parts, size = [chunk], len(chunk)
     while chunk:
         if size > cap:
@@ -50,14 +50,13 @@ async def _read(request: web.Request, cap: int) -> bytes:
     return b"".join(parts)
 
 
-async def read_text(request: web.Request, cap: int) -> str:
-    """Return the body as text, whatever its content type says.
+def decode_text(raw: bytes) -> str:
+    """Read a body as text, whatever its content type says.
 
     Raises:
-        BodyTooLargeError: More than *cap* bytes.
-        UnreadableBodyError: No UTF-8, or its encoding is broken.
+        UnreadableBodyError: No UTF-8.
     """
     try:
-        return (await read_body(request, cap)).decode()
+        return raw.decode()
     except UnicodeDecodeError:
         raise UnreadableBodyError(reason="is not valid UTF-8") from None

@@ -1,17 +1,64 @@
-"""Prometheus metrics: of requests, and of what the core tells its observer. No label names an environment or a session."""
+"""Prometheus metrics: of requests, and of what the core tells its observer. No label names an environment or a session.
+
+Requests are counted in plain numbers that are put into Prometheus' form only when somebody looks: its own counters take
+a lock each, which an append would feel.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from itertools import accumulate
 from typing import Any, Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+import attrs
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from sessions_core.domain import events
+from sessions_core.domain.channel import Io
 from sessions_core.domain.events import Event
 from sessions_core.ports.observer import Observer
 
-_BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+@attrs.define(eq=False)
+class _Times:
+    """How long the answers of one route took."""
+
+    total: float = 0.0
+    buckets: list[int] = attrs.field(factory=lambda: [0] * (len(BUCKETS) + 1))
+
+
+@attrs.define(eq=False)
+class _Requests(Collector):
+    """Answered requests by route and status."""
+
+    counts: dict[tuple[str, int], int] = attrs.field(factory=dict)
+    times: dict[str, _Times] = attrs.field(factory=dict)
+
+    def add(self, route: str, status: int, seconds: float | None) -> None:
+        key = (route, status)
+        self.counts[key] = self.counts.get(key, 0) + 1
+        if seconds is not None:
+            times = self.times.get(route) or self.times.setdefault(route, _Times())
+            times.total += seconds
+            times.buckets[bisect_left(BUCKETS, seconds)] += 1
+
+    def collect(self) -> Iterator[Metric]:
+        counter = CounterMetricFamily("sessions_http_requests", "Requests answered.", labels=("route", "status"))
+        for (route, status), count in self.counts.items():
+            counter.add_metric((route, str(status)), count)
+        yield counter
+        text = "Time to answer, without subscriptions."
+        histogram = HistogramMetricFamily("sessions_http_seconds", text, labels=("route",))
+        bounds = [*map(str, BUCKETS), "+Inf"]
+        for route, times in self.times.items():
+            buckets = list(zip(bounds, accumulate(times.buckets), strict=True))
+            histogram.add_metric((route,), buckets, times.total)
+        yield histogram
 
 
 class Metrics(Observer):
@@ -19,22 +66,15 @@ class Metrics(Observer):
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
-        self._requests = Counter("sessions_http_requests", "Requests answered.", ("route", "status"), registry=registry)
-        self._seconds = Histogram(
-            "sessions_http_seconds",
-            "Time to answer, without subscriptions.",
-            ("route",),
-            buckets=_BUCKETS,
-            registry=registry,
-        )
+        self._requests = _Requests()
+        registry.register(self._requests)
         self._streams = Gauge("sessions_subscriptions", "Open subscriptions.", registry=registry)
         self._events = Counter("sessions_events", "Facts the core told.", ("event",), registry=registry)
-        self._records = Counter("sessions_records_appended", "Records stored.", ("io",), registry=registry)
-        self._duplicates = Counter(
-            "sessions_records_duplicate", "Records that were there already.", ("io",), registry=registry
-        )
         self._runs_ended = Counter("sessions_runs_ended", "Runs ended.", ("status",), registry=registry)
-        self._children: dict[tuple[str, int], tuple[Any, Any]] = {}
+        stored = Counter("sessions_records_appended", "Records stored.", ("io",), registry=registry)
+        again = Counter("sessions_records_duplicate", "Records that were there already.", ("io",), registry=registry)
+        self._stored = {io: stored.labels(io.value) for io in Io}
+        self._again = {io: again.labels(io.value) for io in Io}
         self._event_counts: dict[type[Event], Any] = {}
 
     def watch_streams(self, count: Callable[[], int]) -> None:
@@ -43,13 +83,7 @@ class Metrics(Observer):
 
     def request(self, route: str, status: int, seconds: float | None) -> None:
         """Count an answered request; *seconds* is None for a subscription."""
-        children = self._children.get((route, status))
-        if children is None:
-            children = (self._requests.labels(route, status), self._seconds.labels(route))
-            self._children[route, status] = children
-        children[0].inc()
-        if seconds is not None:
-            children[1].observe(seconds)
+        self._requests.add(route, status, seconds)
 
     def __call__(self, event: Event) -> None:
         """Count *event*."""
@@ -59,9 +93,9 @@ class Metrics(Observer):
             count = self._event_counts[kind] = self._events.labels(kind.__name__)
         count.inc()
         if isinstance(event, events.RecordsAppended):
-            self._records.labels(event.channel.io).inc(event.count - event.duplicates)
+            self._stored[event.channel.io].inc(event.count - event.duplicates)
             if event.duplicates:
-                self._duplicates.labels(event.channel.io).inc(event.duplicates)
+                self._again[event.channel.io].inc(event.duplicates)
         elif isinstance(event, events.RunEnded):
             self._runs_ended.labels(event.status.value).inc()
 

@@ -41,9 +41,9 @@ class Scope:
     @classmethod
     def parse(cls, text: str) -> Scope:
         """Read a scope. Every text is one; unknown words just never match."""
-        action, _, rest = text.partition(":")
-        kind, colon, name = rest.partition(":")
-        return cls(action, kind or None, name if colon else None)
+        action, typed, rest = text.partition(":")
+        kind, named, name = rest.partition(":")
+        return cls(action, kind if typed else None, name if named else None)
 
     def grants(self, action: Action, resource: Resource) -> bool:
         """Tell whether this scope alone allows *action* on *resource*."""

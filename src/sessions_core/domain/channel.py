@@ -21,12 +21,13 @@ import attrs
 from sessions_core.domain.guard import UNTOUCHED, Guard
 from sessions_core.domain.ids import AddressingKey, EnvironmentId, PartId
 from sessions_core.domain.json_values import as_object
-from sessions_core.errors import RecordTooLargeError
+from sessions_core.errors import InvalidError, RecordTooLargeError
 
 T = TypeVar("T")
 Headers = tuple[tuple[str, str], ...]
 
 MAX_RECORD_BYTES: Final = 1_048_576
+LONGEST_INT: Final = 300
 CONTROL_HEADER: Final = "trigger-control"
 TURN_COMPLETE: Final = "turn-complete"
 UPGRADE_REQUIRED: Final = "upgrade-required"
@@ -105,7 +106,7 @@ class NewRecord:
         Raises:
             RecordTooLargeError: Over 1 048 576 metered bytes.
         """
-        if len(self.body) * 2 > MAX_RECORD_BYTES and self.metered_size > MAX_RECORD_BYTES:
+        if self.metered_size > MAX_RECORD_BYTES:
             raise RecordTooLargeError(self.metered_size, MAX_RECORD_BYTES)
 
 
@@ -257,18 +258,28 @@ def sanitise_input(text: str) -> str:
 
     Only the hosted webhook ingress may say ``payload.actionSource = "webhook"``. Every other text passes unchanged,
     byte for byte.
+
+    Raises:
+        InvalidError: Nested so deeply that nobody here can tell what it says, although others might.
     """
     if '"actionSource"' not in text and "\\u" not in text:
         return text
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_int=_any_int)
         payload = value["payload"]
         if payload["actionSource"] != "webhook":
             return text
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except RecursionError:
+        raise InvalidError("body", "is nested too deeply") from None
+    except (ValueError, KeyError, TypeError):
         return text
     del payload["actionSource"]
     return encode_json(value)
+
+
+def _any_int(digits: str) -> int | float:
+    """Read a whole number of any length: ``int`` refuses the longest, which other readers take."""
+    return int(digits) if len(digits) <= LONGEST_INT else float(digits[:LONGEST_INT])
 
 
 def last_visible(newest_first: Iterable[Record]) -> Record | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final, NewType
 
+from sessions_core.domain.json_values import check_text
 from sessions_core.errors import InvalidError
 
 OrganizationId = NewType("OrganizationId", str)
@@ -41,15 +42,14 @@ def parse_external_id(text: str, *, field: str = "externalId") -> ExternalId:
     """Trim and check an external id.
 
     Raises:
-        InvalidError: Empty, longer than 256 characters, with the reserved prefix, or containing U+0000.
+        InvalidError: Empty, longer than 256 characters, with the reserved prefix, or not storable (:func:`check_text`).
     """
     trimmed = text.strip()
     if not 1 <= len(trimmed) <= MAX_EXTERNAL_ID:
         raise InvalidError(field, f"must have 1 to {MAX_EXTERNAL_ID} characters")
     if is_friendly_id(trimmed):
         raise InvalidError(field, f"cannot start with '{SESSION_PREFIX}' (reserved prefix for internal friendlyIds)")
-    if "\x00" in trimmed:
-        raise InvalidError(field, "must not contain U+0000")
+    check_text(trimmed, field=field)
     return ExternalId(trimmed)
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 import attrs
 
 from sessions_core.domain.ids import EnvironmentId, ExternalId, SessionId
+from sessions_core.domain.json_values import check_json
 from sessions_core.domain.session import Session, to_milliseconds
 from sessions_core.domain.status import SessionStatus
 from sessions_core.errors import InvalidCursorError, InvalidError
@@ -47,13 +48,13 @@ class Cursor:
         try:
             value = json.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
             milliseconds, session_id = value["c"], value["s"]
-        except (ValueError, TypeError, KeyError, RecursionError):
+            check_json(session_id, field=field)
+        except (ValueError, TypeError, KeyError, RecursionError, InvalidError):
             raise InvalidCursorError(field, "is not a cursor of this list") from None
         if (
             type(milliseconds) is not int
             or not isinstance(session_id, str)
             or not 0 <= milliseconds <= _LAST_MILLISECOND
-            or "\x00" in session_id
         ):
             raise InvalidCursorError(field, "is not a cursor of this list")
         return cls(_EPOCH + timedelta(milliseconds=milliseconds), SessionId(session_id))

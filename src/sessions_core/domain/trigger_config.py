@@ -8,7 +8,7 @@ from typing import Any, Final
 import attrs
 
 from sessions_core.domain.ids import RunId, SessionId
-from sessions_core.domain.json_values import as_list, as_object, check_json
+from sessions_core.domain.json_values import as_list, as_object, check_json, check_text
 from sessions_core.errors import InvalidError
 
 MACHINES: Final = frozenset({"micro", "small-1x", "small-2x", "medium-1x", "medium-2x", "large-1x", "large-2x"})
@@ -39,8 +39,7 @@ def _text(value: object, field: str, longest: int | None = None) -> str:
         raise InvalidError(field, "must be a string")
     if longest is not None and len(value) > longest:
         raise InvalidError(field, f"must have at most {longest} characters")
-    if "\x00" in value:
-        raise InvalidError(field, "must not contain U+0000")
+    check_text(value, field=field)
     return value
 
 
@@ -64,7 +63,7 @@ def _check_queue(value: object, field: str) -> None:
 
 
 def _check_machine(value: object, field: str) -> None:
-    if value not in MACHINES:
+    if not isinstance(value, str) or value not in MACHINES:
         raise InvalidError(field, f"must be one of {', '.join(sorted(MACHINES))}")
 
 

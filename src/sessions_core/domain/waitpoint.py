@@ -90,8 +90,7 @@ def parse_duration(text: str) -> timedelta | None:
     compact = text.strip().replace(" ", "")
     if not _DURATION.fullmatch(compact):
         return None
-    total = sum((int(number) * _UNITS[unit] for number, unit in _PART.findall(compact)), timedelta())
-    return min(total, _LONGEST)
+    return min(sum((_times(number, unit) for number, unit in _PART.findall(compact)), timedelta()), _LONGEST)
 
 
 def parse_timeout(text: str | None, now: datetime) -> datetime | None:
@@ -110,4 +109,9 @@ def parse_timeout(text: str | None, now: datetime) -> datetime | None:
 def parse_idempotency_ttl(text: str | None, now: datetime) -> datetime | None:
     """Read ``<digits><s|m|h|d>``; anything else is ignored."""
     match = re.fullmatch(r"(\d{1,9})([smhd])", text or "")
-    return now + min(int(match[1]) * _UNITS[match[2]], _LONGEST) if match else None
+    return now + _times(match[1], match[2]) if match else None
+
+
+def _times(number: str, unit: str) -> timedelta:
+    count, one = int(number), _UNITS[unit]
+    return _LONGEST if count > _LONGEST // one else count * one

@@ -110,7 +110,7 @@ def _row(environment: Environment, key: str | None = None) -> dict[str, Any]:
 
 def _show(rows: list[dict[str, Any]], *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(rows, indent=2))  # noqa: T201 - a command line speaks to people
+        print(json.dumps(rows, indent=2))
         return
     for row in rows:
-        print("  ".join(str(value) for value in row.values()))  # noqa: T201 - as above
+        print("  ".join(str(value) for value in row.values()))

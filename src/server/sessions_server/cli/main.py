@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(arguments.command(arguments))
     except SessionsError as error:
-        print(f"sessions: {error}", file=sys.stderr)  # noqa: T201 - a command line speaks to people
+        print(f"sessions: {error}", file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED

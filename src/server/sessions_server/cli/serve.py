@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib
+import json
 import os
 import signal
 import sys
@@ -123,13 +124,24 @@ def _welcome(address: str, key: str | None, agents: Agents) -> None:
     if key is None:
         lines.append("root keys: `sessions env list --show-keys` shows them")
     else:
-        lines += [f"development key: {key}", "try:", *_try(address, key)]
-    print("\n".join(lines), flush=True)  # noqa: T201 - what a person who has just started the server needs
+        lines += [f"development key: {key}", "try, in another terminal:"]
+        lines += _try(address, key, next(iter(agents.names), "echo"))
+    print("\n".join(lines), flush=True)
 
 
-def _try(address: str, key: str) -> list[str]:
-    body = '{"type":"chat.agent","externalId":"hello","taskIdentifier":"echo","triggerConfig":{"basePayload":{}}}'
+def _try(address: str, key: str, task: str) -> list[str]:
+    """Return the lines of a first conversation, to be pasted into another terminal."""
+    auth = f"-H 'Authorization: Bearer {key}'"
+    session = {
+        "type": "chat.agent",
+        "externalId": "hello",
+        "taskIdentifier": task,
+        "triggerConfig": {"basePayload": {}},
+    }
+    said = {"id": "m1", "role": "user", "parts": [{"type": "text", "text": "slow and steady"}]}
+    record = {"kind": "message", "payload": {"trigger": "submit-message", "message": said}}
     return [
-        f"  curl -s {address}/api/v1/sessions -H 'Authorization: Bearer {key}' \\",
-        f"    -H 'Content-Type: application/json' -d '{body}'",
+        f"  curl -s {address}/api/v1/sessions {auth} -d '{json.dumps(session)}'",
+        f"  curl -s {address}/realtime/v1/sessions/hello/in/append {auth} -d '{json.dumps(record)}'",
+        f"  curl -sN {address}/realtime/v1/sessions/hello/out {auth}",
     ]

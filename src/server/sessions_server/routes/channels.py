@@ -12,7 +12,7 @@ from sessions_core.domain.ids import PartId
 from sessions_core.errors import DirectWritesUnsupportedError
 from sessions_core.ports.direct_writes import WriteCredentials
 from sessions_server import cors
-from sessions_server.bodies import read_text
+from sessions_server.bodies import decode_text, read_body
 from sessions_server.pipeline import REQUEST_ID
 from sessions_server.problems import ForbiddenError
 from sessions_server.route import JSON, UNSTORED, Call, respond
@@ -29,7 +29,7 @@ async def append(call: Call) -> web.StreamResponse:
     """Append the body, as text, as one record."""
     session = await call.get_session()
     part_id, epoch = read_part(call), read_epoch(call) if call.io is Io.OUT else None
-    text = await read_text(call.request, MAX_APPEND)
+    text = decode_text(await read_body(call.request, MAX_APPEND))
     done = await call.sessions.channels.append_text(session, call.io, text, part_id=part_id, epoch=epoch)
     return web.Response(body=b'{"ok":true,"seq":%d}' % done.seq, headers=JSON)
 

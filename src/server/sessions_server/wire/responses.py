@@ -81,7 +81,7 @@ class SessionRunList(Wire, frozen=True, kw_only=True):
 
 
 class RunItem(Wire, frozen=True, kw_only=True):
-    """A run. ``error`` is told to keys only."""
+    """A run. ``error`` is told to keys only; ``epoch`` is what a run that writes over HTTP names as ``X-Session-Epoch``."""
 
     id: str
     session_id: str
@@ -89,6 +89,7 @@ class RunItem(Wire, frozen=True, kw_only=True):
     status: str
     reason: str
     attempt: int
+    epoch: int
     previous_run_id: str | None
     created_at: str
     started_at: str | None
@@ -239,6 +240,7 @@ def run_item(run: RunRecord, *, with_error: bool) -> RunItem:
         status=run.status.value,
         reason=run.reason,
         attempt=run.attempt,
+        epoch=run.epoch,
         previous_run_id=run.previous_run_id,
         created_at=iso(run.created_at),
         started_at=maybe_iso(run.started_at),

@@ -1,0 +1,49 @@
+"""The cipher."""
+
+from __future__ import annotations
+
+import attrs
+
+from sessions_core.errors import IncompatibleStoreError, InvalidError
+from sessions_core.ports.environment_store import Cipher
+
+try:
+    from cryptography.fernet import Fernet, InvalidToken
+except ImportError as exc:
+    message = "Encrypting root keys requires sessions[keys]"
+    raise ImportError(message) from exc
+
+
+def _fernet(key: bytes | str) -> Fernet:
+    try:
+        return Fernet(key)
+    except ValueError:  # not kept as the cause: it may show the key
+        raise InvalidError("encryption key", "must be 32 bytes in URL-safe base64") from None
+
+
+@attrs.define
+class FernetCipher(Cipher):
+    """Encrypts with one key.
+
+    Raises:
+        InvalidError: The key is not one that :meth:`generate_key` could have made.
+    """
+
+    _fernet: Fernet = attrs.field(converter=_fernet, repr=False, alias="key")
+
+    @staticmethod
+    def generate_key() -> bytes:
+        """Return a fresh key: 32 random bytes in URL-safe base64."""
+        return Fernet.generate_key()
+
+    def encrypt(self, plain: bytes) -> bytes:
+        return self._fernet.encrypt(plain)
+
+    def decrypt(self, sealed: bytes) -> bytes:
+        try:
+            return self._fernet.decrypt(sealed)
+        except InvalidToken as exc:
+            raise IncompatibleStoreError(
+                "A stored secret was encrypted with another encryption key, or is damaged; "
+                "start with the key that was used when it was stored"
+            ) from exc

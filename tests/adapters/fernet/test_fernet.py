@@ -1,0 +1,66 @@
+"""The cipher, and the file its key lives in."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from sessions_adapters.fernet import FernetCipher, load_or_create_key
+from sessions_core.errors import IncompatibleStoreError, InvalidError
+
+
+def test_what_was_encrypted_can_be_decrypted_with_the_same_key_only() -> None:
+    key = FernetCipher.generate_key()
+    sealed = FernetCipher(key).encrypt(b"tr_dev_secret")
+    assert b"secret" not in sealed
+    assert FernetCipher(key).decrypt(sealed) == b"tr_dev_secret"
+    assert FernetCipher(key.decode()).decrypt(sealed) == b"tr_dev_secret"
+    with pytest.raises(IncompatibleStoreError, match="another encryption key"):
+        FernetCipher(FernetCipher.generate_key()).decrypt(sealed)
+    with pytest.raises(IncompatibleStoreError):
+        FernetCipher(key).decrypt(sealed[:-4] + b"AAAA")
+
+
+def test_a_wrong_key_is_refused_and_not_shown() -> None:
+    with pytest.raises(InvalidError) as refusal:
+        FernetCipher(b"swordfish")
+    assert "swordfish" not in str(refusal.value)
+    key = FernetCipher.generate_key()
+    assert key.decode() not in repr(FernetCipher(key))
+
+
+def test_the_key_file_is_made_once_and_private(tmp_path: Path) -> None:
+    path = tmp_path / "encryption.key"
+    with ThreadPoolExecutor(8) as pool:
+        keys = set(pool.map(lambda _: load_or_create_key(path), range(32)))
+    assert len(keys) == 1
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.iterdir()) == [path]
+    FernetCipher(load_or_create_key(path))
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o777])
+def test_a_key_file_that_others_can_get_at_is_refused(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "encryption.key"
+    load_or_create_key(path)
+    path.chmod(mode)
+    with pytest.raises(IncompatibleStoreError, match=rf"encryption.key.*mode {mode:04o}.*chmod 600"):
+        load_or_create_key(path)
+
+
+def test_a_file_without_a_key_is_refused_and_kept(tmp_path: Path) -> None:
+    path = tmp_path / "encryption.key"
+    path.touch(mode=0o600)
+    with pytest.raises(IncompatibleStoreError, match="holds no encryption key"):
+        load_or_create_key(path)
+    assert path.read_bytes() == b""
+
+
+def test_a_missing_driver_names_the_extra() -> None:
+    script = "import sys; sys.modules['cryptography.fernet'] = None; import sessions_adapters.fernet"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert "ImportError: Encrypting root keys requires sessions[keys]" in done.stderr

@@ -1,0 +1,155 @@
+"""The adapters under test, listed once.
+
+A technology offers some of the ports. The suites take ports as fixtures and know nothing of technologies; whatever a
+suite looks at besides its port comes from here, too.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from sessions_adapters import memory
+from sessions_core.ports.backlog import Backlog
+from sessions_core.ports.channel_log import ChannelLog
+from sessions_core.ports.environment_store import EnvironmentStore, TokenLedger
+from sessions_core.ports.leader_lock import LeaderLock
+from sessions_core.ports.run_store import RunStore
+from sessions_core.ports.session_index import SessionIndex
+from sessions_core.ports.session_store import SessionStore
+from sessions_core.ports.waitpoint_store import WaitpointStore, WaitRegistry
+from sessions_core.testing import ManualClock
+
+
+@attrs.frozen(kw_only=True)
+class Adapters:
+    """What one technology offers, over one fresh and empty storage.
+
+    Attributes:
+        stored_runs: Reaches around the ports: the ids of all run records that are stored.
+        is_readable_at_rest: Reaches around the ports: whether a text is found in what is stored outside the process.
+    """
+
+    clock: ManualClock
+    session_store: SessionStore | None = None
+    run_store: RunStore | None = None
+    backlog: Backlog | None = None
+    session_index: SessionIndex | None = None
+    channel_log: ChannelLog | None = None
+    waitpoint_store: WaitpointStore | None = None
+    wait_registry: WaitRegistry | None = None
+    environment_store: EnvironmentStore | None = None
+    token_ledger: TokenLedger | None = None
+    leader_lock: LeaderLock | None = None
+    stored_runs: Callable[[], set[str]] | None = None
+    is_readable_at_rest: Callable[[str], bool] | None = None
+
+
+NOT_OFFERED_AS_FIXTURE: Final = frozenset({"clock"})
+PORTS: Final = frozenset(field.name for field in attrs.fields(Adapters)) - NOT_OFFERED_AS_FIXTURE
+
+
+@attrs.frozen(kw_only=True)
+class Technology:
+    """A way to open adapters.
+
+    Attributes:
+        ports: Names of what it offers.
+        backends: Event loops it runs on.
+    """
+
+    name: str
+    open: Callable[[ManualClock], AbstractAsyncContextManager[Adapters]]
+    ports: frozenset[str] = PORTS
+    backends: tuple[str, ...] = ("asyncio",)
+
+
+@attrs.frozen
+class Case:
+    """A technology on an event loop."""
+
+    technology: Technology
+    backend: str
+
+    def __str__(self) -> str:
+        return self.technology.name if self.backend == "asyncio" else f"{self.technology.name}-{self.backend}"
+
+
+@asynccontextmanager
+async def open_memory(clock: ManualClock) -> AsyncGenerator[Adapters]:
+    """Open adapters on dictionaries."""
+    tables = memory.Tables(clock)
+    yield Adapters(
+        clock=clock,
+        session_store=memory.InMemorySessionStore(tables),
+        run_store=memory.InMemoryRunStore(tables),
+        backlog=memory.InMemoryBacklog(tables),
+        session_index=memory.InMemorySessionIndex(tables),
+        channel_log=memory.InMemoryChannelLog(clock),
+        waitpoint_store=memory.InMemoryWaitpointStore(clock),
+        wait_registry=memory.InMemoryWaitRegistry(clock),
+        environment_store=memory.InMemoryEnvironmentStore(clock),
+        token_ledger=memory.InMemoryTokenLedger(clock),
+        leader_lock=memory.InMemoryLeaderLock(),
+        stored_runs=lambda: set(tables.runs),
+        is_readable_at_rest=lambda _: False,  # nothing is ever at rest
+    )
+
+
+@asynccontextmanager
+async def open_sqlite(clock: ManualClock) -> AsyncGenerator[Adapters]:
+    """Open adapters on a fresh SQLite file."""
+    from sessions_adapters import sqlite
+    from sessions_adapters.fernet import FernetCipher
+
+    cipher = FernetCipher(FernetCipher.generate_key())
+    with tempfile.TemporaryDirectory(prefix="sessions-contract-") as folder:
+        path = Path(folder) / "sessions.db"
+        async with sqlite.open_database(sqlite.SqliteConfig(path=path), clock=clock, cipher=cipher) as db:
+            yield Adapters(
+                clock=clock,
+                session_store=sqlite.SqliteSessionStore(db),
+                run_store=sqlite.SqliteRunStore(db),
+                backlog=sqlite.SqliteBacklog(db),
+                session_index=sqlite.SqliteSessionIndex(db),
+                channel_log=sqlite.SqliteChannelLog(db),
+                waitpoint_store=sqlite.SqliteWaitpointStore(db),
+                environment_store=sqlite.SqliteEnvironmentStore(db),
+                token_ledger=sqlite.SqliteTokenLedger(db),
+                leader_lock=sqlite.SqliteLeaderLock(db),
+                stored_runs=lambda: _sqlite_runs(path),
+                is_readable_at_rest=lambda text: _is_in_any_file(text, path.parent),
+            )
+
+
+def _sqlite_runs(path: Path) -> set[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        return {run_id for (run_id,) in connection.execute("select id from run")}
+
+
+def _is_in_any_file(text: str, folder: Path) -> bool:
+    return any(text.encode() in file.read_bytes() for file in folder.iterdir())
+
+
+TECHNOLOGIES: Final = (
+    Technology(name="memory", open=open_memory, backends=("asyncio", "trio")),
+    Technology(name="sqlite", open=open_sqlite, ports=PORTS - {"wait_registry"}),
+)
+
+
+def cases_with(ports: Iterable[str], *, backends: Iterable[str] = ("asyncio", "trio")) -> list[Case]:
+    """Return the cases that offer all of *ports*."""
+    wanted = frozenset(ports)
+    return [
+        Case(technology, backend)
+        for technology in TECHNOLOGIES
+        if wanted <= technology.ports
+        for backend in technology.backends
+        if backend in backends
+    ]

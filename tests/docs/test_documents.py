@@ -1,0 +1,47 @@
+"""The documents' code runs: every block that is marked ``<!-- executed: tests/docs -->``."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.server import KEY, ServerProcess
+
+ROOT = Path(__file__).parents[2]
+MARKED = re.compile(r"<!-- executed: tests/docs -->\n```(\w+)\n(.*?)```", re.DOTALL)
+
+
+def blocks(language: str) -> list[object]:
+    return list(_blocks(language))
+
+
+def _blocks(language: str) -> Iterator[object]:
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        for number, match in enumerate(MARKED.finditer(path.read_text())):
+            if match[1] == language:
+                yield pytest.param(match[2], id=f"{path.relative_to(ROOT)}-{number}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", blocks("sh"))
+def test_shell_lines_work_against_a_fresh_server(block: str, tmp_path: Path) -> None:
+    with ServerProcess(tmp_path / "data") as server:
+        script = block.replace("http://127.0.0.1:8787", server.address).replace("curl -s", "curl --fail-with-body -s")
+        environment = {**os.environ, "KEY": KEY, "DATA": str(server.data)}
+        command = ["bash", "-euo", "pipefail", "-c", script]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("block", blocks("python"))
+def test_python_blocks_run(block: str, tmp_path: Path) -> None:
+    (tmp_path / "example.py").write_text(block)
+    command = [sys.executable, "-W", "error", str(tmp_path / "example.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 0, done.stderr

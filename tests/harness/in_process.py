@@ -1,0 +1,133 @@
+"""The real server in the test's own process and event loop, and requests made of odd bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+from aiohttp import ClientSession, web
+from harness.client import Client
+
+from sessions_adapters.profiles import open_sessions
+from sessions_core.domain.access import session_scopes
+from sessions_core.domain.environment import Environment, EnvironmentType
+from sessions_core.domain.ids import EnvironmentId, OrganizationId, ProjectId
+from sessions_core.facade import Sessions
+from sessions_server import tokens
+from sessions_server.app import CONTEXT, build_app
+from sessions_server.config import Config
+from sessions_server.metrics import Metrics
+
+ENVIRONMENT: Final = EnvironmentId("env_one")
+OTHER_ENVIRONMENT: Final = EnvironmentId("env_two")
+ROOT_KEY: Final = "tr_dev_" + "a" * 24
+OTHER_KEY: Final = "tr_dev_" + "b" * 24
+
+
+@attrs.frozen
+class RawAnswer:
+    """What came back over a bare socket."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body, parsed."""
+        return json.loads(self.body)
+
+
+@attrs.define(eq=False)
+class Site:
+    """A server on a free port, with two environments."""
+
+    app: web.Application
+    sessions: Sessions
+    port: int
+    http: ClientSession
+    stop: Callable[[], Any]
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def client(self, credential: str = ROOT_KEY) -> Client:
+        """Return a client with *credential*."""
+        return Client(self.http, self.address, credential)
+
+    def sign(self, scopes: Sequence[str], *, seconds: int = 600, key: str = ROOT_KEY, **claims: Any) -> str:
+        """Return a public token as a holder of the root key signs it."""
+        now = int(self.sessions.clock.now().timestamp())
+        content = {"sub": ENVIRONMENT, "pub": True, "scopes": list(scopes), "iat": now, "exp": now + seconds, **claims}
+        return tokens.sign(content, tokens.RootKey(value=key))
+
+    async def raw(self, request: bytes) -> RawAnswer:
+        """Send *request* as it is and read the answer until the server closes."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            writer.write(request)
+            head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        finally:
+            writer.close()
+            await writer.wait_closed()
+        first, *lines = head.decode("latin-1").split("\r\n")
+        headers = dict(line.lower().split(": ", 1) for line in lines)
+        return RawAnswer(int(first.split()[1]), headers, body)
+
+    async def raw_call(
+        self, method: str, target: str, body: bytes = b"", *, credential: str = ROOT_KEY, headers: Sequence[str] = ()
+    ) -> RawAnswer:
+        """Make a request whose target is sent exactly as given."""
+        lines = [
+            f"{method} {target} HTTP/1.1",
+            "Host: test",
+            f"Authorization: Bearer {credential}",
+            f"Content-Length: {len(body)}",
+            "Connection: close",
+            *headers,
+        ]
+        return await self.raw("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+
+    async def count_sessions(self) -> int:
+        """Return how many sessions the first environment has."""
+        answer = await self.client().call("GET", "/api/v1/sessions?page%5Bsize%5D=100")
+        return len(answer.body["data"])
+
+
+def session_token(site: Site, name: str, **more: Any) -> str:
+    """Return a token as the creator of session *name* gets it."""
+    return site.sign(session_scopes(name), **more)
+
+
+@asynccontextmanager
+async def open_site(profile: str, data: Path, config: Config | None = None) -> AsyncGenerator[Site]:
+    """Serve *profile* until the block ends."""
+    metrics = Metrics()
+    async with open_sessions(profile, data=data, observer=metrics) as sessions, ClientSession() as http:
+        for environment_id, key in ((ENVIRONMENT, ROOT_KEY), (OTHER_ENVIRONMENT, OTHER_KEY)):
+            await sessions.environments.create(_environment(environment_id), key)
+        app = build_app(sessions, config or Config(), metrics=metrics)
+        runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=2)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            yield Site(app, sessions, runner.addresses[0][1], http, runner.cleanup)
+        finally:
+            app[CONTEXT].streams.end()
+            await runner.cleanup()
+
+
+def _environment(environment_id: EnvironmentId) -> Environment:
+    return Environment(
+        id=environment_id,
+        organization_id=OrganizationId("org_one"),
+        project_id=ProjectId("project_one"),
+        type=EnvironmentType.DEVELOPMENT,
+    )

@@ -1,0 +1,30 @@
+"""The real server, once per profile that needs nothing installed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+from harness.client import Client
+from harness.in_process import Site, open_site
+
+
+@pytest.fixture(params=["memory", "embedded"])
+def profile(request: pytest.FixtureRequest) -> str:
+    """The choice of adapters under test."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+async def site(profile: str, tmp_path: Path) -> AsyncGenerator[Site]:
+    """A server on a free port; nobody carries out its runs, so they stay pending."""
+    async with open_site(profile, tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def client(site: Site) -> Client:
+    """A client with the root key."""
+    return site.client()
