@@ -53,13 +53,9 @@ class Message:
 
 @attrs.define(eq=False)
 class Inbox:
-    """The session's ``in`` channel, read once and in order from the committed cursor on.
+    """The session's ``in`` channel, read once and in order from the committed cursor on."""
 
-    Attributes:
-        read_to: The seq of the last message that was taken.
-    """
-
-    read_to: int
+    _arrived: int
     _reading: Reading
     _leave: Callable[[int], Awaitable[bool]]
     _draining: anyio.Event
@@ -68,6 +64,11 @@ class Inbox:
     _changed: anyio.Event = attrs.field(init=False, factory=anyio.Event)
     _taken: anyio.Event = attrs.field(init=False, factory=anyio.Event)
     _closed: bool = attrs.field(init=False, default=False)
+
+    @property
+    def read_to(self) -> int:
+        """The seq up to which every record has been taken, skipped, or was no message."""
+        return self._pending[0].seq - 1 if self._pending else self._arrived
 
     def peek(self) -> Message | None:
         """Return the next message without taking it, or None if none has arrived."""
@@ -131,6 +132,7 @@ class Inbox:
     async def _deliver(self, record: Record) -> None:
         while len(self._pending) >= PENDING_RECORDS:
             await self._taken.wait()
+        self._arrived = record.seq
         if record.kind is not RecordKind.DATA:
             return
         message = _message(record)
@@ -147,7 +149,6 @@ class Inbox:
 
     def _take(self) -> Message:
         message = self._pending.popleft()
-        self.read_to = max(self.read_to, message.seq)
         taken, self._taken = self._taken, anyio.Event()
         taken.set()
         return message

@@ -20,7 +20,7 @@ from sessions_core.domain.ids import RunId
 from sessions_core.domain.run import Holding, Progress, RunRecord
 from sessions_core.domain.session import Session
 from sessions_core.domain.status import RunStatus
-from sessions_core.errors import ClosedError, SessionsError, StaleRunError
+from sessions_core.errors import ClosedError, SessionsError, StaleRunError, UnavailableError
 from sessions_core.ports.clock import Clock
 from sessions_core.ports.observer import Observer
 from sessions_core.ports.run_store import RunStore
@@ -32,6 +32,7 @@ from sessions_core.unwrapping import unwrap
 
 GUARD_ATTEMPTS: Final = 16
 FINISH_SECONDS: Final = 10.0
+BEGIN_PAUSE_SECONDS: Final = 1.0
 ERROR_LENGTH: Final = 500
 
 
@@ -70,12 +71,8 @@ class RunExecutor:
 
         A run that may not begin any more (replaced, closed, begun elsewhere) is left alone.
         """
-        run = await self.runs.get(run_id)
-        if self.agents.find(run.task) is None:
-            return
-        begun = await self.runs.begin(run_id, run.attempt + 1)
+        begun = await self._begin(run_id)
         if begun is None:
-            await self._decline(run)
             return
         self.observer(RunBegun(run_id=run_id, attempt=begun.attempt, epoch=begun.epoch))
         ending = Ending(RunStatus.CANCELED)
@@ -106,6 +103,26 @@ class RunExecutor:
         self.draining.set()
         for inbox in self._inboxes:
             inbox.wake()
+
+    async def _begin(self, run_id: RunId) -> RunRecord | None:
+        """Begin the next attempt, or return None if there is nothing to carry out.
+
+        A store that gives no answer is asked again: the engine believes that we have the run, so nobody else would
+        come back to one that has not begun.
+        """
+        while True:
+            try:
+                run = await self.runs.get(run_id)
+                if self.agents.find(run.task) is None:
+                    return None
+                begun = await self.runs.begin(run_id, run.attempt + 1)
+                if begun is None:
+                    await self._decline(run)
+            except UnavailableError as error:
+                self.observer(SystemFailed(step="begin", error=str(error)))
+                await anyio.sleep(BEGIN_PAUSE_SECONDS)
+            else:
+                return begun
 
     async def _decline(self, run: RunRecord) -> None:
         """End a run that may not begin because its session is closed or has another run."""

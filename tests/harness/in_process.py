@@ -11,11 +11,11 @@ from typing import Any, Final
 
 import attrs
 from aiohttp import ClientSession, web
-from harness.client import Client
 
+from harness.client import Client
 from sessions_adapters.profiles import open_sessions
 from sessions_core.domain.access import session_scopes
-from sessions_core.domain.environment import Environment, EnvironmentType
+from sessions_core.domain.environment import Environment, EnvironmentType, RootKey
 from sessions_core.domain.ids import EnvironmentId, OrganizationId, ProjectId
 from sessions_core.facade import Sessions
 from sessions_server import tokens
@@ -66,7 +66,7 @@ class Site:
         """Return a public token as a holder of the root key signs it."""
         now = int(self.sessions.clock.now().timestamp())
         content = {"sub": ENVIRONMENT, "pub": True, "scopes": list(scopes), "iat": now, "exp": now + seconds, **claims}
-        return tokens.sign(content, tokens.RootKey(value=key))
+        return tokens.sign(content, RootKey(value=key))
 
     async def raw(self, request: bytes) -> RawAnswer:
         """Send *request* as it is and read the answer until the server closes."""
@@ -78,8 +78,8 @@ class Site:
             writer.close()
             await writer.wait_closed()
         first, *lines = head.decode("latin-1").split("\r\n")
-        headers = dict(line.lower().split(": ", 1) for line in lines)
-        return RawAnswer(int(first.split()[1]), headers, body)
+        pairs = (line.split(": ", 1) for line in lines)
+        return RawAnswer(int(first.split()[1]), {name.lower(): value for name, value in pairs}, body)
 
     async def raw_call(
         self, method: str, target: str, body: bytes = b"", *, credential: str = ROOT_KEY, headers: Sequence[str] = ()

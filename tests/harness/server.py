@@ -26,6 +26,8 @@ class ServerProcess:
     agents: str = "sessions_server.bundled:agents"
     environment: dict[str, str] = attrs.field(factory=dict)
     port: int = 0
+    file_limit: int | None = None
+    """Largest file it may write, in KiB: a disk that is full for it."""
     address: str = attrs.field(init=False, default="")
     _process: subprocess.Popen[str] | None = attrs.field(init=False, default=None)
     _lines: queue.SimpleQueue[str | None] = attrs.field(init=False, factory=queue.SimpleQueue)
@@ -41,6 +43,8 @@ class ServerProcess:
         """Start it and wait until it says where it listens."""
         command = [sys.executable, "-m", "sessions_server", "serve", "--port", str(self.port)]
         command += ["--data", str(self.data), "--agents", self.agents, "--dev-key", KEY]
+        if self.file_limit is not None:
+            command = ["bash", "-c", f'ulimit -f {self.file_limit}; exec "$@"', "bash", *command]
         self._lines = queue.SimpleQueue()
         self._process = subprocess.Popen(
             command,
@@ -89,6 +93,8 @@ class ServerProcess:
         while True:
             line = self._lines.get(timeout=START_SECONDS)
             if line is None:
+                assert self._process is not None
+                self._process.wait()
                 raise RuntimeError("the server ended at once:\n" + "\n".join(self.output[-20:]))
             if " listening on " in line:
                 return line.rsplit(" ", 1)[1].strip()

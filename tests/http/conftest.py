@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
+
 from harness.client import Client
 from harness.in_process import Site, open_site
 

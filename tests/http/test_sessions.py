@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+
 from harness.client import Client
 from harness.in_process import OTHER_KEY, Site
 

@@ -7,11 +7,12 @@ import json
 import sys
 from pathlib import Path
 
+import aiohttp
 import attrs
 import pytest
 
 from harness.client import Client, is_control
-from harness.server import ServerProcess
+from harness.server import KEY, ServerProcess
 from harness.storm import storm
 
 pytestmark = [pytest.mark.kill, pytest.mark.slow, pytest.mark.timeout(120)]
@@ -217,6 +218,35 @@ async def test_sigterm_ends_streams_cleanly_and_exits_with_0(server: ServerProce
         last = [frame async for frame in events][-1]
     assert last.data == "[DONE]"
     assert await stopping == 0
+
+
+async def test_a_full_disk_is_503_and_what_was_acknowledged_stays_readable(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path / "data", file_limit=2048) as server:
+        async with aiohttp.ClientSession() as http:
+            client = Client(http, server.address, KEY)
+            await client.create("s", task="nobody")
+            acknowledged: list[int] = []
+            while (answer := await client.append("s", "x" * 100_000, f"part-{len(acknowledged)}")).status == 200:
+                acknowledged.append(answer.body["seq"])
+                assert len(acknowledged) < 1000
+            assert (answer.status, answer.body["ok"]) == (503, False)
+            assert "code" in answer.body
+            assert [record["seqNum"] for record in await client.records("s", "in")] == acknowledged
+            assert (await client.create("t")).status == 503
+            assert (await client.call("GET", "/api/v1/sessions/t")).status == 404
+            assert (await client.call("GET", "/api/v1/sessions/s")).status == 200
+        server.kill()
+        server.file_limit = None
+        server.start()
+        async with aiohttp.ClientSession() as http:
+            again = await Client(http, server.address, KEY).append("s", "room again", f"part-{len(acknowledged)}")
+        assert (again.status, again.body["seq"]) == (200, len(acknowledged))
+
+
+async def test_a_second_server_on_the_same_data_says_so_and_stops(server: ServerProcess) -> None:
+    second = ServerProcess(server.data)
+    with pytest.raises(RuntimeError, match="in use"):
+        second.start()
 
 
 async def until_answered(client: Client, name: str, seq: int) -> str:

@@ -49,9 +49,9 @@ class Node(Generic[R]):
     _parameter: Node[R] | None = None
 
     def child(self, segment: str, values: list[str]) -> Node[R] | None:
-        """Return the node below at *segment*, putting it on *values* if it is a parameter."""
+        """Return the node below at *segment*, putting it on *values* if it is a parameter, which is never empty."""
         node = self._literal.get(segment)
-        if node is None and (node := self._parameter) is not None:
+        if node is None and segment and (node := self._parameter) is not None:
             values.append(segment)
         return node
 
@@ -99,7 +99,7 @@ def decode_segment(segment: str, name: str) -> str:
     """Percent-decode one parameter.
 
     Raises:
-        InvalidError: Malformed, no UTF-8, empty, too long, or with U+0000.
+        InvalidError: Malformed, no UTF-8, too long, or with U+0000.
     """
     if "%" in segment or not segment.isascii():
         segment = _unquote(segment, name)

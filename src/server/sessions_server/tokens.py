@@ -88,7 +88,8 @@ def verify(token: str, environment: Environment, keys: Sequence[RootKey], now: d
 def sign(claims: Mapping[str, Any], key: RootKey) -> str:
     """Return a token with *claims*, issuer and audience put in. Its header is only ``{"alg":"HS256"}``."""
     payload = {**claims, "iss": ISSUER, "aud": AUDIENCE}
-    text = json.dumps(payload, separators=(",", ":"))
+    # Not as ASCII: escapes would make the token of a long external id too large for a header.
+    text = json.dumps(payload, separators=(",", ":"), ensure_ascii=False)
     return _SIGNER.encode(text.encode(), key.value, algorithm=_ALGORITHM, headers={"typ": None})
 
 

@@ -52,6 +52,7 @@ class Reading:
 
     gap: int | None
     settled: bool
+    _end: int
     _reader: Reader
 
     @property
@@ -66,8 +67,8 @@ class Reading:
 
     @property
     def finished(self) -> bool:
-        """Whether a settled reading has delivered everything."""
-        return self.settled and self._reader.is_caught_up
+        """Whether a settled reading has delivered everything that was there when it was opened."""
+        return self.settled and self._reader.position >= self._end
 
     @property
     def is_caught_up(self) -> bool:
@@ -180,7 +181,7 @@ class ChannelService:
         start = 0 if after is None else min(after + 1, tail.next_seq)
         gap = tail.first_seq if after is not None and start < tail.first_seq else None
         async with self.hub.open(channel, start if gap is None else tail.first_seq) as reader:
-            yield Reading(gap, settled, reader)
+            yield Reading(gap, settled, tail.next_seq, reader)
 
     async def _append(
         self, session: Session, channel: Channel, records: Sequence[NewRecord], epoch: int | None
@@ -212,7 +213,8 @@ class ChannelService:
         return actual
 
     async def _out_refusal(self, session: Session, actual: Guard, epoch: int | None) -> Exception:
-        if actual.is_sealed:
+        # While an attempt's epoch is the latest one, only a close makes its ``out`` idle.
+        if actual.is_sealed or actual == Guard.idle(epoch or 0):
             return await self.gate.refusal(session)
         return StaleRunError(f"with epoch {epoch}")
 

@@ -2,7 +2,7 @@
 
 The row is the truth; the log is made to agree with it. On ``in`` a close signal is appended, so that a waiting run
 wakes and leaves, then ``in`` is sealed. On ``out`` a turn-complete that says ``session-closed`` is appended, then
-``out`` is sealed. Each step may be repeated: the records carry fixed part ids and a seal is final. So whoever finds the
+``out`` is sealed. Before its signal each channel is made idle, which stops those who write as a run. Each step may be repeated: the records carry fixed part ids and a seal is final. So whoever finds the
 work half done, after a crash or in a race, simply does it again.
 """
 
@@ -25,10 +25,10 @@ from sessions_core.domain.channel import (
     data_record,
     encode_json,
 )
-from sessions_core.domain.guard import SEALED
+from sessions_core.domain.guard import SEALED, Guard
 from sessions_core.domain.ids import PartId
 from sessions_core.domain.session import Session
-from sessions_core.errors import GuardMismatchError
+from sessions_core.errors import ChannelUnavailableError, GuardMismatchError
 from sessions_core.ports.channel_log import ChannelLog
 from sessions_core.ports.session_store import SessionStore
 from sessions_core.services.wait_service import WaitService
@@ -46,25 +46,38 @@ class Closing:
     waits: WaitService
 
     async def seal(self, session: Session) -> None:
-        """Append the close signals and seal both channels. Idempotent; not torn by cancellation."""
+        """Append the close signals and seal both channels. Idempotent; not torn by cancellation.
+
+        Args:
+            session: May be a stale read; the reason is taken from the row as it is now.
+
+        Raises:
+            ChannelUnavailableError: Not done in time; the sweep will do it.
+        """
         with anyio.move_on_after(FINISH_SECONDS, shield=True):
+            session = await self.store.find(session.environment.id, session.id) or session
             reason = session.closed_reason if session.closed_at else "expired"
             signal_seq = await self._finish(session.channel(Io.IN), _close_signal(session))
             await self._finish(session.channel(Io.OUT), _closed_turn(signal_seq, reason))
             await self.store.mark_sealed(session.id)
+            return
+        raise ChannelUnavailableError
 
     async def _finish(self, channel: Channel, record: NewRecord) -> int:
         while True:
             tail = await self.log.tail(channel)
             if tail.guard.is_sealed:
                 return tail.next_seq - 1
+            # First nobody may write who believes in a run, so that the signal is the last record.
+            guard = Guard.idle(tail.guard.number)
+            if tail.guard.is_live and not (await self.log.set_guard(channel, guard, expect=tail.guard)).done:
+                continue
             try:
-                appended = await self.log.append(channel, [record], guard=tail.guard)
+                appended = await self.log.append(channel, [record], guard=guard)
             except GuardMismatchError:
                 continue
             await self.waits.wake(channel, [record], appended)
-            change = await self.log.set_guard(channel, SEALED, expect=tail.guard)
-            if change.done:
+            if (await self.log.set_guard(channel, SEALED, expect=guard)).done:
                 return appended[0].seq
 
 

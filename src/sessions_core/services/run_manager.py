@@ -21,7 +21,12 @@ from sessions_core.domain.ids import RUN_PREFIX, RunId
 from sessions_core.domain.run import REASON_CONTINUATION, RunRecord, next_run
 from sessions_core.domain.session import Session
 from sessions_core.domain.status import WAITING_FOR_WORKER
-from sessions_core.errors import ClaimExhaustedError, DispatcherUnavailableError, SessionNotFoundError
+from sessions_core.errors import (
+    ClaimExhaustedError,
+    DispatcherUnavailableError,
+    SessionNotFoundError,
+    StoreUnavailableError,
+)
 from sessions_core.ports.clock import Clock, Ids
 from sessions_core.ports.observer import Observer
 from sessions_core.ports.run_dispatcher import RunDispatcher
@@ -93,7 +98,11 @@ class RunManager:
         raise ClaimExhaustedError(session.key, CLAIM_ATTEMPTS)
 
     async def claim(self, run: RunRecord, *, expected_run: RunId | None = None) -> bool:
-        """Make *run* current and dispatch it if it is due; False if another was faster. Not torn by cancellation."""
+        """Make *run* current and dispatch it if it is due; False if another was faster. Not torn by cancellation.
+
+        Raises:
+            StoreUnavailableError: No answer in time; the claim may have happened.
+        """
         with anyio.move_on_after(FINISH_SECONDS, shield=True):
             claim = await self.store.claim_run(run, expected_version=run.version - 1, expected_run=expected_run)
             if claim is Claim.LOST:
@@ -106,7 +115,8 @@ class RunManager:
             )
             if expected_run is None:
                 await self.dispatch(run)
-        return True
+            return True
+        raise StoreUnavailableError
 
     async def dispatch(self, run: RunRecord) -> None:
         """Dispatch *run* if it is due. An engine that is down is no failure: the sweep will try again."""

@@ -130,6 +130,8 @@ class Settlement:
             control_record(TURN_COMPLETE, {SESSION_IN_EVENT_ID: str(poison)}, PartId(f"{part}:complete")),
         )
         tail = await self.log.tail(out)
+        if tail.guard.is_sealed:
+            return progress
         try:
             appended = await self.log.append(out, records, guard=tail.guard)
         except GuardMismatchError:

@@ -136,18 +136,30 @@ class WaitService:
         return await self._complete(waitpoint.id, _completion(record.body, record.seq))
 
     async def wake(self, channel: Channel, records: Sequence[NewRecord], appended: Sequence[Appended]) -> None:
-        """Complete whoever waits on *channel* with the first record that was really stored."""
-        stored = next(((record, place) for record, place in zip(records, appended, strict=True) if place.is_new), None)
-        if stored is None:
+        """Complete whoever waits on *channel*, each with the first record after the one it knows.
+
+        That need not be one of those just appended: another append may have been stored before and not have come to
+        this point yet, or the waiter may know this one already.
+        """
+        first = next(((record, place) for record, place in zip(records, appended, strict=True) if place.is_new), None)
+        if first is None:
             return
-        members = await self.registry.drain(channel)
-        for waitpoint_id in members:
-            await self._complete(waitpoint_id, _completion(stored[0].body, stored[1].seq))
+        record, place = first
+        for waitpoint_id in await self.registry.drain(channel):
+            waitpoint = await self.waitpoints.find(channel.environment_id, waitpoint_id)
+            if waitpoint is None or not waitpoint.is_waiting:
+                continue
+            if place.seq == waitpoint.after_seq + 1:
+                await self._complete(waitpoint_id, _completion(record.body, place.seq))
+            else:
+                await self.arm(waitpoint)
 
     async def expire(self, waitpoint: Waitpoint) -> bool:
-        """Let *waitpoint* time out."""
+        """Let *waitpoint* time out, unless its record has come and only the wake-up was lost."""
         await self.registry.unregister(waitpoint.channel, waitpoint.id)
-        return await self._complete(waitpoint.id, timeout_of(waitpoint))
+        record = await self._first_visible(waitpoint)
+        end = timeout_of(waitpoint) if record is None else _completion(record.body, record.seq)
+        return await self._complete(waitpoint.id, end)
 
     async def _complete(self, waitpoint_id: WaitpointId, completion: Completion) -> bool:
         done = await self.waitpoints.complete(waitpoint_id, completion)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from contextlib import closing
+from datetime import timedelta
 
 import attrs
 import pytest
@@ -144,14 +145,16 @@ async def test_a_failed_opening_lets_go_of_the_file(config: SqliteConfig, clock:
 
 async def test_environments_can_be_used_beside_the_owner(config: SqliteConfig, clock: ManualClock) -> None:
     cipher = FernetCipher(FernetCipher.generate_key())
-    async with open_database(config, clock=clock, cipher=cipher) as owner:
-        async with open_database(attrs.evolve(config, owner=False), clock=clock, cipher=cipher) as guest:
-            await SqliteEnvironmentStore(guest).create(environment("env_1"), "tr_dev_key")
-            grant = await SqliteEnvironmentStore(owner).find_grant("tr_dev_key")
-            assert grant is not None
-            assert grant.environment == environment("env_1")
-            await SqliteEnvironmentStore(owner).create(environment("env_2"), "tr_dev_other")
-            assert await SqliteEnvironmentStore(guest).list_all() == [environment("env_1"), environment("env_2")]
+    async with (
+        open_database(config, clock=clock, cipher=cipher) as owner,
+        open_database(attrs.evolve(config, owner=False), clock=clock, cipher=cipher) as guest,
+    ):
+        await SqliteEnvironmentStore(guest).create(environment("env_1"), "tr_dev_key")
+        grant = await SqliteEnvironmentStore(owner).find_grant("tr_dev_key")
+        assert grant is not None
+        assert grant.environment == environment("env_1")
+        await SqliteEnvironmentStore(owner).create(environment("env_2"), "tr_dev_other")
+        assert await SqliteEnvironmentStore(guest).list_all() == [environment("env_1"), environment("env_2")]
 
 
 async def test_a_guest_may_use_nothing_else(config: SqliteConfig, clock: ManualClock) -> None:
@@ -164,8 +167,6 @@ async def test_a_guest_may_use_nothing_else(config: SqliteConfig, clock: ManualC
 async def test_a_guest_may_make_the_file_but_does_not_migrate_under_an_owner(
     config: SqliteConfig, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from datetime import timedelta
-
     guest = attrs.evolve(config, owner=False, busy_timeout=timedelta(milliseconds=50))
     async with open_database(guest, clock=clock):
         pass

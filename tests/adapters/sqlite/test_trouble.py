@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sqlite3
 from datetime import timedelta
 
@@ -65,13 +66,16 @@ async def test_a_cancelled_completion_still_wakes_those_who_wait(
 
 
 async def fill(log: SqliteChannelLog, channel: Channel) -> int:
-    for number in range(1000):
-        try:
+    """Append until that fails; return how many records there are."""
+
+    async def append_forever() -> None:
+        for number in itertools.count():
             await log.append(channel, [record(number, 8000)], guard=UNTOUCHED)
-        except ChannelUnavailableError as error:
-            assert isinstance(error.__cause__, sqlite3.OperationalError)
-            return number
-    raise AssertionError("the disk never got full")
+
+    with pytest.raises(ChannelUnavailableError) as refusal:
+        await append_forever()
+    assert isinstance(refusal.value.__cause__, sqlite3.OperationalError)
+    return (await log.tail(channel)).next_seq
 
 
 async def test_a_full_disk_refuses_writes_but_not_reads_and_recovers(
@@ -131,7 +135,7 @@ async def test_nobody_hangs_when_the_writer_dies(
             await waits.create(waitpoint(channel, clock))
             waiting = asyncio.create_task(waits.wait(EnvironmentId("env_1"), WaitpointId("waitpoint_1")))
             async with log.follow(channel, 0) as batches, SqliteLeaderLock(db).hold("sweep") as scope:
-                following = asyncio.create_task(anext(batches))  # type: ignore[arg-type]
+                following = asyncio.ensure_future(anext(batches))
                 await asyncio.sleep(0.02)
                 monkeypatch.setattr(Writer, "_decide", die)
                 appends = [log.append(channel, [record(i)], guard=UNTOUCHED) for i in range(700)]

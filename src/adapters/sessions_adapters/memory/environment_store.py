@@ -79,7 +79,7 @@ class InMemoryEnvironmentStore(EnvironmentStore):
 
 
 def _hash(key: str) -> str:
-    return hashlib.sha256(key.encode()).hexdigest()
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @attrs.define(eq=False)

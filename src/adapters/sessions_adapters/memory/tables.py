@@ -21,10 +21,10 @@ class Tables:
     """
 
     clock: Clock
-    sessions: dict[SessionId, Session] = attrs.field(init=False, factory=dict)
-    names: dict[tuple[EnvironmentId, str], SessionId] = attrs.field(init=False, factory=dict)
-    runs: dict[RunId, RunRecord] = attrs.field(init=False, factory=dict)
-    history: dict[SessionId, list[SessionRun]] = attrs.field(init=False, factory=dict)
+    sessions: dict[SessionId, Session] = attrs.field(init=False, factory=dict, repr=False)
+    names: dict[tuple[EnvironmentId, str], SessionId] = attrs.field(init=False, factory=dict, repr=False)
+    runs: dict[RunId, RunRecord] = attrs.field(init=False, factory=dict, repr=False)
+    history: dict[SessionId, list[SessionRun]] = attrs.field(init=False, factory=dict, repr=False)
 
     def now(self) -> datetime:
         """Return the time, in the resolution in which times are kept."""

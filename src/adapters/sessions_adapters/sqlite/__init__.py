@@ -1,8 +1,8 @@
 """All that a single process needs, durable in one SQLite file.
 
 One process owns the data. A single thread writes, and everything that arrives while it waits for the disk shares the
-next commit; a few threads read beside it. Needs nothing but Python's own ``sqlite3`` (SQLite 3.38 or newer), and runs on
-asyncio only. There is no registry of waits here: the owner's memory is the place for it.
+next commit; a few threads read beside it. Needs nothing but Python's own ``sqlite3`` (SQLite 3.40 or newer) on a
+POSIX system, and runs on asyncio only. There is no registry of waits here: the owner's memory is the place for it.
 """
 
 from __future__ import annotations

@@ -33,6 +33,7 @@ from sessions_core.ports.environment_store import Cipher
 T = TypeVar("T")
 
 _CLOSING_SECONDS: Final = 30
+_OLDEST_SQLITE: Final = (3, 40)
 
 
 @attrs.define(eq=False)
@@ -48,15 +49,15 @@ class SqliteDatabase:
 
     config: SqliteConfig
     clock: Clock
-    cipher: Cipher | None
-    loop: asyncio.AbstractEventLoop
-    log: LogWriter
-    writer: Writer = attrs.field(init=False)
-    readers: Readers = attrs.field(init=False)
-    followers: Followers = attrs.field(init=False)
-    trimmer: Trimmer = attrs.field(init=False)
-    waiters: Waiters = attrs.field(init=False, factory=Waiters)
-    leaders: Leaders = attrs.field(init=False, factory=Leaders)
+    cipher: Cipher | None = attrs.field(repr=False)
+    loop: asyncio.AbstractEventLoop = attrs.field(repr=False)
+    log: LogWriter = attrs.field(repr=False)
+    writer: Writer = attrs.field(init=False, repr=False)
+    readers: Readers = attrs.field(init=False, repr=False)
+    followers: Followers = attrs.field(init=False, repr=False)
+    trimmer: Trimmer = attrs.field(init=False, repr=False)
+    waiters: Waiters = attrs.field(init=False, factory=Waiters, repr=False)
+    leaders: Leaders = attrs.field(init=False, factory=Leaders, repr=False)
 
     def now(self) -> datetime:
         """Return the store's time."""
@@ -126,7 +127,8 @@ async def open_database(
 ) -> AsyncIterator[SqliteDatabase]:
     """Open the database, and make or update it if need be.
 
-    On leaving, what was taken is written, and the file is closed; other calls in flight get an UnavailableError.
+    On leaving, what was taken is written and answered, endless calls (follow, wait) end with an UnavailableError, leaders
+    are cancelled, and the file is closed. Opening blocks the event loop for as long as the migrations take.
 
     Args:
         config: Says where it is.
@@ -166,6 +168,8 @@ def _opening(config: SqliteConfig) -> Iterator[None]:
 
 def _prepare(config: SqliteConfig, *, migrate: bool) -> None:
     """Bring the file up to date."""
+    if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+        raise IncompatibleStoreError(f"SQLite {sqlite3.sqlite_version} is too old; 3.40 or newer is needed")
     connection = ownership.connect_writer(config)
     try:
         if schema.find_pending(connection, config.path):
@@ -237,9 +241,9 @@ def _assemble(
 async def _stop(db: SqliteDatabase) -> None:
     db.end()
     with anyio.move_on_after(_CLOSING_SECONDS, shield=True):
-        await _join(db.writer.stop())
         for thread in db.readers.stop():
             await _join(thread)
+        await _join(db.writer.stop())  # the last connection: closing it moves everything into the database
 
 
 async def _join(thread: threading.Thread) -> None:

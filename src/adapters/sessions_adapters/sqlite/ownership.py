@@ -7,7 +7,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -16,12 +16,17 @@ from sessions_core.errors import IncompatibleStoreError
 
 _PAUSE_SECONDS: Final = 0.02
 _CACHE_KIB: Final = 32_768
+_LARGEST_LOG_BYTES: Final = 67_108_864
 
 
 def make_private(path: Path) -> None:
-    """Make the file, readable by its owner only, unless it is there. SQLite gives its other files the same mode."""
+    """Make the file, readable by its owner only, unless it is there. SQLite gives its other files the same mode.
+
+    A file that is there must not be opened: closing it again would drop the locks that SQLite holds for this process.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
 @contextmanager
@@ -64,6 +69,7 @@ def connect_writer(config: SqliteConfig) -> sqlite3.Connection:
     connection.execute("pragma synchronous = full")
     connection.execute("pragma wal_autocheckpoint = 0")
     connection.execute(f"pragma cache_size = -{_CACHE_KIB}")
+    connection.execute(f"pragma journal_size_limit = {_LARGEST_LOG_BYTES}")
     if config.max_pages is not None:
         connection.execute(f"pragma max_page_count = {config.max_pages:d}")
     return connection

@@ -16,6 +16,7 @@ from typing import Any, Final
 import attrs
 
 from sessions_adapters.sqlite.database import SqliteDatabase, for_owner
+from sessions_adapters.sqlite.readers import snapshot
 from sessions_adapters.sqlite.values import bindable, from_ms, json_list, to_ms, to_ms_up
 from sessions_core.domain.environment import Environment
 from sessions_core.domain.ids import SessionId
@@ -59,8 +60,13 @@ class SqliteSessionIndex(SessionIndex):
     async def select(self, environment: Environment, wanted: SessionFilter, request: PageRequest) -> list[IndexEntry]:
         if wanted.environment_id != environment.id:
             return []
-        query = _Query.of(wanted, self._db.now_ms()).from_cursor(request)
-        rows = await self._db.read(lambda c: query.select(c, request))
+        query = _Query.of(wanted, self._db.now_ms()).for_page(request)
+
+        def run(connection: sqlite3.Connection) -> list[tuple[int, str]]:
+            with snapshot(connection):
+                return query.select(connection, request)
+
+        rows = await self._db.read(run)
         return [IndexEntry(from_ms(created_at), SessionId(session_id)) for created_at, session_id in rows]
 
     async def count(self, environment: Environment, wanted: SessionFilter) -> int:
@@ -111,17 +117,17 @@ class _Query:
         values |= {"environment": bindable(wanted.environment_id), "now": now}
         return cls(tuple(conditions), values, tuple(sorted(set(wanted.tags))))
 
-    def from_cursor(self, request: PageRequest) -> _Query:
-        """Add where the page begins."""
+    def for_page(self, request: PageRequest) -> _Query:
+        """Add where the page begins, and how long it is at most."""
+        values = self.values | {"limit": request.size + 1}
         if request.cursor is None:
-            return self
-        values = {"cursor_time": to_ms(request.cursor.created_at), "cursor_id": bindable(request.cursor.id)}
-        conditions = (*self.conditions, PAST_CURSOR[request.direction])
-        return _Query(conditions, self.values | values, self.tags)
+            return _Query(self.conditions, values, self.tags)
+        values |= {"cursor_time": to_ms(request.cursor.created_at), "cursor_id": bindable(request.cursor.id)}
+        return _Query((*self.conditions, PAST_CURSOR[request.direction]), values, self.tags)
 
     def select(self, connection: sqlite3.Connection, request: PageRequest) -> list[tuple[int, str]]:
-        """Return the first ``size + 1`` rows in the order of the request."""
-        end = f"{ORDER[request.direction]} limit {request.size + 1:d}"
+        """Return the rows of the page and one more, in the order of the request."""
+        end = f"{ORDER[request.direction]} limit :limit"
         if not self.tags:
             return self._rows(connection, ALL_SESSIONS, end)
         found = {row for tag in self.tags for row in self._rows(connection, TAGGED_SESSIONS, end, tag)}

@@ -6,9 +6,8 @@ Callers put requests into a queue. The thread takes what is there, carries it ou
 ``commit``, and lets the loop settle all of it at once. While it waits for the disk the next group gathers by itself,
 so a lone writer pays one commit and many writers share one.
 
-Appends come first and in bulk. If that fails, the transaction is repeated: with looking up part ids, and if that fails
-too, with every append by itself. All other work runs in a savepoint each. So what fails, fails alone, except where the
-database as a whole takes nothing; then everybody in the group gets that error and nothing was stored.
+Appends come first and in bulk; all other work runs in a savepoint each. If that fails, the transaction is repeated with
+looking up part ids; if that fails too, everybody gets a transaction of their own. So what fails, fails alone.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import attrs
 
@@ -29,8 +28,6 @@ from sessions_core.errors import SessionsError
 
 _logger = logging.getLogger("sessions.sqlite")
 _logger.addHandler(logging.NullHandler())
-
-R = TypeVar("R", Append, Work[Any])
 
 _PAGES_PER_WORK: Final = 6
 _PATIENCE: Final = 4
@@ -120,53 +117,49 @@ class Writer:
         return group, False
 
     def _decide(self, group: Sequence[Request]) -> None:
-        appends = [request for request in group if isinstance(request, Append)]
-        works = [request for request in group if isinstance(request, Work)]
-        ways = (self._append_new, self._append_known, self._append_each)
-        error: Exception = closed_error()
-        for store in ways if appends else ways[:1]:
+        for look_up in (False, True):
             self._connection.execute("begin immediate")
             try:
-                self._log.now = self._now()
-                store(appends)
-                for work in works:
-                    self._separately(work, self._perform)
+                self._carry_out(group, look_up=look_up)
                 self._connection.execute("commit")
-            except Exception as exc:  # noqa: BLE001 - raised below if no way leads to a commit
-                error = exc
+            except Exception:  # noqa: BLE001 - the next way tells whose fault it is
                 self._roll_back()
             else:
-                self._log.pages += _PAGES_PER_WORK * len(works)
                 return
-        raise error
+        for request in group:
+            self._decide_alone(request)
 
-    def _append_new(self, appends: Sequence[Append]) -> None:
-        self._log.append(appends, look_up=False)
+    def _carry_out(self, group: Sequence[Request], *, look_up: bool) -> None:
+        self._log.now = self._now()
+        self._log.append([request for request in group if isinstance(request, Append)], look_up=look_up)
+        for request in group:
+            if isinstance(request, Work):
+                self._separately(request)
+                self._log.pages += _PAGES_PER_WORK
 
-    def _append_known(self, appends: Sequence[Append]) -> None:
-        self._log.append(appends, look_up=True)
-
-    def _append_each(self, appends: Sequence[Append]) -> None:
-        for append in appends:
-            self._separately(append, lambda one: self._log.append([one], look_up=True))
-
-    def _perform(self, work: Work[Any]) -> None:
-        work.answer = work.run(self._connection)
-
-    def _separately(self, request: R, act: Callable[[R], None]) -> None:
-        """Let *act* fail alone."""
-        request.error = None
-        self._connection.execute("savepoint request")
+    def _decide_alone(self, request: Request) -> None:
         try:
-            act(request)
+            self._connection.execute("begin immediate")
+            self._carry_out((request,), look_up=True)
+            self._connection.execute("commit")
+        except Exception as exc:  # noqa: BLE001 - the caller gets it
+            self._roll_back()
+            request.error = exc
+
+    def _separately(self, work: Work[Any]) -> None:
+        """Let *work* fail without the others."""
+        work.error = None
+        self._connection.execute("savepoint work")
+        try:
+            work.answer = work.run(self._connection)
         except Exception as exc:
             if not self._connection.in_transaction:
                 raise  # SQLite has rolled back everything
-            request.error = exc
-            self._connection.execute("rollback to request")
+            work.error = exc
+            self._connection.execute("rollback to work")
             if not isinstance(exc, SessionsError):
                 self._log.forget()
-        self._connection.execute("release request")
+        self._connection.execute("release work")
 
     def _roll_back(self) -> None:
         self._log.forget()

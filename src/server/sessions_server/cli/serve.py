@@ -96,13 +96,19 @@ async def _serve(config: Config, agents: Agents, dev_key: str | None) -> None:
         runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
         await runner.setup()
         try:
-            site = web.TCPSite(runner, config.host, config.port)
-            await site.start()
+            await _listen(runner, config)
             _welcome(_address(runner), key, agents)
             await stop.wait()
             await drain(app)
         finally:
             await runner.cleanup()
+
+
+async def _listen(runner: web.AppRunner, config: Config) -> None:
+    try:
+        await web.TCPSite(runner, config.host, config.port).start()
+    except OSError as error:
+        raise InvalidError("--host/--port", f"cannot be listened on: {error.strerror}; choose another one") from error
 
 
 async def _first_environment(sessions: Sessions, dev_key: str | None) -> str | None:

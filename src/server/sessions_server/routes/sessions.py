@@ -82,10 +82,10 @@ async def list_runs(call: Call) -> web.StreamResponse:
 
 
 def read_epoch(call: Call) -> int | None:
-    """Read the epoch under which a run writes, if the header is there.
+    """Read the epoch under which a run writes, if the header is there. The first attempt's is 1.
 
     Raises:
         InvalidError: It is no whole number.
     """
     text = call.header(EPOCH_HEADER)
-    return None if text is None else parse_digits(text, EPOCH_HEADER, 0, MAX_EPOCH)
+    return None if text is None else parse_digits(text, EPOCH_HEADER, 1, MAX_EPOCH)

@@ -19,13 +19,14 @@ from sessions_core.errors import InvalidCursorError, InvalidError
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LAST = 253402300799999
+storable = st.characters(exclude_characters="\0", exclude_categories=["Cs"])
 
 
 def at(milliseconds: int) -> datetime:
     return EPOCH + timedelta(milliseconds=milliseconds)
 
 
-@given(st.integers(0, LAST), st.text(st.characters(exclude_characters="\0"), max_size=40), st.integers(0, 999))
+@given(st.integers(0, LAST), st.text(storable, max_size=40), st.integers(0, 999))
 def test_a_cursor_survives_its_text_form(milliseconds: int, name: str, micros: int) -> None:
     cursor = Cursor(at(milliseconds) + timedelta(microseconds=micros), SessionId(name))
     text = cursor.encode()

@@ -1,0 +1,657 @@
+"""What every channel log guarantees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import partial
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint
+
+from contract.makers import MILLISECOND, SECOND, at_once, make_channel, record, records
+from sessions_core.domain.channel import (
+    Appended,
+    Batch,
+    Channel,
+    Headers,
+    Io,
+    NewRecord,
+    Record,
+    RecordKind,
+    Tail,
+    trim_command,
+)
+from sessions_core.domain.guard import SEALED, UNTOUCHED, Guard
+from sessions_core.errors import GuardMismatchError
+from sessions_core.ports.channel_log import ChannelLog
+from sessions_core.testing import ManualClock
+
+OUT = make_channel(io=Io.OUT)
+LIVE = Guard.live(1)
+START_MS = 1_767_225_600_000
+WINDOW_RECORDS = 1000
+WINDOW = timedelta(minutes=15)
+ALL = 100_000
+
+
+async def put(log: ChannelLog, channel: Channel, *bodies: str, guard: Guard = UNTOUCHED) -> list[Appended]:
+    return await log.append(channel, [record(body) for body in bodies], guard=guard)
+
+
+async def stored(log: ChannelLog, channel: Channel = OUT) -> list[str]:
+    """Return the bodies of all records that are kept."""
+    return bodies_of((await log.read(channel, 0, ALL)).records)
+
+
+def bodies_of(found: Sequence[Record]) -> list[str]:
+    return [record.body.decode() for record in found]
+
+
+def seqs_of(found: Sequence[Record]) -> list[int]:
+    return [record.seq for record in found]
+
+
+async def guard_with(log: ChannelLog, guard: Guard, channel: Channel = OUT) -> None:
+    change = await log.set_guard(channel, guard, expect=UNTOUCHED)
+    assert change.done
+
+
+# --- append ---
+
+
+async def test_a_channel_that_nobody_has_written_to_is_empty(channel_log: ChannelLog) -> None:
+    assert await channel_log.tail(OUT) == Tail(next_seq=0, first_seq=0, timestamp=0, guard=UNTOUCHED)
+    batch = await channel_log.read(OUT, 0, 10)
+    assert (batch.records, batch.next_seq, batch.timestamp) == ((), 0, 0)
+    assert await channel_log.read_back(OUT, 10, 10) == []
+
+
+async def test_seqs_start_at_0_and_rise_by_one(channel_log: ChannelLog) -> None:
+    assert await put(channel_log, OUT, "a") == [Appended(0)]
+    assert await put(channel_log, OUT, "b", "c") == [Appended(1), Appended(2)]
+    assert await stored(channel_log) == ["a", "b", "c"]
+    assert seqs_of((await channel_log.read(OUT, 0, 10)).records) == [0, 1, 2]
+
+
+async def test_appending_nothing_changes_nothing(channel_log: ChannelLog) -> None:
+    assert await channel_log.append(OUT, [], guard=UNTOUCHED) == []
+    assert await channel_log.append(OUT, [], guard=LIVE) == []
+    assert await channel_log.tail(OUT) == Tail()
+
+
+@pytest.mark.parametrize("body", [b"", b"\x00", b"\xff\xfe", '{"ä":"\U0001f980"}'.encode(), b"x" * 1_000_000], ids=len)
+@pytest.mark.parametrize(
+    "headers", [(), (("", "trim"),), (("a", "1"), ("A", ""), ("a", "2"), ("ü", "\U0001f980\x00"))], ids=str
+)
+async def test_a_record_comes_back_byte_for_byte(channel_log: ChannelLog, body: bytes, headers: Headers) -> None:
+    await channel_log.append(OUT, [NewRecord(body, headers)], guard=UNTOUCHED)
+    (found,) = (await channel_log.read(OUT, 0, 1)).records
+    assert found == Record(0, START_MS, body, headers)
+
+
+async def test_concurrent_batches_are_not_mixed(channel_log: ChannelLog) -> None:
+    batches = [[f"{number}.{part}" for part in range(5)] for number in range(40)]
+    appended = await at_once([partial(put, channel_log, OUT, *batch) for batch in batches])
+    found = await stored(channel_log)
+    assert len(found) == 200
+    for batch, places in zip(batches, appended, strict=True):
+        first = places[0].seq
+        assert [place.seq for place in places] == list(range(first, first + 5))
+        assert found[first : first + 5] == batch
+
+
+async def test_the_records_of_one_append_have_one_arrival_time(channel_log: ChannelLog, clock: ManualClock) -> None:
+    clock.advance(1234 * MILLISECOND)
+    await put(channel_log, OUT, "a", "b")
+    clock.advance(SECOND)
+    await put(channel_log, OUT, "c")
+    batch = await channel_log.read(OUT, 0, 10)
+    assert [found.timestamp - START_MS for found in batch.records] == [1234, 1234, 2234]
+    assert batch.timestamp == (await channel_log.tail(OUT)).timestamp == START_MS + 2234
+
+
+async def test_arrival_times_never_fall_when_the_clock_does(channel_log: ChannelLog, clock: ManualClock) -> None:
+    await put(channel_log, OUT, "a")
+    clock.advance(timedelta(hours=-1))
+    await put(channel_log, OUT, "b")
+    assert [found.timestamp for found in (await channel_log.read(OUT, 0, 10)).records] == [START_MS, START_MS]
+
+
+async def test_what_was_appended_is_seen_by_every_reading_at_once(channel_log: ChannelLog) -> None:
+    for number in range(50):
+        await put(channel_log, OUT, f"{number}")
+        assert (await channel_log.tail(OUT)).next_seq == number + 1
+        assert bodies_of(await channel_log.read_back(OUT, number + 1, 1)) == [f"{number}"]
+        assert bodies_of((await channel_log.read(OUT, number, 1)).records) == [f"{number}"]
+
+
+OTHERS = {
+    "io": make_channel(io=Io.IN),
+    "environment": make_channel(env="env_b"),
+    "key": make_channel("KEY"),
+    "name": make_channel(name="side"),
+    "empty name": make_channel(name=""),
+    "key with a space": make_channel("key "),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
+async def test_channels_that_differ_in_one_thing_share_nothing(channel_log: ChannelLog, other: Channel) -> None:
+    await channel_log.append(OUT, [record("mine", "part"), record("too")], guard=UNTOUCHED)
+    await guard_with(channel_log, LIVE)
+    assert await channel_log.tail(other) == Tail()
+    assert await stored(channel_log, other) == []
+    assert await channel_log.append(other, [record("yours", "part")], guard=UNTOUCHED) == [Appended(0)]
+    assert await stored(channel_log) == ["mine", "too"]
+    assert await stored(channel_log, other) == ["yours"]
+
+
+async def test_addresses_are_not_glued_together(channel_log: ChannelLog) -> None:
+    parts = ("a", "a/b", "b", "a:b", "a\x1fb", "", "ä", "a\u0308", "in", "\x00", "\x00a", "'", "%")
+    channels = [make_channel(key, env=env, name=name) for key in parts for env in ("a", "a/b") for name in (None, "b")]
+    for number, channel in enumerate(channels):
+        await put(channel_log, channel, f"{number}")
+    assert [await stored(channel_log, channel) for channel in channels] == [[f"{n}"] for n in range(len(channels))]
+
+
+# --- guards ---
+
+
+async def test_an_append_under_another_guard_stores_nothing_and_names_the_guard(channel_log: ChannelLog) -> None:
+    await put(channel_log, OUT, "a")
+    await guard_with(channel_log, LIVE)
+    for wrong in (UNTOUCHED, Guard.live(0), Guard.live(2), Guard.idle(1), SEALED):
+        with pytest.raises(GuardMismatchError) as caught:
+            await put(channel_log, OUT, "b", "c", guard=wrong)
+        assert caught.value.actual == LIVE
+    assert await stored(channel_log) == ["a"]
+    assert await put(channel_log, OUT, "d", guard=LIVE) == [Appended(1)]
+
+
+async def test_a_guard_change_tells_guard_and_tail_after_the_call(channel_log: ChannelLog) -> None:
+    await put(channel_log, OUT, "a", "b")
+    change = await channel_log.set_guard(OUT, LIVE, expect=UNTOUCHED)
+    assert (change.done, change.actual, change.tail) == (True, LIVE, 2)
+    change = await channel_log.set_guard(OUT, Guard.live(2), expect=UNTOUCHED)
+    assert (change.done, change.actual, change.tail) == (False, LIVE, 2)
+    assert (await channel_log.tail(OUT)).guard == LIVE
+
+
+async def test_the_guard_of_an_untouched_channel_can_be_set(channel_log: ChannelLog) -> None:
+    await guard_with(channel_log, LIVE)
+    assert await channel_log.tail(OUT) == Tail(guard=LIVE)
+    assert await put(channel_log, OUT, "a", guard=LIVE) == [Appended(0)]
+
+
+RISING = [UNTOUCHED, Guard.live(1), Guard.idle(1), Guard.live(2), Guard.live(999_999_999_999), SEALED]
+
+
+@pytest.mark.parametrize("old", range(1, len(RISING)), ids=lambda index: str(RISING[index]))
+@pytest.mark.parametrize("new", range(len(RISING)), ids=lambda index: str(RISING[index]))
+async def test_guards_only_rise(channel_log: ChannelLog, old: int, new: int) -> None:
+    await guard_with(channel_log, RISING[old])
+    change = await channel_log.set_guard(OUT, RISING[new], expect=RISING[old])
+    assert change.done == (new > old)
+    assert change.actual == RISING[max(old, new)]
+    assert (await channel_log.tail(OUT)).guard == change.actual
+
+
+async def test_a_guard_change_can_insist_on_the_tail(channel_log: ChannelLog) -> None:
+    await put(channel_log, OUT, "a")
+    for wrong in (0, 2):
+        change = await channel_log.set_guard(OUT, LIVE, expect=UNTOUCHED, if_tail=wrong)
+        assert (change.done, change.actual, change.tail) == (False, UNTOUCHED, 1)
+    assert (await channel_log.set_guard(OUT, LIVE, expect=UNTOUCHED, if_tail=1)).done
+
+
+async def test_the_tail_to_insist_on_may_be_0(channel_log: ChannelLog) -> None:
+    assert (await channel_log.set_guard(OUT, LIVE, expect=UNTOUCHED, if_tail=0)).done
+
+
+async def test_a_sealed_channel_takes_no_record_whatever_guard_is_named(channel_log: ChannelLog) -> None:
+    await put(channel_log, OUT, "a")
+    await guard_with(channel_log, SEALED)
+    for guard in (UNTOUCHED, LIVE, SEALED):
+        with pytest.raises(GuardMismatchError) as caught:
+            await put(channel_log, OUT, "b", guard=guard)
+        assert caught.value.actual.is_sealed
+        with pytest.raises(GuardMismatchError):
+            await channel_log.trim(OUT, 1, guard=guard)
+    assert await stored(channel_log) == ["a"]
+
+
+async def test_of_20_concurrent_guard_changes_one_is_done(channel_log: ChannelLog) -> None:
+    changes = await at_once(
+        [partial(channel_log.set_guard, OUT, Guard.live(n), expect=UNTOUCHED) for n in range(1, 21)]
+    )
+    (winner,) = (change for change in changes if change.done)
+    assert {change.actual for change in changes} == {winner.actual}
+
+
+async def test_no_append_slips_in_behind_a_guard_that_insisted_on_the_tail(channel_log: ChannelLog) -> None:
+    await guard_with(channel_log, LIVE)
+    left_at: list[int] = []
+
+    async def leave() -> None:
+        while not left_at:
+            tail = (await channel_log.tail(OUT)).next_seq
+            change = await channel_log.set_guard(OUT, Guard.idle(1), expect=LIVE, if_tail=tail)
+            left_at.extend([change.tail] if change.done else [])
+
+    async def append(number: int) -> None:
+        for _ in range(number % 7):
+            await checkpoint()
+        try:
+            await put(channel_log, OUT, f"{number}", guard=LIVE)
+        except GuardMismatchError as error:
+            assert error.actual == Guard.idle(1)  # noqa: PT017 - both outcomes are fine
+
+    await at_once([partial(append, number) for number in range(15)] + [leave])
+    assert left_at == [(await channel_log.tail(OUT)).next_seq]
+
+
+# --- part ids ---
+
+
+async def test_the_same_part_id_again_is_answered_with_its_first_seq(channel_log: ChannelLog) -> None:
+    await channel_log.append(OUT, [record("a", "part")], guard=UNTOUCHED)
+    again = await channel_log.append(OUT, [record("other body", "part")], guard=UNTOUCHED)
+    assert again == [Appended(0, is_new=False)]
+    assert await stored(channel_log) == ["a"]
+
+
+async def test_records_without_part_ids_are_never_the_same(channel_log: ChannelLog) -> None:
+    await put(channel_log, OUT, "a", "a")
+    await put(channel_log, OUT, "a")
+    assert await stored(channel_log) == ["a", "a", "a"]
+
+
+async def test_a_part_id_twice_in_one_append_is_one_record(channel_log: ChannelLog) -> None:
+    batch = [record("a", "p"), record("b", "q"), record("c", "p"), record("d"), record("e", "q")]
+    appended = await channel_log.append(OUT, batch, guard=UNTOUCHED)
+    assert appended == [Appended(0), Appended(1), Appended(0, False), Appended(2), Appended(1, False)]
+    assert await stored(channel_log) == ["a", "b", "d"]
+
+
+async def test_new_records_beside_known_ones_get_consecutive_seqs(channel_log: ChannelLog) -> None:
+    await channel_log.append(OUT, [record("a", "p"), record("b", "q")], guard=UNTOUCHED)
+    batch = [record("c"), record("b again", "q"), record("d", "r"), record("a again", "p"), record("e")]
+    appended = await channel_log.append(OUT, batch, guard=UNTOUCHED)
+    assert appended == [Appended(2), Appended(1, False), Appended(3), Appended(0, False), Appended(4)]
+    assert await stored(channel_log) == ["a", "b", "c", "d", "e"]
+
+
+@pytest.mark.parametrize("guard", [LIVE, SEALED], ids=str)
+async def test_if_all_records_are_known_the_guard_does_not_matter(channel_log: ChannelLog, guard: Guard) -> None:
+    batch = [record("a", "p"), record("b", "q")]
+    await channel_log.append(OUT, batch, guard=UNTOUCHED)
+    await guard_with(channel_log, guard)
+    again = await channel_log.append(OUT, batch, guard=UNTOUCHED)
+    assert again == [Appended(0, False), Appended(1, False)]
+    assert await stored(channel_log) == ["a", "b"]
+
+
+async def test_if_one_record_is_new_the_guard_matters_for_all(channel_log: ChannelLog) -> None:
+    await channel_log.append(OUT, [record("a", "p")], guard=UNTOUCHED)
+    await guard_with(channel_log, LIVE)
+    for batch in ([record("b"), record("a", "p")], [record("a", "p"), record("b", "q")]):
+        with pytest.raises(GuardMismatchError):
+            await channel_log.append(OUT, batch, guard=UNTOUCHED)
+    assert await stored(channel_log) == ["a"]
+
+
+async def test_a_refused_part_id_is_not_known(channel_log: ChannelLog) -> None:
+    await guard_with(channel_log, LIVE)
+    with pytest.raises(GuardMismatchError):
+        await channel_log.append(OUT, [record("a", "p")], guard=UNTOUCHED)
+    assert await channel_log.append(OUT, [record("a", "p")], guard=LIVE) == [Appended(0)]
+
+
+async def test_known_records_leave_the_tail_as_it_is(channel_log: ChannelLog, clock: ManualClock) -> None:
+    await channel_log.append(OUT, [record("a", "p")], guard=UNTOUCHED)
+    tail = await channel_log.tail(OUT)
+    clock.advance(SECOND)
+    await channel_log.append(OUT, [record("a", "p")], guard=UNTOUCHED)
+    assert await channel_log.tail(OUT) == tail
+
+
+async def test_of_50_concurrent_appends_with_one_part_id_one_is_stored(channel_log: ChannelLog) -> None:
+    appended = await at_once(
+        [partial(channel_log.append, OUT, [record(f"{n}", "part")], guard=UNTOUCHED) for n in range(50)]
+    )
+    places = [places[0] for places in appended]
+    assert sum(place.is_new for place in places) == 1
+    assert {place.seq for place in places} == {0}
+    assert len(await stored(channel_log)) == 1
+
+
+@pytest.mark.parametrize("part", ["", "ä", "P", "p ", "\x00", "\ud800", "p" * 5000, "0", "1"], ids=ascii)
+async def test_part_ids_may_be_any_text(channel_log: ChannelLog, part: str) -> None:
+    await channel_log.append(OUT, [record("a", "p")], guard=UNTOUCHED)
+    assert await channel_log.append(OUT, [record("b", part)], guard=UNTOUCHED) == [Appended(1)]
+    assert await channel_log.append(OUT, [record("c", part)], guard=UNTOUCHED) == [Appended(1, is_new=False)]
+
+
+async def test_a_part_id_is_known_while_its_record_is_among_the_last_1000(
+    channel_log: ChannelLog, clock: ManualClock
+) -> None:
+    await channel_log.append(OUT, [record("a", "part")], guard=UNTOUCHED)
+    await channel_log.append(OUT, records(WINDOW_RECORDS - 1), guard=UNTOUCHED)
+    clock.advance(timedelta(days=1))
+    again = await channel_log.append(OUT, [record("a", "part")], guard=UNTOUCHED)
+    assert again == [Appended(0, is_new=False)]
+
+
+async def test_a_part_id_is_known_for_15_minutes_however_many_records_come(
+    channel_log: ChannelLog, clock: ManualClock
+) -> None:
+    await channel_log.append(OUT, [record("a", "part")], guard=UNTOUCHED)
+    for _ in range(3):
+        await channel_log.append(OUT, [record("x", f"{n}") for n in range(WINDOW_RECORDS)], guard=UNTOUCHED)
+        await channel_log.append(OUT, records(WINDOW_RECORDS), guard=UNTOUCHED)
+    clock.advance(WINDOW)
+    again = await channel_log.append(OUT, [record("a", "part")], guard=UNTOUCHED)
+    assert again == [Appended(0, is_new=False)]
+
+
+async def test_a_part_id_is_forgotten_some_time_after_both_windows(channel_log: ChannelLog, clock: ManualClock) -> None:
+    await channel_log.append(OUT, [record("a", "part")], guard=UNTOUCHED)
+    for _ in range(3):
+        clock.advance(WINDOW)
+        await channel_log.append(OUT, records(WINDOW_RECORDS), guard=UNTOUCHED)
+    place = Appended(3 * WINDOW_RECORDS + 1)
+    assert await channel_log.append(OUT, [record("b", "part")], guard=UNTOUCHED) == [place]
+    again = await channel_log.append(OUT, [record("c", "part")], guard=UNTOUCHED)
+    assert again == [Appended(place.seq, is_new=False)]
+
+
+async def test_part_ids_are_known_after_their_records_were_trimmed(channel_log: ChannelLog) -> None:
+    await channel_log.append(OUT, [record("a", "part"), record("b")], guard=UNTOUCHED)
+    await channel_log.trim(OUT, 2, guard=UNTOUCHED)
+    again = await channel_log.append(OUT, [record("a", "part")], guard=UNTOUCHED)
+    assert again == [Appended(0, is_new=False)]
+
+
+async def test_a_cancelled_append_can_be_repeated_with_its_part_id(channel_log: ChannelLog) -> None:
+    for number in range(20):
+        again = partial(channel_log.append, OUT, [record(f"{number}", f"{number}")], guard=UNTOUCHED)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(again)
+            for _ in range(number % 5):
+                await checkpoint()
+            tasks.cancel_scope.cancel()
+        await again()
+    assert await stored(channel_log) == [f"{number}" for number in range(20)]
+
+
+# --- read ---
+
+
+@pytest.mark.parametrize("start", [0, 1, 4, 5, 6, 2**40])
+@pytest.mark.parametrize("limit", [0, 1, 3, 5, 1000])
+async def test_a_read_gives_records_from_its_start_on_up_to_its_limit(
+    channel_log: ChannelLog, clock: ManualClock, start: int, limit: int
+) -> None:
+    await put(channel_log, OUT, *"abcd")
+    clock.advance(SECOND)
+    await put(channel_log, OUT, "e")
+    batch = await channel_log.read(OUT, start, limit)
+    assert seqs_of(batch.records) == list(range(5))[start:][:limit]
+    assert bodies_of(batch.records) == list("abcde")[start:][:limit]
+    assert (batch.next_seq, batch.timestamp) == (5, START_MS + 1000)
+
+
+@pytest.mark.parametrize("before", [0, 1, 4, 5, 6, 2**40])
+@pytest.mark.parametrize("limit", [0, 1, 3, 5, 1000])
+async def test_reading_back_gives_the_newest_records_below_a_seq(
+    channel_log: ChannelLog, before: int, limit: int
+) -> None:
+    await put(channel_log, OUT, *"abcde")
+    found = await channel_log.read_back(OUT, before, limit)
+    assert seqs_of(found) == list(range(5))[:before][::-1][:limit]
+    assert bodies_of(found) == list("abcde")[:before][::-1][:limit]
+
+
+# --- trim ---
+
+
+async def test_a_trim_appends_its_command(channel_log: ChannelLog) -> None:
+    await put(channel_log, OUT, "a", "b")
+    assert await channel_log.trim(OUT, 1, guard=UNTOUCHED) == 2
+    (command,) = await channel_log.read_back(OUT, 3, 1)
+    expected = trim_command(1)
+    assert (command.seq, command.body, command.headers) == (2, expected.body, expected.headers)
+    assert command.kind is RecordKind.COMMAND
+
+
+@pytest.mark.parametrize("first_kept", [0, 3, 10, 11, 2**40])
+async def test_a_trim_keeps_its_own_command_and_everything_from_the_first_kept_on(
+    channel_log: ChannelLog, first_kept: int
+) -> None:
+    await put(channel_log, OUT, *"abcdefghij")
+    command = await channel_log.trim(OUT, first_kept, guard=UNTOUCHED)
+    await put(channel_log, OUT, "after")
+    surely_kept = range(min(first_kept, command), 12)
+    tail = await channel_log.tail(OUT)
+    assert tail.next_seq == 12
+    assert tail.first_seq <= surely_kept[0]
+    found = await channel_log.read(OUT, surely_kept[0], ALL)
+    assert seqs_of(found.records) == list(surely_kept)
+    assert seqs_of(await channel_log.read_back(OUT, 12, len(surely_kept))) == list(reversed(surely_kept))
+
+
+async def test_what_is_kept_begins_at_the_first_seq_of_the_tail(channel_log: ChannelLog) -> None:
+    await put(channel_log, OUT, *"abcdefghij")
+    await channel_log.trim(OUT, 6, guard=UNTOUCHED)
+    first_seq = (await channel_log.tail(OUT)).first_seq
+    found = seqs_of((await channel_log.read(OUT, 0, ALL)).records)
+    assert found == list(range(found[0], 11))
+    assert first_seq <= found[0] <= 6
+
+
+async def test_a_trim_of_an_empty_channel_is_its_first_record(channel_log: ChannelLog) -> None:
+    assert await channel_log.trim(OUT, 5, guard=UNTOUCHED) == 0
+    assert seqs_of((await channel_log.read(OUT, 0, 10)).records) == [0]
+
+
+async def test_a_trim_under_another_guard_stores_nothing(channel_log: ChannelLog) -> None:
+    await put(channel_log, OUT, "a", "b")
+    await guard_with(channel_log, LIVE)
+    with pytest.raises(GuardMismatchError) as caught:
+        await channel_log.trim(OUT, 1, guard=UNTOUCHED)
+    assert caught.value.actual == LIVE
+    assert await stored(channel_log) == ["a", "b"]
+    assert (await channel_log.tail(OUT)).next_seq == 2
+
+
+async def test_seqs_are_not_used_again_after_a_trim(channel_log: ChannelLog) -> None:
+    await put(channel_log, OUT, "a", "b")
+    await channel_log.trim(OUT, 2, guard=UNTOUCHED)
+    assert await put(channel_log, OUT, "c") == [Appended(3)]
+
+
+async def test_an_earlier_first_kept_brings_nothing_back_and_takes_nothing_more(channel_log: ChannelLog) -> None:
+    await put(channel_log, OUT, *"abcdefghij")
+    await channel_log.trim(OUT, 8, guard=UNTOUCHED)
+    first_seq = (await channel_log.tail(OUT)).first_seq
+    await channel_log.trim(OUT, 2, guard=UNTOUCHED)
+    assert (await channel_log.tail(OUT)).first_seq >= first_seq
+    assert seqs_of((await channel_log.read(OUT, 8, ALL)).records) == [8, 9, 10, 11]
+
+
+async def test_a_trim_tells_the_tail_its_time(channel_log: ChannelLog, clock: ManualClock) -> None:
+    await put(channel_log, OUT, "a")
+    clock.advance(SECOND)
+    await channel_log.trim(OUT, 1, guard=UNTOUCHED)
+    assert (await channel_log.tail(OUT)).timestamp == START_MS + 1000
+
+
+# --- follow ---
+
+
+async def follow_until(log: ChannelLog, start: int, last: int, channel: Channel = OUT) -> list[Record]:
+    """Follow from *start* until the record *last* has come; check what must hold for every batch."""
+    found: list[Record] = []
+    with anyio.fail_after(20):
+        async with log.follow(channel, start) as batches:
+            async for batch in batches:
+                check_batch(batch, found)
+                found.extend(batch.records)
+                if found[-1].seq >= last:
+                    break
+    return found
+
+
+def check_batch(batch: Batch, before: Sequence[Record]) -> None:
+    assert batch.records
+    assert batch.next_seq > batch.records[-1].seq
+    assert batch.timestamp >= batch.records[-1].timestamp
+    seqs = seqs_of([*before, *batch.records])
+    assert seqs == sorted(set(seqs)), "repeated, or out of order"
+
+
+@pytest.mark.parametrize("start", range(5))
+async def test_a_follower_that_starts_at_a_seq_sees_it_and_all_after(channel_log: ChannelLog, start: int) -> None:
+    await put(channel_log, OUT, *"abcde")
+    found = await follow_until(channel_log, start, 4)
+    assert bodies_of(found) == list("abcde")[start:]
+    assert found == list((await channel_log.read(OUT, start, 10)).records)
+
+
+async def test_a_follower_sees_what_comes_after_it_began(channel_log: ChannelLog) -> None:
+    await put(channel_log, OUT, "a")
+    with anyio.fail_after(20):
+        async with channel_log.follow(OUT, 0) as batches:
+            for expected in "abcdef":
+                batch = await anext(batches)
+                assert bodies_of(batch.records) == [expected]
+                await put(channel_log, OUT, chr(ord(expected) + 1))
+
+
+async def test_a_follower_of_an_empty_channel_waits_for_its_first_record(channel_log: ChannelLog) -> None:
+    found: list[Record] = []
+
+    async def follow() -> None:
+        found.extend(await follow_until(channel_log, 0, 1))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(follow)
+        await anyio.wait_all_tasks_blocked()
+        assert found == []
+        await put(channel_log, OUT, "a", "b")
+    assert bodies_of(found) == ["a", "b"]
+
+
+async def test_a_follower_beyond_the_tail_waits_for_that_very_record(channel_log: ChannelLog) -> None:
+    await put(channel_log, OUT, "a")
+    found: list[Record] = []
+
+    async def follow() -> None:
+        found.extend(await follow_until(channel_log, 4, 5))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(follow)
+        await anyio.wait_all_tasks_blocked()
+        await put(channel_log, OUT, "b", "c")
+        await anyio.wait_all_tasks_blocked()
+        await put(channel_log, OUT, "d", "e", "f")
+    assert bodies_of(found) == ["e", "f"]
+
+
+async def test_followers_see_no_gap_and_no_repeat_beside_200_appends(channel_log: ChannelLog) -> None:
+    await put(channel_log, OUT, *"abcde")
+    seen: list[list[Record]] = []
+
+    async def write(writer: int) -> None:
+        for number in range(50):
+            await put(channel_log, OUT, f"{writer}.{number}")
+
+    async def follow(start: int, pause: int) -> None:
+        for _ in range(pause):
+            await checkpoint()
+        seen.append(await follow_until(channel_log, start, 204))
+
+    followers = [partial(follow, start, pause) for start in (0, 3, 5, 7, 100) for pause in (0, 5, 50)]
+    await at_once([*followers, *(partial(write, writer) for writer in range(4))])
+    everything = list((await channel_log.read(OUT, 0, ALL)).records)
+    assert len(everything) == 205
+    assert len(seen) == len(followers)
+    assert all(found == everything[found[0].seq :] for found in seen)
+    assert sorted(found[0].seq for found in seen) == sorted(3 * [0, 3, 5, 7, 100])
+
+
+async def test_a_slow_follower_misses_nothing(channel_log: ChannelLog) -> None:
+    found: list[Record] = []
+    with anyio.fail_after(20):
+        async with channel_log.follow(OUT, 0) as batches:
+            for number in range(30):
+                await channel_log.append(OUT, [record(b"x" * 100_000), record(f"{number}")], guard=UNTOUCHED)
+                if number % 10 == 0:
+                    found.extend((await anext(batches)).records)
+            while len(found) < 60:
+                batch = await anext(batches)
+                check_batch(batch, found)
+                found.extend(batch.records)
+    assert seqs_of(found) == list(range(60))
+
+
+async def test_a_follower_skips_what_was_trimmed_before_it_came(channel_log: ChannelLog) -> None:
+    await put(channel_log, OUT, *"abcdefghij")
+    await channel_log.trim(OUT, 6, guard=UNTOUCHED)
+    await put(channel_log, OUT, "k")
+    found = seqs_of(await follow_until(channel_log, 0, 11))
+    assert found == list(range(found[0], 12))
+    assert found[0] <= 6
+
+
+async def test_a_follower_goes_on_over_a_trim(channel_log: ChannelLog) -> None:
+    await put(channel_log, OUT, *"abcdefghij")
+    found: list[Record] = []
+    with anyio.fail_after(20):
+        async with channel_log.follow(OUT, 0) as batches:
+            found.extend((await anext(batches)).records)
+            await put(channel_log, OUT, *"klmnopqrst")
+            await channel_log.trim(OUT, 15, guard=UNTOUCHED)
+            await put(channel_log, OUT, "u")
+            while found[-1].seq < 21:
+                batch = await anext(batches)
+                check_batch(batch, found)
+                found.extend(batch.records)
+    assert [seq for seq in seqs_of(found) if seq >= 15] == list(range(15, 22))
+
+
+async def test_a_follower_sees_only_its_channel(channel_log: ChannelLog) -> None:
+    other = make_channel("other")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(partial(put, channel_log, other, "x", "y"))
+        tasks.start_soon(partial(put, channel_log, OUT, "a", "b"))
+        found = await follow_until(channel_log, 0, 1)
+    assert bodies_of(found) == ["a", "b"]
+
+
+async def test_a_follower_is_not_woken_by_a_duplicate(channel_log: ChannelLog) -> None:
+    with anyio.fail_after(20):
+        async with channel_log.follow(OUT, 0) as batches:
+            await channel_log.append(OUT, [record("a", "p")], guard=UNTOUCHED)
+            assert bodies_of((await anext(batches)).records) == ["a"]
+            await channel_log.append(OUT, [record("again", "p")], guard=UNTOUCHED)
+            await put(channel_log, OUT, "b")
+            assert bodies_of((await anext(batches)).records) == ["b"]
+
+
+async def test_a_cancelled_follower_leaves_the_others_alone(channel_log: ChannelLog) -> None:
+    found: list[Record] = []
+
+    async def follow() -> None:
+        found.extend(await follow_until(channel_log, 0, 1))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(follow)
+        async with anyio.create_task_group() as doomed:
+            doomed.start_soon(partial(follow_until, channel_log, 0, 1))
+            await anyio.wait_all_tasks_blocked()
+            doomed.cancel_scope.cancel()
+        await put(channel_log, OUT, "a", "b")
+    assert bodies_of(found) == ["a", "b"]

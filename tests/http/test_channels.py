@@ -1,0 +1,334 @@
+"""Appending, draining and following channels over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from harness.client import Client, Frame
+from harness.in_process import ENVIRONMENT, Site, session_token
+from sessions_core.domain.channel import TURN_COMPLETE, Io, control_record, data_record, trim_command
+from sessions_core.domain.ids import PartId
+from sessions_server.app import CONTEXT
+
+
+async def write_out(site: Site, name: str, *records: Any) -> None:
+    session = await site.sessions.sessions.find_cached(ENVIRONMENT, name)
+    assert session is not None
+    await site.sessions.channels.append(session, Io.OUT, records)
+
+
+async def batches(frames: AsyncGenerator[Frame], records: int) -> list[dict[str, Any]]:
+    """Read until so many records have come."""
+    seen: list[dict[str, Any]] = []
+    async for frame in frames:
+        seen += frame.records
+        if len(seen) >= records:
+            return seen
+    raise AssertionError(f"the stream ended after {seen}")
+
+
+async def test_an_append_is_the_body_as_text_in_an_envelope(client: Client) -> None:
+    await client.create("chat-1")
+    texts = ["plain", '{"kind":"message"}', "", "é😀\u2028", '"quoted"\n', "a\x00b"]
+    for seq, text in enumerate(texts):
+        answer = await client.append("chat-1", text, f"part-{seq}")
+        assert (answer.status, answer.body) == (200, {"ok": True, "seq": seq})
+    records = await client.records("chat-1", "in")
+    assert [(record["data"], record["id"]) for record in records] == [(t, f"part-{i}") for i, t in enumerate(texts)]
+
+
+async def test_a_repeated_part_id_gives_the_first_seq_and_stores_nothing(client: Client) -> None:
+    await client.create("chat-1")
+    assert (await client.append("chat-1", "one", "p")).body["seq"] == 0
+    assert (await client.append("chat-1", "other", "p")).body == {"ok": True, "seq": 0}
+    assert (await client.append("chat-1", "two")).body["seq"] == 1
+    assert [record["data"] for record in await client.records("chat-1", "in")] == ["one", "two"]
+
+
+async def test_a_forged_webhook_mark_is_removed_on_in_only(client: Client) -> None:
+    await client.create("chat-1")
+    forged = '{"kind":"message","payload":{"actionSource":"webhook","x":1}}'
+    await client.append("chat-1", forged)
+    await client.append("chat-1", forged, io="out")
+    assert json.loads((await client.records("chat-1", "in"))[0]["data"]) == {"kind": "message", "payload": {"x": 1}}
+    assert (await client.records("chat-1", "out"))[0]["data"] == forged
+
+
+@pytest.mark.parametrize(("io", "status"), [("in", 409), ("out", 400)])
+async def test_an_append_to_a_closed_session_says_why(client: Client, io: str, status: int) -> None:
+    await client.create("chat-1")
+    await client.call("POST", "/api/v1/sessions/chat-1/close", {"reason": "done"})
+    answer = await client.append("chat-1", "late", io=io)
+    assert (answer.status, answer.headers["x-should-retry"]) == (status, "false")
+    assert answer.body == {
+        "ok": False,
+        "error": "Cannot append to a closed session",
+        "code": "session_closed",
+        "closedReason": "done",
+    }
+
+
+async def test_an_append_to_an_unknown_session_is_404(client: Client) -> None:
+    answer = await client.append("nope", "x")
+    assert (answer.status, answer.body["ok"], answer.body["code"]) == (404, False, "session_not_found")
+
+
+async def test_a_stale_epoch_is_refused_on_out(client: Client) -> None:
+    await client.create("chat-1")
+    answer = await client.append("chat-1", "x", io="out", X_Session_Epoch="7")
+    assert (answer.status, answer.body["code"], answer.headers["x-should-retry"]) == (409, "stale_run", "false")
+
+
+async def test_the_largest_record_fits_and_one_byte_more_is_413(client: Client) -> None:
+    await client.create("chat-1")
+    room = 1_048_576 - 8 - len('{"data":"","id":"p"}')
+    assert (await client.append("chat-1", "x" * room, "p")).status == 200
+    answer = await client.append("chat-1", "x" * (room + 1), "q")
+    assert (answer.status, answer.body["code"]) == (413, "record_too_large")
+    assert len(await client.records("chat-1", "in")) == 1
+
+
+async def test_records_go_on_after_a_seq_and_a_limit_says_where(client: Client) -> None:
+    await client.create("chat-1")
+    for number in range(5):
+        await client.append("chat-1", str(number))
+    path = "/realtime/v1/sessions/chat-1/in/records"
+    assert [r["seqNum"] for r in (await client.call("GET", f"{path}?afterEventId=2")).body["records"]] == [3, 4]
+    page = (await client.call("GET", f"{path}?limit=2")).body
+    assert ([r["seqNum"] for r in page["records"]], page["nextEventId"]) == ([0, 1], "1")
+    last = (await client.call("GET", f"{path}?limit=3&afterEventId=1")).body
+    assert "nextEventId" not in last
+    assert (await client.call("GET", f"{path}?afterEventId=99")).body == {"records": []}
+
+
+async def test_records_show_controls_with_headers_and_hide_commands(client: Client, site: Site) -> None:
+    await client.create("chat-1")
+    turn = control_record(TURN_COMPLETE, {"session-in-event-id": "3"})
+    await write_out(site, "chat-1", data_record({"type": "start"}, PartId("a")), trim_command(0), turn)
+    records = await client.records("chat-1", "out")
+    assert records == [
+        {"data": {"type": "start"}, "id": "a", "seqNum": 0},
+        {
+            "data": "",
+            "id": "",
+            "seqNum": 2,
+            "headers": [["trigger-control", "turn-complete"], ["session-in-event-id", "3"]],
+        },
+    ]
+
+
+@pytest.mark.parametrize("io", ["in", "out"])
+async def test_an_unknown_external_id_has_an_empty_channel_and_an_unknown_friendly_id_none(
+    client: Client, io: str
+) -> None:
+    path = f"/realtime/v1/sessions/later/{io}"
+    assert (await client.call("GET", f"{path}/records")).body == {"records": []}
+    assert (await client.call("HEAD", path)).headers["X-Last-Chunk-Index"] == "0"
+    assert (await client.call("GET", path, Timeout_Seconds="1")).status == 200
+    for method, path in (("GET", f"{io}/records"), ("GET", io), ("HEAD", io)):
+        assert (await client.call(method, f"/realtime/v1/sessions/session_nope/{path}")).status == 404
+
+
+async def test_a_subscription_begins_at_once_with_the_headers_browsers_need(client: Client, site: Site) -> None:
+    began = monotonic()
+    async with client.subscribe("later", Origin="https://app.test") as (response, frames):
+        assert monotonic() - began < 5
+        assert response.headers["X-Stream-Version"] == "v2"
+        assert response.headers["Access-Control-Expose-Headers"] == "*"
+        assert response.headers["Access-Control-Allow-Origin"] == "https://app.test"
+        assert response.headers["Content-Type"] == "text/event-stream"
+        assert "X-Request-Id" in response.headers
+        first = await anext(frames)
+        assert (first.event, first.data["tail"]["seq_num"]) == ("ping", 0)
+        await client.create("later")
+        await client.append("later", "x", io="out")
+        [record] = await batches(frames, 1)
+        assert json.loads(record["body"])["data"] == "x"
+
+
+async def test_a_subscription_gives_what_is_there_then_what_comes(client: Client) -> None:
+    await client.create("chat-1")
+    await client.append("chat-1", "0")
+    async with client.subscribe("chat-1", "in") as (_, frames):
+        [old] = await batches(frames, 1)
+        await client.append("chat-1", "1")
+        [new] = await batches(frames, 1)
+    assert [old["seq_num"], new["seq_num"]] == [0, 1]
+    assert "headers" not in old
+    assert old["timestamp"] <= new["timestamp"]
+
+
+@pytest.mark.parametrize(
+    ("last", "first"),
+    [
+        ("1", 2),
+        ("0", 1),
+        ("1-0", 2),
+        ("1,17,400", 2),
+        ("-5", 0),
+        ("x", 0),
+        ("", 0),
+        (None, 0),
+    ],
+)
+async def test_a_subscription_resumes_after_the_id_it_names(client: Client, last: str | None, first: int) -> None:
+    await client.create("chat-1")
+    for number in range(4):
+        await client.append("chat-1", str(number))
+    after = {} if last is None else {"Last_Event_ID": last}
+    async with client.subscribe("chat-1", "in", None, 30, **after) as (_, frames):
+        frame = await anext(frames)
+    assert [record["seq_num"] for record in frame.records] == list(range(first, 4))
+    assert frame.id == "3"
+
+
+@pytest.mark.parametrize("last", ["99", "9" * 30])
+async def test_an_id_past_the_tail_means_the_tail(client: Client, last: str) -> None:
+    await client.create("chat-1")
+    await client.append("chat-1", "0")
+    async with client.subscribe("chat-1", "in", Last_Event_ID=last) as (response, frames):
+        assert "X-Session-Gap" not in response.headers
+        assert (await anext(frames)).event == "ping"
+        await client.append("chat-1", "1")
+        [record] = await batches(frames, 1)
+        assert record["seq_num"] == 1
+
+
+async def test_a_window_without_records_ends_with_done(client: Client) -> None:
+    await client.create("chat-1")
+    began = monotonic()
+    async with client.subscribe("chat-1", "in", window=1) as (_, frames):
+        events = [frame async for frame in frames]
+    assert 0.9 < monotonic() - began < 4
+    assert [frame.event for frame in events] == ["ping", "message"]
+    assert events[-1].data == "[DONE]"
+
+
+async def test_each_record_opens_the_window_anew(client: Client) -> None:
+    await client.create("chat-1")
+    began = monotonic()
+    async with client.subscribe("chat-1", "in", window=1) as (_, frames):
+        for number in range(3):
+            await asyncio.sleep(0.6)
+            await client.append("chat-1", str(number))
+        seen = [record["seq_num"] async for frame in frames for record in frame.records]
+    assert seen == [0, 1, 2]
+    assert monotonic() - began > 2.5
+
+
+async def test_a_settled_channel_is_drained_and_closed_quickly(client: Client, site: Site) -> None:
+    await client.create("chat-1")
+    await write_out(site, "chat-1", data_record({"a": 1}, PartId("a")), control_record(TURN_COMPLETE), trim_command(0))
+    began = monotonic()
+    async with client.subscribe("chat-1", X_Peek_Settled="1") as (response, frames):
+        assert response.headers["X-Session-Settled"] == "true"
+        events = [frame async for frame in frames]
+    assert monotonic() - began < 3
+    assert sum(len(frame.records) for frame in events) == 3
+    assert events[-1].data == "[DONE]"
+    async with client.subscribe("chat-1", after=2, X_Peek_Settled="1") as (response, frames):
+        assert response.headers["X-Session-Settled"] == "true"
+        assert [frame.event async for frame in frames] == ["ping", "message"]
+
+
+@pytest.mark.parametrize(("io", "peek"), [("in", "1"), ("out", "0"), ("out", "true")])
+async def test_settled_is_only_told_on_out_to_those_who_ask(client: Client, site: Site, io: str, peek: str) -> None:
+    await client.create("chat-1")
+    await write_out(site, "chat-1", control_record(TURN_COMPLETE))
+    async with client.subscribe("chat-1", io, window=1, X_Peek_Settled=peek) as (response, _):
+        assert "X-Session-Settled" not in response.headers
+
+
+async def test_a_channel_in_the_middle_of_a_turn_is_not_settled(client: Client, site: Site) -> None:
+    await client.create("chat-1")
+    await write_out(site, "chat-1", control_record(TURN_COMPLETE), data_record({"a": 1}, PartId("a")))
+    async with client.subscribe("chat-1", window=1, X_Peek_Settled="1") as (response, _):
+        assert "X-Session-Settled" not in response.headers
+
+
+async def test_a_reader_is_told_if_what_it_asks_for_is_gone(client: Client, site: Site) -> None:
+    await client.create("chat-1")
+    await write_out(site, "chat-1", *(data_record({"n": n}, PartId(str(n))) for n in range(6)))
+    session = await site.sessions.sessions.find_cached(ENVIRONMENT, "chat-1")
+    assert session is not None
+    guard = (await site.sessions.ports.log.tail(session.channel(Io.OUT))).guard
+    await site.sessions.ports.log.trim(session.channel(Io.OUT), 4, guard=guard)
+    first = (await site.sessions.ports.log.tail(session.channel(Io.OUT))).first_seq
+    async with client.subscribe("chat-1", after=1) as (response, frames):
+        assert response.headers.get("X-Session-Gap") == (str(first) if first > 2 else None)
+        assert (await batches(frames, 1))[0]["seq_num"] == max(first, 2)
+    async with client.subscribe("chat-1", after=first - 1) as (response, _):
+        assert "X-Session-Gap" not in response.headers
+
+
+async def test_a_closed_session_can_still_be_read(client: Client) -> None:
+    await client.create("chat-1")
+    await client.append("chat-1", "0")
+    await client.call("POST", "/api/v1/sessions/chat-1/close")
+    assert (await client.records("chat-1", "in"))[0]["data"] == "0"
+    async with client.subscribe("chat-1", "in") as (_, frames):
+        assert (await batches(frames, 1))[0]["seq_num"] == 0
+
+
+async def test_a_large_backlog_comes_whole_and_in_frames_of_bounded_size(client: Client) -> None:
+    await client.create("chat-1")
+    for number in range(6):
+        await client.append("chat-1", f"{number}" + "x" * 400_000)
+    seen: list[dict[str, Any]] = []
+    async with client.http.get(
+        f"{client.address}/realtime/v1/sessions/chat-1/in",
+        headers={"Authorization": f"Bearer {client.key}", "Timeout-Seconds": "1"},
+        read_bufsize=2**21,
+    ) as response:
+        text = await response.text()
+    for line in text.splitlines():
+        if line.startswith('data: {"records"'):
+            assert len(line) < 2 * 1_048_576
+            seen += json.loads(line.removeprefix("data: "))["records"]
+    assert [record["seq_num"] for record in seen] == list(range(6))
+
+
+async def test_a_stopping_server_ends_subscriptions_with_done(client: Client, site: Site) -> None:
+    await client.create("chat-1")
+    async with client.subscribe("chat-1", "in") as (_, frames):
+        await anext(frames)
+        site.app[CONTEXT].streams.end()
+        assert [frame.data async for frame in frames] == ["[DONE]"]
+    assert len(site.app[CONTEXT].streams) == 0
+
+
+async def test_a_reader_that_leaves_is_forgotten(client: Client, site: Site) -> None:
+    await client.create("chat-1")
+    async with client.subscribe("chat-1", "in") as (response, frames):
+        await anext(frames)
+        assert len(site.app[CONTEXT].streams) == 1
+        response.close()
+    for _ in range(100):
+        if not len(site.app[CONTEXT].streams):
+            break
+        await asyncio.sleep(0.02)
+    assert len(site.app[CONTEXT].streams) == 0
+    assert site.sessions.hub.channels == 0
+
+
+@pytest.mark.parametrize("io", ["in", "out"])
+async def test_a_log_without_credentials_says_so(client: Client, io: str) -> None:
+    await client.create("chat-1")
+    answer = await client.call("PUT", f"/realtime/v1/sessions/chat-1/{io}")
+    assert (answer.status, answer.body["code"]) == (501, "direct_writes_unsupported")
+    assert answer.headers["x-should-retry"] == "false"
+
+
+async def test_a_session_token_may_not_write_out(client: Client, site: Site) -> None:
+    await client.create("chat-1")
+    browser = site.client(session_token(site, "chat-1"))
+    assert (await browser.append("chat-1", "x")).status == 200
+    assert (await browser.append("chat-1", "x", io="out")).status == 403
+    assert (await browser.call("PUT", "/realtime/v1/sessions/chat-1/out")).status == 403
+    assert await client.records("chat-1", "out") == []

@@ -1,0 +1,25 @@
+"""The page of settings names every setting with its default."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import Path
+
+import attrs
+
+from sessions_server.config import Config, variable_of
+
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "configuration.md"
+
+
+def shown(value: object) -> str:
+    if isinstance(value, timedelta):
+        return f"{value.total_seconds():g}"
+    return str(int(value)) if isinstance(value, bool) else str(value)
+
+
+def test_every_setting_is_on_the_page_with_its_default() -> None:
+    rows = dict(re.findall(r"^\| `(SESSIONS_\w+)` \|[^|]*\| `([^`]*)`", PAGE.read_text(), re.MULTILINE))
+    expected = {variable_of(field.name): shown(getattr(Config(), field.name)) for field in attrs.fields(Config)}
+    assert rows == {name: value for name, value in expected.items() if value != "None"}

@@ -1,0 +1,207 @@
+"""Server-sent events: their encoding, what clients say in headers, and the rhythm of a stream."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sessions_core.domain.channel import Batch, Record
+from sessions_core.errors import ChannelUnavailableError, InvalidError
+from sessions_server.sse import (
+    DONE,
+    FRAME_BYTES,
+    FRAME_RECORDS,
+    Pace,
+    encode_error,
+    encode_frames,
+    encode_ping,
+    parse_last_event_id,
+    parse_window,
+    pump_or_explain,
+)
+
+headers = st.lists(st.tuples(st.text(), st.text()), max_size=3).map(tuple)
+records = st.builds(
+    Record, seq=st.just(0), timestamp=st.integers(0, 2**50), body=st.binary(max_size=80), headers=headers
+)
+
+
+def parse(frame: bytes) -> dict[str, Any]:
+    """Read one frame as an EventSource does."""
+    text = frame.decode()
+    assert text.endswith("\n\n")
+    assert "\n\n" not in text[:-2]
+    assert "\r" not in text
+    fields = dict(line.split(": ", 1) for line in text[:-2].split("\n"))
+    return {**fields, "data": json.loads(fields["data"])}
+
+
+@given(st.lists(records, min_size=1, max_size=20), st.integers(0, 2**50))
+def test_a_batch_is_one_frame_from_which_every_record_can_be_read(found: list[Record], tail: int) -> None:
+    numbered = tuple(attrs.evolve(record, seq=seq) for seq, record in enumerate(found, 5))
+    [frame] = encode_frames(Batch(numbered, tail, 7))
+    event = parse(frame)
+    assert (event["event"], event["id"]) == ("batch", str(numbered[-1].seq))
+    assert event["data"]["tail"] == {"seq_num": tail, "timestamp": 7}
+    for record, shown in zip(numbered, event["data"]["records"], strict=True):
+        assert (shown["seq_num"], shown["timestamp"]) == (record.seq, record.timestamp)
+        assert shown.get("body", "") == record.body.decode(errors="replace")
+        assert shown.get("headers", []) == [list(pair) for pair in record.headers]
+
+
+def test_an_empty_body_and_empty_headers_are_left_out() -> None:
+    [frame] = encode_frames(Batch((Record(0, 1, b""),), 1, 1))
+    assert parse(frame)["data"]["records"] == [{"seq_num": 0, "timestamp": 1}]
+
+
+def test_a_command_keeps_its_empty_header_name() -> None:
+    [frame] = encode_frames(Batch((Record(0, 1, (3).to_bytes(8, "big"), (("", "trim"),)),), 1, 1))
+    assert parse(frame)["data"]["records"][0]["headers"] == [["", "trim"]]
+
+
+@pytest.mark.parametrize(("size", "count"), [(10, 2 * FRAME_RECORDS + 1), (FRAME_BYTES // 3, 7), (FRAME_BYTES, 3)])
+def test_a_large_batch_is_several_frames_each_with_its_own_last_seq(size: int, count: int) -> None:
+    batch = Batch(tuple(Record(seq, 1, b"x" * size) for seq in range(count)), count, 1)
+    events = [parse(frame) for frame in encode_frames(batch)]
+    shown = [[record["seq_num"] for record in event["data"]["records"]] for event in events]
+    assert [seq for group in shown for seq in group] == list(range(count))
+    assert [event["id"] for event in events] == [str(group[-1]) for group in shown]
+    assert all(len(group) <= FRAME_RECORDS and (len(group) == 1 or len(group) * size <= FRAME_BYTES) for group in shown)
+
+
+def test_an_empty_batch_is_no_frame() -> None:
+    assert encode_frames(Batch((), 3, 1)) == ()
+
+
+def test_a_batch_is_encoded_once_for_all() -> None:
+    batch = Batch((Record(0, 1, b"x"),), 1, 1)
+    assert batch.encoded(encode_frames) is batch.encoded(encode_frames)
+
+
+def test_a_ping_tells_the_tail() -> None:
+    assert parse(encode_ping(4, 9, 12)) == {
+        "event": "ping",
+        "data": {"timestamp": 12, "tail": {"seq_num": 4, "timestamp": 9}},
+    }
+
+
+def test_an_error_tells_its_code() -> None:
+    event = parse(encode_error(ChannelUnavailableError()))
+    assert event["event"] == "error"
+    assert event["data"]["code"] == "channel_unavailable"
+
+
+@given(st.integers(0, 2**53 - 1))
+def test_the_last_event_id_is_a_seq(seq: int) -> None:
+    for text in (str(seq), f"{seq}-0", f"{seq},1,2", f" {seq} ", f"00{seq}"):
+        assert parse_last_event_id(text) == seq
+
+
+@given(st.text(max_size=60))
+def test_any_other_text_is_the_beginning(text: str) -> None:
+    seq = parse_last_event_id(text)
+    assert seq is None or 0 <= seq < 2**53
+
+
+@pytest.mark.parametrize("text", [None, "", "-1", "-", ",1", "x", "1.5", "+1", "1e3", "0x1", "٣", "²", "1 2", "null"])
+def test_a_broken_one_is_the_beginning(text: str | None) -> None:
+    assert parse_last_event_id(text) is None
+
+
+@pytest.mark.parametrize("text", ["9" * 17, "9" * 5000, str(2**53)])
+def test_a_huge_one_is_past_every_tail(text: str) -> None:
+    assert parse_last_event_id(text) == 2**53 - 1
+
+
+@pytest.mark.parametrize(("text", "seconds"), [(None, 60.0), ("1", 1), ("600", 600), (" 5 ", 5)])
+def test_a_window_is_1_to_600_seconds(text: str | None, seconds: float) -> None:
+    assert parse_window(text, 60.0) == seconds
+
+
+@pytest.mark.parametrize("text", ["0", "601", "-1", "1.5", "", "x", "1" * 400])
+def test_any_other_window_is_refused(text: str) -> None:
+    with pytest.raises(InvalidError) as caught:
+        parse_window(text, 60.0)
+    assert caught.value.field == "Timeout-Seconds"
+
+
+@attrs.define
+class Script:
+    """A reading that gives what it was told: batches, silences (None) and errors."""
+
+    steps: list[Any]
+    next_seq: int = 0
+    timestamp: int = 0
+    ends: bool = False
+
+    @property
+    def is_caught_up(self) -> bool:
+        return not any(isinstance(step, Batch) for step in self.steps)
+
+    @property
+    def finished(self) -> bool:
+        return self.ends and not self.steps
+
+    async def next(self, timeout: float | None = None) -> Batch | None:
+        step = self.steps.pop(0) if self.steps else None
+        if isinstance(step, Exception):
+            raise step
+        return step
+
+
+async def run(script: Script, pace: Pace = Pace(window=0.0, ping=60.0, slow_write=1.0)) -> list[str]:
+    written: list[bytes] = []
+
+    async def write(frame: bytes) -> None:
+        written.append(frame)
+
+    written.append(await pump_or_explain(script, write, pace))
+    return [frame.decode().split("\n")[0] for frame in written]
+
+
+def batch(seq: int) -> Batch:
+    return Batch((Record(seq, 1, b"x"),), seq + 1, 1)
+
+
+async def test_a_stream_gives_what_is_there_then_one_ping_then_done() -> None:
+    assert await run(Script([batch(0), batch(1)])) == ["event: batch", "event: batch", "event: ping", "data: [DONE]"]
+
+
+async def test_an_empty_channel_begins_with_a_ping() -> None:
+    assert await run(Script([])) == ["event: ping", "data: [DONE]"]
+
+
+async def test_live_batches_follow_without_a_ping_each() -> None:
+    lines = await run(Script([batch(0), None, batch(1)], ends=True), Pace(window=9.0, ping=60.0, slow_write=1.0))
+    assert lines == ["event: batch", "event: batch", "event: ping", "data: [DONE]"]
+
+
+async def test_a_silent_stream_is_pinged_again_and_again() -> None:
+    lines = await run(Script([None] * 3, ends=True), Pace(window=9.0, ping=0.0, slow_write=1.0))
+    assert lines == ["event: ping"] * 3 + ["data: [DONE]"]
+
+
+async def test_a_finished_reading_ends_the_stream_before_its_window() -> None:
+    lines = await run(Script([batch(0)], ends=True), Pace(window=600.0, ping=60.0, slow_write=1.0))
+    assert lines[-1] == "data: [DONE]"
+
+
+async def test_a_lost_log_ends_the_stream_with_an_error_and_without_done() -> None:
+    lines = await run(Script([batch(0), ChannelUnavailableError()]))
+    assert lines[-1] == "event: error"
+    assert DONE.decode() not in lines
+
+
+async def test_a_surprise_is_an_internal_error(caplog: pytest.LogCaptureFixture) -> None:
+    assert (await run(Script([RuntimeError("secret")])))[-1] == "event: error"
+    assert "subscription failed" in caplog.text
+
+
+async def test_a_reader_that_left_is_nobody_to_explain_to() -> None:
+    with pytest.raises(ConnectionResetError):
+        await run(Script([ConnectionResetError()]))
