@@ -98,6 +98,7 @@ ROUTES: Final = (
         name="read_snapshot",
         handler=snapshots.missing,
         summary="Not built: always 404",
+        status=404,
     ),
     Route(
         method="PUT",
@@ -105,6 +106,7 @@ ROUTES: Final = (
         name="write_snapshot",
         handler=snapshots.missing,
         summary="Not built: always 404",
+        status=404,
     ),
     Route(
         method="GET",
@@ -112,6 +114,7 @@ ROUTES: Final = (
         name="read_transcript",
         handler=snapshots.missing,
         summary="Not built: always 404",
+        status=404,
     ),
     Route(
         method="GET",

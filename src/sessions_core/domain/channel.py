@@ -38,6 +38,9 @@ PUBLIC_ACCESS_TOKEN: Final = "public-access-token"  # noqa: S105 - the name of a
 TRIM: Final = "trim"
 
 
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
 class Io(StrEnum):
     """Direction of a channel: ``in`` towards the agent, ``out`` from it."""
 
@@ -45,7 +48,7 @@ class Io(StrEnum):
     OUT = "out"
 
 
-@attrs.frozen
+@attrs.frozen(cache_hash=True)
 class Channel:
     """The address of one record log.
 
@@ -201,7 +204,7 @@ def encode_json(value: Any) -> str:
     Raises:
         TypeError: *value* is not JSON.
     """
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    text = _ENCODER.encode(value)
     if text.isascii():
         return text
     try:

@@ -193,7 +193,8 @@ class ChannelService:
             except GuardMismatchError as error:
                 guard = await self._corrected(session, channel, error.actual, epoch)
             else:
-                self._guards[channel] = guard
+                if self._guards.get(channel) is not guard:
+                    self._guards[channel] = guard
                 return appended
         raise ClaimExhaustedError(session.key, APPEND_ATTEMPTS)
 
