@@ -12,7 +12,7 @@
             async with turn:
                 await turn.text(f"you said: {turn.text_input}")
 
-What travels on ``in`` and ``out`` follows the wire contract (client.md 9 and 10): a turn begins with a ``message`` record on
+What travels on ``in`` and ``out`` is listed in docs/reference/records.md: a turn begins with a ``message`` record on
 ``in`` and always ends with a ``turn-complete`` on ``out`` that names it, also when it was stopped or failed.
 """
 

@@ -1,6 +1,6 @@
 """Who may do what: the grammar of scopes, and the table of every route's requirement.
 
-A scope is ``action[:type[:id]]``, split at the first two colons only, so ids may contain colons (server.md 7.3).
+A scope is ``action[:type[:id]]``, split at the first two colons only, so ids may contain colons.
 The table :data:`ACCESS` is the one place that says what a route asks for; the server reads it, the tests walk it, and
 the page of permissions is written from it.
 """

@@ -1,6 +1,6 @@
 """Channels and what is in them.
 
-A record is one of three kinds, told apart by its headers alone (server.md 4.4):
+A record is one of three kinds, told apart by its headers alone (docs/reference/records.md):
 
 * *command*: the first header has an empty name (``["", "trim"]``); never delivered, it only moves the reader's cursor;
 * *control*: has a header ``trigger-control``; its body is empty;
@@ -99,7 +99,7 @@ class NewRecord:
 
     @property
     def metered_size(self) -> int:
-        """Size in bytes as the S2 log counts it (server.md 5.2)."""
+        """Size in bytes as the S2 log counts it."""
         names = sum(2 + len(name.encode()) + len(value.encode()) for name, value in self.headers)
         return 8 + names + len(self.body)
 
@@ -232,7 +232,7 @@ def control_record(subtype: str, siblings: Mapping[str, str] | None = None, part
 
 
 def trim_command(first_kept: int) -> NewRecord:
-    """Make the command record that says that records before *first_kept* may go (server.md 12.4)."""
+    """Make the command record that says that records before *first_kept* may go."""
     return NewRecord(first_kept.to_bytes(8, "big"), (("", TRIM),))
 
 
@@ -257,7 +257,7 @@ class Envelope:
 
 
 def sanitise_input(text: str) -> str:
-    """Remove a client's claim that its action came from a webhook (server.md 5.3).
+    """Remove a client's claim that its action came from a webhook.
 
     Only the hosted webhook ingress may say ``payload.actionSource = "webhook"``. Every other text passes unchanged,
     byte for byte.

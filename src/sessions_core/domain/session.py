@@ -51,7 +51,7 @@ def _tags(tags: object) -> tuple[str, ...]:
 class Session:
     """A durable identity with a pair of channels and at most one current run.
 
-    Construction checks every rule of the wire contract (server.md 3.1), so an existing object is a valid one.
+    Construction checks every rule that docs/reference/http.md states for the fields, so an existing object is a valid one.
 
     Attributes:
         current_run_version: Counts the claims; the number in the guard of ``in``.

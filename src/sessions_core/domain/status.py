@@ -25,7 +25,7 @@ def derive_status(closed_at: datetime | None, expires_at: datetime | None, now: 
 
 
 class RunStatus(StrEnum):
-    """Status of a run, in the words of the wire contract (server.md 6.1)."""
+    """Status of a run, in the words of the Trigger.dev run API."""
 
     DELAYED = "DELAYED"
     PENDING = "PENDING"

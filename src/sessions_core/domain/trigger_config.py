@@ -17,7 +17,7 @@ MAX_TAG_LENGTH: Final = 128
 DEFAULT_MAX_ATTEMPTS: Final = 3
 DEFAULT_IDLE_TIMEOUT_SECONDS: Final = 30
 FIRST_RUN_ONLY: Final = frozenset({"message", "messages", "trigger"})
-"""Payload members that a run replacing another one must not see again (server.md 6.4)."""
+"""Payload members that a run replacing another one must not see again."""
 
 
 def check_tags(tags: object, *, field: str) -> tuple[str, ...]:
@@ -127,7 +127,7 @@ class TriggerConfig:
 
 
 def build_payload(session_id: SessionId, config: TriggerConfig, *, previous_run_id: RunId | None) -> dict[str, Any]:
-    """Build a run's payload (server.md 6.4): shallow layers, later ones win.
+    """Build a run's payload: shallow layers, later ones win.
 
     Args:
         session_id: Always put in as ``sessionId``.

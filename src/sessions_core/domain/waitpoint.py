@@ -79,7 +79,7 @@ class Completion:
 
 
 def timeout_of(waitpoint: Waitpoint) -> Completion:
-    """Return how *waitpoint* ends when nothing came in time (server.md 11.3)."""
+    """Return how *waitpoint* ends when nothing came in time."""
     moment = waitpoint.expires_at.isoformat(timespec="milliseconds") if waitpoint.expires_at else "?"
     message = f"Waitpoint timed out at {moment.replace('+00:00', 'Z')}"
     return Completion(WaitpointStatus.TIMED_OUT, {"code": TIMEOUT_CODE, "message": message})

@@ -50,7 +50,7 @@ def _tags(tags: object) -> tuple[str, ...]:
 
 @attrs.frozen(kw_only=True)
 class WaitRequest:
-    """What a run asks for when it wants to wait (server.md 3.5).
+    """What a run asks for when it wants to wait.
 
     Attributes:
         session: Either id of the session, or an external id that has no session yet.
