@@ -23,9 +23,13 @@ SYNCED: Final = "bare + synced commit"
 SERVER: Final = "server"
 TARGETS: Final = (BARE, SYNCED, SERVER)
 
-ALONE: Final = ("alone",)
-CROWD: Final = tuple(f"crowd-{number}" for number in range(64))
+Sessions = tuple[str, ...]
+ALONE: Final[Sessions] = ("alone",)
+CROWD: Final[Sessions] = tuple(f"crowd-{number}" for number in range(64))
 CROWDS: Final = (ALONE, CROWD)
+
+PER_SECOND: Final = {ALONE: 15_000, CROWD: 30_000}
+"""More appends than any target takes, so that time ends a measurement, and not a lack of them."""
 
 P50_AIM: Final = 1.3
 RATE_AIM: Final = 0.45
@@ -66,22 +70,22 @@ class _Bench:
     def warm_up(self) -> None:
         """Let files grow and caches fill. What is acknowledged counts, the time does not."""
         for target in TARGETS:
-            self._write(target, CROWD, "warm")
+            self._write(target, CROWD, "warm", 2 * self.scale.crowd_seconds)
 
-    def measure(self, target: str, sessions: Sequence[str], label: str) -> None:
-        samples = self._write(target, sessions, label)
+    def measure(self, target: str, sessions: Sessions, label: str) -> None:
+        seconds = self.scale.alone_seconds if sessions is ALONE else self.scale.crowd_seconds
+        samples = self._write(target, sessions, label, seconds)
         self.found.series.setdefault((target, len(sessions)), Series()).rounds.append(samples)
 
-    def _write(self, target: str, sessions: Sequence[str], label: str) -> Samples:
-        scale = self.scale
-        seconds = scale.alone_seconds if len(sessions) == 1 else scale.crowd_seconds
+    def _write(self, target: str, sessions: Sessions, label: str, seconds: float) -> Samples:
         writers = tuple(Writer(name=label, session=name, token=self.tokens[name]) for name in sessions)
+        warm_up = self.scale.warm_up_seconds
         samples = self.client.measure(
             AppendLoad(
                 port=self.ports[target],
                 writers=writers,
-                most=scale.most_appends,
-                warm_up_seconds=scale.warm_up_seconds,
+                most=int(PER_SECOND[sessions] * (warm_up + seconds)),
+                warm_up_seconds=warm_up,
                 seconds=seconds,
             )
         )
@@ -100,9 +104,9 @@ def measure(stage: Stage, client: LoadClient, folder: Path, scale: Scale, progre
         progress.say("warming up")
         bench.warm_up()
         for number in range(scale.rounds):
-            for target in _in_turn(number):
-                for sessions in CROWDS:
-                    progress.say(f"round {number + 1} of {scale.rounds}: {target}, {len(sessions)} writers")
+            for sessions in CROWDS:
+                for target in _in_turn(number):
+                    progress.say(f"round {number + 1} of {scale.rounds}: {target}, writers: {len(sessions)}")
                     bench.measure(target, sessions, f"round-{number}")
     return bench.found
 

@@ -17,6 +17,7 @@ from benchmarks.report import Report
 from benchmarks.scale import FULL, SHORT, Scale
 from benchmarks.stage import Stage
 
+INTERRUPTED: Final = 130
 EXAMPLES: Final = """examples:
   make bench
   make bench ARGS='--short --json bench.json'
@@ -28,12 +29,15 @@ def main() -> int:
     """Run the benchmarks and print what they found.
 
     Returns:
-        0; or 1 if a record was lost, doubled or reordered. Missing an aim changes nothing.
+        0; 1 if a record was lost, doubled or reordered; 130 after an interrupt. Missing an aim changes nothing.
     """
     arguments = _parse()
     scale = SHORT if arguments.short else FULL
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=arguments.data) as folder:
-        found = _measure(Path(folder), scale, Progress(sys.stderr))
+    try:
+        with tempfile.TemporaryDirectory(prefix="bench-", dir=arguments.data) as folder:
+            found = _measure(Path(folder), scale, Progress(sys.stderr))
+    except KeyboardInterrupt:
+        return INTERRUPTED
     print(report.as_text(found))
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(report.as_json(found), indent=2) + "\n", encoding="utf-8")
@@ -42,15 +46,13 @@ def main() -> int:
 
 def _measure(folder: Path, scale: Scale, progress: Progress) -> Report:
     started = time.monotonic()
-    with progress, load_client() as client:
-        disk = machine.describe(folder)
-        stage = Stage(folder / "server")
+    with progress, load_client() as client, Stage(folder / "server") as stage:
+        place = machine.describe(folder)
         append = appends.measure(stage, client, folder, scale, progress)
         age = ages.measure(stage, client, scale, progress)
         progress.say("reading everything back")
         intact = chains.verify(stage, append.acknowledged)
-        stage.stop()
-    return Report(machine=disk, append=append, age=age, chains=intact, seconds=time.monotonic() - started)
+    return Report(machine=place, append=append, age=age, chains=intact, seconds=time.monotonic() - started)
 
 
 def _parse() -> argparse.Namespace:

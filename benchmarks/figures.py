@@ -40,6 +40,12 @@ class Figure:
         return statistics.median(self.values)
 
     @property
+    def middle(self) -> tuple[float, float]:
+        """Between what the middle half of the rounds lies."""
+        low, _, high = statistics.quantiles(self.values, n=4, method="inclusive")
+        return low, high
+
+    @property
     def is_met(self) -> bool:
         """Whether the median is where it ought to be."""
         return self.value <= self.aim if self.side is Aim.AT_MOST else self.value >= self.aim
@@ -72,6 +78,13 @@ class Series:
         return statistics.median(samples.rate for samples in self.rounds)
 
     @property
+    def unrest(self) -> float:
+        """How far the middle half of the rounds is apart, as a share of the median: how noisy the machine was."""
+        rates = [samples.rate for samples in self.rounds]
+        low, median, high = statistics.quantiles(rates, n=4, method="inclusive")
+        return (high - low) / median
+
+    @property
     def busy(self) -> float:
         """The load client's share of a processor."""
         return statistics.median(samples.busy for samples in self.rounds)
@@ -84,6 +97,7 @@ class Series:
             "p50Ms": self.p50,
             "p99Ms": self.p99,
             "requestsPerSecond": self.rate,
+            "unrest": self.unrest,
             "clientBusy": self.busy,
         }
 

@@ -33,9 +33,11 @@ def as_text(found: Report) -> str:
     """Return tables for people."""
     parts = [
         [f"{found.machine}; took {found.seconds:.0f} s"],
-        _table(("append", "writers", "p50 ms", "p99 ms", "requests/s", "client busy"), _append_rows(found.append)),
+        _table(
+            ("append", "writers", "p50 ms", "p99 ms", "requests/s", "unrest", "client busy"), _append_rows(found.append)
+        ),
         _table(("by age", "records", "p50 ms", "p99 ms"), _age_rows(found.age)),
-        _table(("figure", "median", "rounds", "aim", "met"), map(_figure_row, found.figures)),
+        _table(("figure", "median", "middle half", "aim", "met"), map(_figure_row, found.figures)),
         [str(found.chains)],
     ]
     return "\n\n".join("\n".join(part) for part in parts)
@@ -65,8 +67,8 @@ def _append_rows(found: Appends) -> Iterator[Sequence[str]]:
     for sessions in CROWDS:
         for target in TARGETS:
             series = found.series[target, len(sessions)]
-            numbers = (f"{series.p50:.3f}", f"{series.p99:.3f}", f"{series.rate:.0f}", f"{series.busy:.0%}")
-            yield (target, str(len(sessions)), *numbers)
+            shares = (f"{series.unrest:.0%}", f"{series.busy:.0%}")
+            yield (target, str(len(sessions)), f"{series.p50:.3f}", f"{series.p99:.3f}", f"{series.rate:.0f}", *shares)
 
 
 def _age_rows(found: Ages) -> Iterator[Sequence[str]]:
@@ -77,7 +79,8 @@ def _age_rows(found: Ages) -> Iterator[Sequence[str]]:
 
 
 def _figure_row(figure: Figure) -> Sequence[str]:
-    spread = f"{min(figure.values):.2f} to {max(figure.values):.2f}"
+    low, high = figure.middle
+    spread = f"{low:.2f} to {high:.2f}"
     aim = f"{figure.side} {figure.aim}"
     return (figure.name, f"{figure.value:.2f}", spread, aim, "yes" if figure.is_met else "no")
 

@@ -12,11 +12,10 @@ class Scale:
     """Bounds of everything that is repeated.
 
     Attributes:
-        rounds: How often each measurement is repeated; medians are taken over them.
+        rounds: How often each measurement is repeated. Many short ones: what is compared then happens close together.
         alone_seconds: How long one writer writes in a round.
         crowd_seconds: How long many writers write in a round.
         warm_up_seconds: How long they do before that counts.
-        most_appends: How many appends the writers of one measurement send at most.
         old_records: Records of the old channel.
         samples: How often each request to the young and the old channel is sent in a round.
     """
@@ -25,26 +24,23 @@ class Scale:
     alone_seconds: float
     crowd_seconds: float
     warm_up_seconds: float
-    most_appends: int
     old_records: int
     samples: int
 
 
 FULL: Final = Scale(
-    rounds=7,
-    alone_seconds=1.0,
-    crowd_seconds=1.2,
-    warm_up_seconds=0.3,
-    most_appends=50_000,
+    rounds=15,
+    alone_seconds=0.4,
+    crowd_seconds=0.6,
+    warm_up_seconds=0.1,
     old_records=1_000_000,
-    samples=60,
+    samples=40,
 )
 SHORT: Final = Scale(
-    rounds=2,
-    alone_seconds=0.3,
-    crowd_seconds=0.5,
+    rounds=3,
+    alone_seconds=0.2,
+    crowd_seconds=0.4,
     warm_up_seconds=0.1,
-    most_appends=20_000,
     old_records=50_000,
     samples=20,
 )

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import aiohttp
 import attrs
@@ -41,6 +41,12 @@ class Stage:
     def environment_id(self) -> EnvironmentId:
         """The environment of the sessions."""
         return EnvironmentId(peek_environment(next(iter(self.tokens.values()))) or "")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     def start(self) -> None:
         """Start the server on the data that is there."""

@@ -16,6 +16,8 @@ from harness.in_process import ROOT_KEY, RawAnswer, Site
 
 GOOD: dict[str, Any] = {"type": "t", "taskIdentifier": "one", "triggerConfig": {"basePayload": {}}}
 CONFIG = GOOD["triggerConfig"]
+# On one profile: what is tried here is refused before any store is asked.
+on_one_profile = pytest.mark.parametrize("profile", ["memory"])
 SHAPE = {"ok", "error", "code", "field", "details", "closedReason"}
 
 
@@ -80,6 +82,7 @@ def check(answer: Any, status: int, field: str | None = None) -> None:
         ({"expiresAt": {}}, "expiresAt"),
     ],
 )
+@on_one_profile
 async def test_a_wrong_member_of_a_create_is_named(
     client: Client, site: Site, change: dict[str, Any], field: str
 ) -> None:
@@ -110,12 +113,14 @@ async def test_unknown_members_are_ignored(client: Client) -> None:
     ],
     ids=lambda body: repr(body[:20]),
 )
+@on_one_profile
 async def test_a_body_that_is_no_json_is_400(client: Client, site: Site, body: bytes) -> None:
     check(await client.call("POST", "/api/v1/sessions", body), 400)
     assert await site.count_sessions() == 0
 
 
 @pytest.mark.parametrize("body", [b"null", b"[]", b'"x"', b"0", b"false"])
+@on_one_profile
 async def test_a_body_that_is_no_object_is_400(client: Client, body: bytes) -> None:
     check(await client.call("POST", "/api/v1/sessions", body), 400, "body")
 
@@ -148,6 +153,7 @@ async def test_deep_metadata_is_400_and_large_numbers_come_back(client: Client) 
         ("end-and-continue", {"callingRunId": "run\x00", "reason": "manual"}, "callingRunId"),
     ],
 )
+@on_one_profile
 async def test_a_wrong_member_of_a_mutation_is_named(
     client: Client, path: str, body: dict[str, Any], field: str
 ) -> None:
@@ -167,6 +173,7 @@ async def test_a_wrong_member_of_a_mutation_is_named(
         ({"externalId": 5}, "externalId"),
     ],
 )
+@on_one_profile
 async def test_a_wrong_update_is_400(client: Client, body: dict[str, Any], field: str) -> None:
     before = (await client.create("chat-1", tags=["a"], metadata={"x": 1})).body
     check(await client.call("PATCH", "/api/v1/sessions/chat-1", body), 400, field)
@@ -192,6 +199,7 @@ async def test_a_wrong_update_is_400(client: Client, body: dict[str, Any], field
         ("filter[type]=%ff", "query"),
     ],
 )
+@on_one_profile
 async def test_a_wrong_list_parameter_is_named(site: Site, query: str, field: str) -> None:
     target = "/api/v1/sessions?" + query.replace("[", "%5B").replace("]", "%5D")
     check(await site.raw_call("GET", target), 400, field)
@@ -209,12 +217,14 @@ async def test_a_wrong_list_parameter_is_named(site: Site, query: str, field: st
         ("limit=1001", "limit"),
     ],
 )
+@on_one_profile
 async def test_a_wrong_records_parameter_is_named(client: Client, query: str, field: str) -> None:
     await client.create("chat-1")
     check(await client.call("GET", f"/realtime/v1/sessions/chat-1/in/records?{query}"), 400, field)
 
 
 @pytest.mark.parametrize("seconds", ["0", "601", "-1", "1.5", "x", "", "9" * 5000])
+@on_one_profile
 async def test_a_wrong_window_is_400_before_the_stream_begins(client: Client, seconds: str) -> None:
     await client.create("chat-1")
     answer = await client.call("GET", "/realtime/v1/sessions/chat-1/in", Timeout_Seconds=seconds)
@@ -222,6 +232,7 @@ async def test_a_wrong_window_is_400_before_the_stream_begins(client: Client, se
 
 
 @pytest.mark.parametrize("epoch", ["x", "-1", "0", "1.5", "99999999999"])
+@on_one_profile
 async def test_a_wrong_epoch_is_400(client: Client, epoch: str) -> None:
     await client.create("chat-1")
     check(await client.append("chat-1", "x", io="out", X_Session_Epoch=epoch), 400, "X-Session-Epoch")
@@ -251,12 +262,14 @@ async def test_a_wrong_part_id_is_400(client: Client, site: Site) -> None:
         ("GET", "/api/v1/runs/{}"),
     ],
 )
+@on_one_profile
 async def test_a_wrong_id_in_the_path_is_400(site: Site, method: str, path: str, segment: str) -> None:
     answer = await site.raw_call(method, path.format(segment))
     check(answer, 400, "run" if "runs" in path else "session")
 
 
 @pytest.mark.parametrize("io", ["both", "IN", "in%20", "%69n", "records"])
+@on_one_profile
 async def test_a_wrong_direction_is_400_for_those_who_may_call(site: Site, io: str) -> None:
     check(await site.raw_call("POST", f"/realtime/v1/sessions/x/{io}/append"), 400, "io")
     check(await site.raw_call("GET", f"/realtime/v1/sessions/x/{io}"), 400, "io")
@@ -357,6 +370,7 @@ async def test_an_append_that_is_no_utf8_is_400(client: Client, body: bytes) -> 
 
 
 @pytest.mark.parametrize("request_line", [b"nonsense\r\n\r\n", b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n"])
+@on_one_profile
 async def test_what_is_no_http_is_400(site: Site, request_line: bytes) -> None:
     assert (await site.raw(request_line)).status == 400
 
@@ -366,6 +380,7 @@ async def test_what_is_no_http_is_400(site: Site, request_line: bytes) -> None:
     [b"Origin: \xff", b"Access-Control-Request-Headers: \xff", b"X-Request-Id: a\xff", b"X-Request-Id: " + b"x" * 999],
 )
 @pytest.mark.parametrize("method", [b"GET", b"OPTIONS"])
+@on_one_profile
 async def test_odd_headers_do_no_harm(site: Site, header: bytes, method: bytes) -> None:
     request = method + b" /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + header + b"\r\n\r\n"
     answer = await site.raw(request)
@@ -391,6 +406,7 @@ async def test_odd_headers_do_no_harm(site: Site, header: bytes, method: bytes) 
         ({"session": "x", "io": "in", "timeout": 5}, "timeout"),
     ],
 )
+@on_one_profile
 async def test_a_wrong_wait_is_named(client: Client, body: dict[str, Any], field: str) -> None:
     run = (await client.create("chat-1")).body["runId"]
     answer = await client.call("POST", f"/api/v1/runs/{run}/session-streams/wait", body)
@@ -410,5 +426,6 @@ async def test_a_wrong_wait_is_named(client: Client, body: dict[str, Any], field
         ({"scopes": [], "oneTimeUse": "yes"}, "oneTimeUse"),
     ],
 )
+@on_one_profile
 async def test_a_wrong_token_request_is_named(client: Client, body: dict[str, Any], field: str) -> None:
     check(await client.call("POST", "/api/v1/auth/public-tokens", body), 400, field)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncGenerator
+from datetime import timedelta
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import pytest
 
 from harness.client import Client, Frame
-from harness.in_process import ENVIRONMENT, Site, session_token
+from harness.in_process import ENVIRONMENT, ROOT_KEY, Site, open_site, session_token
 from sessions_core.domain.channel import TURN_COMPLETE, Io, control_record, data_record, trim_command
 from sessions_core.domain.ids import PartId
 from sessions_server.app import CONTEXT
+from sessions_server.config import Config
 
 
 async def write_out(site: Site, name: str, *records: Any) -> None:
@@ -309,11 +313,7 @@ async def test_a_reader_that_leaves_is_forgotten(client: Client, site: Site) -> 
         await anext(frames)
         assert len(site.app[CONTEXT].streams) == 1
         response.close()
-    for _ in range(100):
-        if not len(site.app[CONTEXT].streams):
-            break
-        await asyncio.sleep(0.02)
-    assert len(site.app[CONTEXT].streams) == 0
+    await none_left(site)
     assert site.sessions.hub.channels == 0
 
 
@@ -332,3 +332,31 @@ async def test_a_session_token_may_not_write_out(client: Client, site: Site) -> 
     assert (await browser.append("chat-1", "x", io="out")).status == 403
     assert (await browser.call("PUT", "/realtime/v1/sessions/chat-1/out")).status == 403
     assert await client.records("chat-1", "out") == []
+
+
+async def test_a_reader_that_takes_nothing_is_cut_off_and_slows_nobody(profile: str, tmp_path: Path) -> None:
+    config = Config(slow_write=timedelta(seconds=0.3))
+    async with open_site(profile, tmp_path, config) as site:
+        client = site.client()
+        await client.create("chat-1")
+        head = f"GET /realtime/v1/sessions/chat-1/in HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ROOT_KEY}\r\n\r\n"
+        slow = socket.socket()
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.connect(("127.0.0.1", site.port))
+        slow.sendall(head.encode())
+        async with client.subscribe("chat-1", "in") as (_, frames):
+            for number in range(8):
+                await client.append("chat-1", f"{number}" + "x" * 200_000)
+            seen = await batches(frames, 8)
+        assert [record["seq_num"] for record in seen] == list(range(8))
+        await none_left(site)
+        slow.close()
+
+
+async def none_left(site: Site) -> None:
+    """Wait until no subscription is open."""
+    for _ in range(200):
+        if not len(site.app[CONTEXT].streams):
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"{len(site.app[CONTEXT].streams)} subscriptions are still open")

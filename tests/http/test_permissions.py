@@ -39,6 +39,8 @@ def lines() -> Iterator[Any]:
                 yield pytest.param(route, path, name, id=f"{route.method} {path}")
 
 
+# On one profile: what is tried here is decided before any store is asked.
+on_one_profile = pytest.mark.parametrize("profile", ["memory"])
 every_route = pytest.mark.parametrize(("route", "path", "name"), list(lines()))
 
 
@@ -57,6 +59,7 @@ async def open_and_leave(client: Client, target: str) -> Answer:
         return Answer(response.status, body, dict(response.headers))
 
 
+@on_one_profile
 @every_route
 async def test_every_route_refuses_a_missing_or_wrong_credential(
     client: Client, site: Site, route: Route, path: str, name: str
@@ -69,6 +72,7 @@ async def test_every_route_refuses_a_missing_or_wrong_credential(
         assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 
+@on_one_profile
 @every_route
 async def test_every_route_refuses_a_token_without_the_scope_whether_the_session_exists_or_not(
     client: Client, site: Site, route: Route, path: str, name: str
@@ -83,6 +87,7 @@ async def test_every_route_refuses_a_token_without_the_scope_whether_the_session
     assert len({json.dumps(answer.body) for answer in answers}) == 1, "the answer tells what exists"
 
 
+@on_one_profile
 @every_route
 async def test_every_route_lets_the_root_key_pass(
     client: Client, site: Site, route: Route, path: str, name: str
@@ -91,6 +96,7 @@ async def test_every_route_lets_the_root_key_pass(
     assert (await call(client, route, path, name, "chat-1")).status not in REFUSED
 
 
+@on_one_profile
 @every_route
 async def test_a_session_token_does_what_the_table_says_and_no_more(
     client: Client, site: Site, route: Route, path: str, name: str
@@ -106,6 +112,7 @@ async def test_a_session_token_does_what_the_table_says_and_no_more(
             assert (answer.status not in REFUSED) == allowed, (key, session, answer)
 
 
+@on_one_profile
 @every_route
 async def test_a_key_of_another_environment_changes_and_sees_nothing(
     client: Client, site: Site, route: Route, path: str, name: str

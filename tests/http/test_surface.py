@@ -17,6 +17,8 @@ from sessions_server.config import Config
 from sessions_server.table import ROUTES
 
 ORIGIN = "https://app.test"
+# On one profile: what is tried here is answered before any store is asked.
+on_one_profile = pytest.mark.parametrize("profile", ["memory"])
 PATHS = sorted({route.path.replace("{io}", "in") for route in ROUTES})
 
 
@@ -25,6 +27,7 @@ def concrete(path: str) -> str:
 
 
 @pytest.mark.parametrize("path", PATHS)
+@on_one_profile
 async def test_every_path_answers_a_preflight_without_credential(site: Site, path: str) -> None:
     headers = {
         "Origin": ORIGIN,
@@ -42,6 +45,7 @@ async def test_every_path_answers_a_preflight_without_credential(site: Site, pat
 
 
 @pytest.mark.parametrize("path", PATHS)
+@on_one_profile
 async def test_every_path_refuses_other_methods_before_asking_who_calls(site: Site, path: str) -> None:
     allowed = {route.method for route in ROUTES if route.path.replace("{io}", "in") == path}
     allowed |= {"HEAD"} if "GET" in allowed else set()
@@ -54,6 +58,7 @@ async def test_every_path_refuses_other_methods_before_asking_who_calls(site: Si
 
 
 @pytest.mark.parametrize("target", ["/", "/api", "/api/v1/nothing", "//", "/healthz/x", "/realtime/v1/sessions/a/in/x"])
+@on_one_profile
 async def test_an_unknown_path_is_404(site: Site, target: str) -> None:
     answer = await site.raw_call("GET", target)
     assert (answer.status, answer.json["code"]) == (404, "not_found")
@@ -68,6 +73,7 @@ async def test_an_unknown_path_is_404(site: Site, target: str) -> None:
         ("/healthz/", "/healthz"),
     ],
 )
+@on_one_profile
 async def test_a_trailing_slash_is_led_to_the_path_without(site: Site, target: str, location: str) -> None:
     answer = await site.raw_call("GET", target, headers=[f"Origin: {ORIGIN}"])
     assert (answer.status, answer.headers["location"]) == (301, location)
@@ -75,6 +81,7 @@ async def test_a_trailing_slash_is_led_to_the_path_without(site: Site, target: s
 
 
 @pytest.mark.parametrize("target", ["//evil.test/", "/\\evil.test/", "/%2F%2Fevil.test/"])
+@on_one_profile
 async def test_nobody_is_led_elsewhere(site: Site, target: str) -> None:
     assert (await site.raw_call("GET", target)).status == 404
 
@@ -226,3 +233,20 @@ async def test_a_stopping_server_tells_its_readers(profile: str, tmp_path: Path)
             stopping = asyncio.create_task(site.stop())
             assert [frame.data async for frame in frames] == ["[DONE]"]
             await stopping
+
+
+async def test_the_access_log_names_the_request_but_no_credential_and_no_query(
+    profile: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "sessions.access")
+    async with open_site(profile, tmp_path, Config(access_log=True)) as site:
+        await site.client().call("GET", "/api/v1/sessions?page%5Bafter%5D=secret", X_Request_Id="mine-3")
+    [line] = [vars(record) for record in caplog.records if record.name == "sessions.access"]
+    assert (line["method"], line["path"], line["status"], line["request_id"]) == (
+        "GET",
+        "/api/v1/sessions",
+        400,
+        "mine-3",
+    )
+    assert "secret" not in str(line)
+    assert ROOT_KEY not in str(line)

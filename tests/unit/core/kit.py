@@ -104,6 +104,18 @@ class Tap:
         """Do nothing."""
 
 
+@attrs.define
+class SlowAt(Tap):
+    """Makes one kind of call very slow."""
+
+    call: str
+    seconds: float
+
+    async def before(self, call: str) -> None:
+        if call == self.call:
+            await anyio.sleep(self.seconds)
+
+
 class Crash(BaseException):
     """The process died."""
 

@@ -23,7 +23,11 @@ def descendants(cls: type[BaseException]) -> Iterator[type[BaseException]]:
             yield from descendants(child)
 
 
-CLASSES = sorted({errors.SessionsError, *descendants(errors.SessionsError)}, key=lambda cls: cls.__name__)
+def name_of(cls: type[BaseException]) -> str:
+    return cls.__name__
+
+
+CLASSES: list[type[BaseException]] = sorted({errors.SessionsError, *descendants(errors.SessionsError)}, key=name_of)
 
 
 def make(cls: type[BaseException]) -> BaseException:
@@ -39,12 +43,12 @@ def body_of(response: web.StreamResponse) -> dict[str, Any]:
     return dict(msgspec.json.decode(response.body))
 
 
-@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", CLASSES, ids=name_of)
 def test_every_error_class_has_its_own_line_in_the_table(cls: type[BaseException]) -> None:
     assert cls in TABLE
 
 
-@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", CLASSES, ids=name_of)
 def test_every_error_becomes_one_json_shape(cls: type[BaseException]) -> None:
     error = make(cls)
     response = problem_response(error)

@@ -154,7 +154,10 @@ class Script:
         return step
 
 
-async def run(script: Script, pace: Pace = Pace(window=0.0, ping=60.0, slow_write=1.0)) -> list[str]:
+AT_ONCE = Pace(window=0.0, ping=60.0, slow_write=1.0)
+
+
+async def run(script: Script, pace: Pace = AT_ONCE) -> list[str]:
     written: list[bytes] = []
 
     async def write(frame: bytes) -> None:

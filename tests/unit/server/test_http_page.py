@@ -1,0 +1,33 @@
+"""The HTTP reference page lists every route and every error as the code has them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from sessions_server.problems import TABLE
+from sessions_server.table import ROUTES
+
+PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "http.md").read_text()
+
+
+def size(cap: int | None) -> str:
+    if cap is None:
+        return ""
+    return f"{cap // 1024} KiB" if cap < 2**20 else f"{cap // 2**20} MiB"
+
+
+def test_every_route_is_on_the_page() -> None:
+    rows = re.findall(r"^\| `([A-Z]+)` \| `([^`]+)` \| (\d+) \| ?([^|]*?) ?\| ([^|]+) \|$", PAGE, re.MULTILINE)
+    assert rows == [(r.method, r.path, str(r.status), size(r.cap), r.summary) for r in ROUTES]
+
+
+def test_every_error_is_on_the_page() -> None:
+    rows = re.findall(r"^\| (\d{3}) \| `(\w+)` \| (\w*) ?\|", PAGE, re.MULTILINE)
+    retries = {None: "", True: "true", False: "false"}
+    assert rows == sorted({(str(a.status), a.code, retries[a.retry]) for a in TABLE.values()})
+
+
+def test_every_header_that_a_route_reads_is_on_the_page() -> None:
+    for name in {name for route in ROUTES for name in (*route.headers, *route.parameters)}:
+        assert name.removeprefix("filter[createdAt]") in PAGE, name

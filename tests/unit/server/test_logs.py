@@ -1,0 +1,74 @@
+"""Log lines: readable, parsable, one per line, and silent about what nobody did wrong."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+
+import pytest
+from aiohttp.http_exceptions import LineTooLong
+
+from sessions_core.domain.events import RunEnded, SystemFailed
+from sessions_core.domain.ids import RunId
+from sessions_core.domain.status import RunStatus
+from sessions_server.config import Config
+from sessions_server.logs import EventLog, JsonFormatter, Observers, PlainFormatter, log_request, set_up_logging
+
+
+def record(message: str = "request", **extra: object) -> logging.LogRecord:
+    return logging.getLogger("sessions.test").makeRecord("sessions.test", 20, "f", 1, message, (), None, extra=extra)
+
+
+def test_a_plain_line_shows_its_fields_and_cannot_be_broken() -> None:
+    line = PlainFormatter().format(record(path="/a\nb\udcff", status=200))
+    assert line.endswith("INFO    sessions.test: request path='/a\\nb\\udcff' status=200")
+    assert "\n" not in line
+
+
+def test_a_json_line_is_one_object() -> None:
+    line = JsonFormatter().format(record(path="/a\nb", status=200))
+    assert json.loads(line).items() >= {"message": "request", "path": "/a\nb", "status": 200, "level": "INFO"}.items()
+    assert "\n" not in line
+
+
+def test_a_stack_comes_with_the_line() -> None:
+    try:
+        raise RuntimeError("why")
+    except RuntimeError:
+        failed = logging.LogRecord("sessions.test", 40, "f", 1, "failed", (), sys.exc_info())
+    assert "RuntimeError: why" in PlainFormatter().format(failed)
+    assert "RuntimeError: why" in json.loads(JsonFormatter().format(failed))["exception"]
+
+
+@pytest.fixture
+def restored_logging(monkeypatch: pytest.MonkeyPatch) -> None:
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", list(root.handlers))
+    monkeypatch.setattr(root, "level", root.level)
+
+
+def test_a_client_that_speaks_no_http_leaves_no_stack_and_no_credential(
+    restored_logging: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_up_logging(Config())
+    try:
+        raise LineTooLong(b"Bearer tr_dev_secret", 8190)
+    except LineTooLong:
+        logging.getLogger("aiohttp.server").exception("Error handling request")
+    logging.getLogger("sessions.server").error("real")
+    log_request("id-1", "GET", "/x", 200, 0.0123)
+    err = capsys.readouterr().err
+    assert "secret" not in err
+    assert "real" in err
+    assert "milliseconds=12.3" in err
+
+
+def test_trouble_is_a_warning_and_the_rest_is_for_those_who_debug(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "sessions.events")
+    tell = Observers((EventLog(), EventLog()))
+    tell(RunEnded(run_id=RunId("run_1"), status=RunStatus.COMPLETED_SUCCESSFULLY))
+    tell(SystemFailed(step="sweep", error="down"))
+    assert [(r.levelname, r.message) for r in caplog.records] == [("DEBUG", "RunEnded")] * 2 + [
+        ("WARNING", "SystemFailed")
+    ] * 2
