@@ -23,6 +23,13 @@ _PATH: Final = "/realtime/v1/sessions/{session}/{io}/append"
 _TABLE: Final = "create table record (id integer primary key, channel text, part text, body text)"
 _INSERT: Final = "insert into record (channel, part, body) values (?, ?, ?)"
 
+_FILL: Final = """
+    insert into record (body)
+    with recursive page (n) as (select 1 union all select n + 1 from page where n < 1200)
+    select zeroblob(4000) from page
+"""
+"""Lets SQLite's write-ahead log grow to the length at which it is used again: as long as it grows, a commit costs more."""
+
 
 def serve_bare(pipe: Connection[Any, Any]) -> None:
     """Serve without storing; send the port over *pipe*, end with it."""
@@ -35,6 +42,7 @@ def serve_synced(pipe: Connection[Any, Any], path: Path) -> None:
         database.execute("pragma journal_mode = wal")
         database.execute("pragma synchronous = full")
         database.execute(_TABLE)
+        database.execute(_FILL)
         asyncio.run(_serve(_synced(database), pipe))
 
 

@@ -83,6 +83,8 @@ class Reading:
         """
         if self.finished:
             return None
+        if (batch := self._reader.take()) is not None:
+            return batch
         with anyio.move_on_after(timeout):
             return await self._reader.next()
         return None
@@ -215,7 +217,7 @@ class ChannelService:
 
     async def _out_refusal(self, session: Session, actual: Guard, epoch: int | None) -> Exception:
         # While an attempt's epoch is the latest one, only a close makes its ``out`` idle.
-        if actual.is_sealed or actual == Guard.idle(epoch or 0):
+        if actual.is_sealed or (epoch and actual == Guard.idle(epoch)):
             return await self.gate.refusal(session)
         return StaleRunError(f"with epoch {epoch}")
 

@@ -106,30 +106,40 @@ class Reader:
         """Whether everything the hub knows of has been read."""
         return self.position >= self._feed.next_seq
 
+    def take(self) -> Batch | None:
+        """Return the next batch if the hub has it at hand, else None; never waits."""
+        if self.is_caught_up or self.position < self._feed.first_seq:
+            return None
+        return self._advance(self._feed.find(self.position))
+
     async def next(self) -> Batch:
         """Return the next batch, waiting for it if need be. Cancelling loses nothing.
 
         Raises:
             ChannelUnavailableError: The log is lost; open a new reader at :attr:`position`.
         """
-        while (batch := await self._try_next()) is None:
-            if self._feed.broken is not None:
+        while (batch := self.take()) is None:
+            if not self.is_caught_up:
+                if (behind := await self._read_behind()) is not None:
+                    return behind
+            elif self._feed.broken is not None:
                 raise self._feed.broken
-            await self._feed.news.wait()
-        self.position = batch.records[-1].seq + 1
+            else:
+                await self._feed.news.wait()
         return batch
 
-    async def _try_next(self) -> Batch | None:
-        if self.is_caught_up:
-            return None
-        if self.position >= self._feed.first_seq:
-            return self._feed.find(self.position)
+    async def _read_behind(self) -> Batch | None:
+        """Read what the ring does not reach back to; None if it was trimmed meanwhile."""
         batch = await self._log.read(self._channel, self.position, CATCH_UP_RECORDS)
-        if batch.records:
-            return batch
-        # All from here to the ring was trimmed meanwhile.
-        self.position = max(self.position, self._feed.first_seq)
-        return self._feed.find(self.position)
+        if not batch.records:
+            self.position = max(self.position, self._feed.first_seq)
+            return None
+        return self._advance(batch)
+
+    def _advance(self, batch: Batch | None) -> Batch | None:
+        if batch is not None:
+            self.position = batch.records[-1].seq + 1
+        return batch
 
 
 @attrs.define(eq=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -69,7 +68,7 @@ def _action(actions: Any, name: str, summary: str, act: Act) -> argparse.Argumen
 
 
 async def _run(act: Act, arguments: argparse.Namespace) -> int:
-    config = Config.from_environment(os.environ)
+    config = Config.load()
     async with open_environments(config.profile, data=arguments.data or config.data) as store:
         rows = await act(store, arguments)
     _show(rows, as_json=arguments.json)

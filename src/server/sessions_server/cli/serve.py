@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import importlib
 import json
-import os
 import signal
 import sys
 from pathlib import Path
@@ -57,7 +56,7 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT; return 0 after a clean end."""
     given = {name: value for name in ("host", "port", "data") if (value := getattr(arguments, name)) is not None}
-    config = attrs.evolve(Config.from_environment(os.environ), **given)
+    config = attrs.evolve(Config.load(), **given)
     set_up_logging(config)
     agents = load_agents(arguments.agents or DEFAULT_AGENTS)
     asyncio.run(_serve(config, agents, arguments.dev_key))

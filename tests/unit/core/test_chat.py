@@ -1,0 +1,390 @@
+"""Chat turns: what they write, and how they end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+import pytest
+from unit.core.kit import HOME, NAME, STOP, World, check_rest, data_of, echo_agents, said, say, spec, until_rest
+
+from sessions_adapters.profiles import open_sessions
+from sessions_core import chat
+from sessions_core.domain.channel import SESSION_CLOSED, Io, Record, RecordKind
+from sessions_core.domain.events import RunEnded, TurnFailed
+from sessions_core.domain.status import RunStatus
+from sessions_core.errors import SessionClosedError
+from sessions_core.facade import Sessions
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def agents(task: Any) -> chat.Agents:
+    return echo_agents({"task": task})
+
+
+def written(records: list[Record]) -> list[str]:
+    """Return the types of chunks and the subtypes of control records, with what the latter cover."""
+    result = []
+    for record in records:
+        if record.kind is RecordKind.DATA:
+            result.append(data_of(record)["type"])
+        elif record.control is not None:
+            result.append(f"{record.control}:{record.header('session-in-event-id')}")
+    return result
+
+
+async def append(sessions: Sessions, text: str) -> int:
+    session = await sessions.sessions.get(HOME.id, NAME)
+    return (await sessions.channels.append_text(session, Io.IN, text)).seq
+
+
+async def talk(world: World, task: Any, *texts: str, pause: float = 1.0, **config: Any) -> list[Record]:
+    """Append *texts*, a pause after each, let everything come to rest, and return what was written."""
+    async with world.process(agents=agents(task)) as sessions:
+        await sessions.sessions.create(HOME, spec("task", **config))
+        for text in texts:
+            await append(sessions, text)
+            await anyio.sleep(pause)
+        await until_rest(world)
+    return await world.records(Io.OUT)
+
+
+async def plain(run: chat.Run) -> None:
+    async for turn in run.turns():
+        async with turn:
+            await turn.text(f"{turn.trigger} {turn.text_input}")
+
+
+async def slow(run: chat.Run) -> None:
+    async def words() -> AsyncIterator[str]:
+        for number in range(20):
+            yield f"{number} "
+            await anyio.sleep(0.1)
+
+    async for turn in run.turns():
+        async with turn:
+            await turn.text(words())
+
+
+PLAIN = ["start", "start-step", "text-start", "text-delta", "text-end", "finish-step", "finish"]
+
+
+# --- Chunks ---------------------------------------------------------------------------------------
+
+
+async def test_a_plain_answer_has_its_chunks_in_order_and_ends_with_a_turn_complete(world: World) -> None:
+    records = await talk(world, plain, said("hello"), said("again"))
+    assert written(records) == [*PLAIN, "turn-complete:0", *PLAIN, "turn-complete:1"]
+    assert data_of(records[0])["messageId"] != data_of(records[8])["messageId"]
+    text_ids = {data_of(record)["id"] for record in records[2:5]}
+    assert len(text_ids) == 1
+    assert data_of(records[3])["delta"] == "submit-message hello"
+    assert len(world.runs()) == 1
+
+
+async def test_a_streamed_answer_writes_each_delta_as_it_comes(world: World) -> None:
+    records = await talk(world, slow, said("go"), pause=5)
+    assert written(records) == [*PLAIN[:3], *["text-delta"] * 20, *PLAIN[4:], "turn-complete:0"]
+    times = [record.timestamp for record in records if data_of_type(record) == "text-delta"]
+    assert times[-1] - times[0] == 1900
+
+
+def data_of_type(record: Record) -> str | None:
+    return data_of(record)["type"] if record.kind is RecordKind.DATA else None
+
+
+async def test_a_turn_without_output_is_still_completed(world: World) -> None:
+    async def silent(run: chat.Run) -> None:
+        async for turn in run.turns():
+            async with turn:
+                pass
+
+    assert written(await talk(world, silent, said("a"), said("b"))) == ["turn-complete:0", "turn-complete:1"]
+
+
+async def test_data_parts_and_several_texts_belong_to_one_message(world: World) -> None:
+    async def rich(run: chat.Run) -> None:
+        async for turn in run.turns():
+            async with turn:
+                await turn.data("weather", {"sun": True})
+                await turn.text("one")
+                await turn.text("two")
+
+    records = await talk(world, rich, said("x"))
+    texts = ["text-start", "text-delta", "text-end"]
+    expected = ["start", "start-step", "data-weather", *texts, *texts, "finish-step", "finish", "turn-complete:0"]
+    assert written(records) == expected
+    assert {data_of(record)["id"] for record in records[3:9]} == {"text-1", "text-2"}
+
+
+# --- What counts as input --------------------------------------------------------------------------
+
+
+async def test_other_kinds_are_skipped_and_count_as_read(world: World) -> None:
+    others = [
+        "plain text",
+        "[1]",
+        "{}",
+        '{"kind": 7}',
+        '{"kind": "handover"}',
+        '{"kind": "handover-skip"}',
+        STOP,
+        "[" * 5000,
+    ]
+    records = await talk(world, plain, *others, said("hello"), *others, pause=0)
+    assert written(records) == [*PLAIN, f"turn-complete:{len(others)}"]
+    (run,) = world.runs()
+    assert run.end is not None
+    assert run.end.cursor == 2 * len(others)
+
+
+async def test_a_message_sent_as_an_object_is_understood_too(world: World) -> None:
+    assert chat.Input.parse(json.loads(said("x"))) == chat.Input.parse(said("x"))
+    assert chat.Input.parse(None) is None
+    assert chat.text_of(None) == ""
+    assert chat.text_of({"parts": [{"type": "text", "text": 3}, {"type": "file"}, "x", {"type": "text", "text": "a"}]}) == "a"
+
+
+async def test_a_regeneration_finds_the_last_message(world: World) -> None:
+    again = said("", trigger="regenerate-message", messageId="a1")
+    records = await talk(world, plain, said("first"), said("second"), STOP, again, *["noise"] * 70, again, pause=0.1)
+    deltas = [data_of(record)["delta"] for record in records if data_of_type(record) == "text-delta"]
+    assert deltas == ["submit-message first", "submit-message second"] + ["regenerate-message second"] * 2
+
+
+async def test_a_regeneration_without_any_message_still_completes(world: World) -> None:
+    records = await talk(world, plain, said("", trigger="regenerate-message"))
+    assert written(records) == [*PLAIN, "turn-complete:0"]
+
+
+async def test_an_action_is_a_turn_with_its_action(world: World) -> None:
+    seen: list[Any] = []
+
+    async def acts(run: chat.Run) -> None:
+        async for turn in run.turns():
+            async with turn:
+                seen.append((turn.trigger, turn.action, turn.message, turn.text_input))
+
+    records = await talk(world, acts, said("", trigger="action", action={"type": "undo"}))
+    assert seen == [("action", {"type": "undo"}, None, "")]
+    assert written(records) == ["turn-complete:0"]
+
+
+# --- Stop -----------------------------------------------------------------------------------------
+
+
+async def test_a_stop_cuts_the_answer_short_and_completes_the_turn(world: World) -> None:
+    records = await talk(world, slow, said("go"), STOP, said("go on"), pause=0.55)
+    first = written(records)[: written(records).index("turn-complete:1") + 1]
+    assert first == [*PLAIN[:3], *["text-delta"] * 6, *PLAIN[4:], "turn-complete:1"]
+    assert written(records)[-1] == "turn-complete:2"
+    assert written(records).count("text-delta") == 26
+    assert len(world.runs()) == 1
+
+
+async def test_a_stop_does_not_claim_to_cover_a_message_that_waits(world: World) -> None:
+    async with world.process(agents=agents(slow)) as sessions:
+        await sessions.sessions.create(HOME, spec("task"))
+        await append(sessions, said("one"))
+        await anyio.sleep(0.35)
+        await append(sessions, said("two"))
+        await append(sessions, STOP)
+        await until_rest(world)
+    types = written(await world.records(Io.OUT))
+    assert [name for name in types if name.startswith("turn")] == ["turn-complete:0", "turn-complete:1"]
+    assert types.count("text-delta") == 24
+    assert len(world.runs()) == 1, "the run left although a stop came after the last message"
+
+
+async def test_a_stop_for_an_earlier_turn_does_not_touch_this_one(world: World) -> None:
+    records = await talk(world, plain, said("one"), STOP, said("two"), STOP, STOP, pause=0.5)
+    assert [n for n in written(records) if n.startswith("turn")] == ["turn-complete:0", "turn-complete:2"]
+    await check_rest(world)
+
+
+async def test_a_task_sees_that_it_was_stopped(world: World) -> None:
+    seen: list[bool] = []
+
+    async def watching(run: chat.Run) -> None:
+        async for turn in run.turns():
+            async with turn:
+                try:
+                    await anyio.sleep(10)
+                finally:
+                    seen.append(turn.is_stopped)
+
+    await talk(world, watching, said("one"), STOP)
+    assert seen == [True]
+
+
+# --- Failing --------------------------------------------------------------------------------------
+
+
+async def test_an_error_in_a_turn_is_told_and_the_run_goes_on(world: World) -> None:
+    async def fails(run: chat.Run) -> None:
+        async for turn in run.turns():
+            async with turn:
+                if turn.text_input == "bad":
+                    await turn.text("half")
+                    raise LookupError("secret detail")
+                if turn.text_input == "worse":
+                    raise ValueError
+                await turn.text("fine")
+
+    records = await talk(world, fails, said("bad"), said("worse"), said("good"))
+    half = [*PLAIN[:5], "error", *PLAIN[5:]]
+    assert written(records) == [*half, "turn-complete:0", "error", "turn-complete:1", *PLAIN, "turn-complete:2"]
+    assert "secret" not in str(data_of(records[5]))
+    assert [event.error for event in world.observer.of(TurnFailed)] == ["LookupError: secret detail", "ValueError: "]
+    assert len(world.runs()) == 1
+
+
+async def test_an_error_in_the_middle_of_a_text_closes_the_text(world: World) -> None:
+    async def fails(run: chat.Run) -> None:
+        async def words() -> AsyncIterator[str]:
+            yield "half"
+            raise ValueError
+
+        async for turn in run.turns():
+            async with turn:
+                await turn.text(words())
+
+    assert written(await talk(world, fails, said("x"))) == [
+        *PLAIN[:5], "error", *PLAIN[5:], "turn-complete:0"
+    ]  # fmt: skip
+
+
+async def test_a_run_that_was_replaced_in_a_turn_writes_nothing_more(world: World) -> None:
+    async def replaced(run: chat.Run) -> None:
+        async for turn in run.turns():
+            async with turn:
+                if turn.text_input == "move" and run.record.version == 1:
+                    await turn.text("before")
+                    await run.end_and_continue("upgrade")
+                    await anyio.sleep(1)
+                await turn.text("after")
+
+    records = await talk(world, replaced, said("move"))
+    assert written(records) == [*PLAIN[:5], "upgrade-required:None", *PLAIN, "turn-complete:0"]
+    assert [run.status for run in world.runs()] == [RunStatus.CANCELED, RunStatus.COMPLETED_SUCCESSFULLY]
+
+
+# --- Close ----------------------------------------------------------------------------------------
+
+
+async def test_a_clients_close_ends_the_run_but_not_the_session(world: World) -> None:
+    async with world.process(agents=agents(plain)) as sessions:
+        await sessions.sessions.create(HOME, spec("task", idle=1000))
+        await append(sessions, said("one"))
+        await append(sessions, said("", trigger="close"))
+        await anyio.sleep(2)
+        assert [run.status for run in world.runs()] == [RunStatus.COMPLETED_SUCCESSFULLY]
+        await append(sessions, said("two"))
+        await anyio.sleep(2)
+        assert [run.version for run in world.runs()] == [1, 2]
+    turns = [name for name in written(await world.records(Io.OUT)) if name.startswith("turn")]
+    assert turns == ["turn-complete:0", "turn-complete:2"]
+
+
+async def test_a_close_from_outside_ends_an_idle_run_at_once(world: World) -> None:
+    async with world.process(agents=agents(plain)) as sessions:
+        await sessions.sessions.create(HOME, spec("task", idle=1000))
+        await append(sessions, said("one"))
+        await anyio.sleep(1)
+        await sessions.sessions.close(HOME.id, NAME, "done")
+        await anyio.sleep(1)
+        await check_rest(world)
+        assert [event.status for event in world.observer.of(RunEnded)] == [RunStatus.COMPLETED_SUCCESSFULLY]
+
+
+async def test_a_close_from_outside_ends_a_busy_run_with_its_next_write(world: World) -> None:
+    async with world.process(agents=agents(slow)) as sessions:
+        await sessions.sessions.create(HOME, spec("task", idle=1000))
+        await append(sessions, said("one"))
+        await anyio.sleep(0.5)
+        await sessions.sessions.close(HOME.id, NAME, "done")
+        await anyio.sleep(1)
+        await check_rest(world)
+    assert (await world.records(Io.OUT))[-1].header(SESSION_CLOSED) == "true"
+    assert len(world.runs()) == 1
+
+
+async def test_a_run_may_close_its_session(world: World) -> None:
+    async def closes(run: chat.Run) -> None:
+        async for turn in run.turns():
+            async with turn:
+                await turn.text("goodbye")
+            await run.close("said goodbye")
+
+    records = await talk(world, closes, said("bye"))
+    assert world.session().closed_reason == "said goodbye"
+    assert records[-1].header("session-closed-reason") == "said goodbye"
+    with pytest.raises(SessionClosedError):
+        await say(world.sessions(), "hello?")
+
+
+# --- Continuing, draining --------------------------------------------------------------------------
+
+
+async def test_the_next_message_after_an_idle_time_starts_a_continuation(world: World) -> None:
+    payloads: list[Any] = []
+
+    async def notes(run: chat.Run) -> None:
+        payloads.append((run.is_continuation, run.payload.get("previousRunId"), run.cursor))
+        async for turn in run.turns():
+            async with turn:
+                await turn.text("x")
+
+    await talk(world, notes, said("one"), said("two"), pause=10)
+    first = world.runs()[0]
+    assert payloads == [(False, None, -1), (True, first.id, 0)]
+
+
+async def test_draining_ends_idle_runs_and_lets_busy_turns_finish(world: World) -> None:
+    async with world.process(agents=agents(slow)) as sessions:
+        await sessions.sessions.create(HOME, spec("task", idle=1000))
+        await append(sessions, said("one"))
+        await anyio.sleep(0.5)
+        await append(sessions, said("two"))
+    assert [n for n in written(await world.records(Io.OUT)) if n.startswith("turn")] == ["turn-complete:0"]
+    assert [run.status for run in world.runs()] == [RunStatus.CANCELED]
+    async with world.process(agents=agents(slow)):
+        await until_rest(world)
+    turns = [n for n in written(await world.records(Io.OUT)) if n.startswith("turn")]
+    assert turns == ["turn-complete:0", "turn-complete:1"]
+
+
+async def test_two_chats_do_not_hear_each_other(world: World) -> None:
+    async with world.process(agents=agents(plain)) as sessions:
+        for name in ("a", "b"):
+            await sessions.sessions.create(HOME, spec("task", name=name))
+        for name in ("a", "b", "a"):
+            await say(sessions, f"to {name}", part=f"{name}{anyio.current_time()}", name=name)
+            await anyio.sleep(1)
+        await until_rest(world)
+    for name, count in (("a", 2), ("b", 1)):
+        deltas = [data_of(r)["delta"] for r in await world.records(Io.OUT, name) if data_of_type(r) == "text-delta"]
+        assert deltas == [f"submit-message to {name}"] * count
+
+
+# --- The named profile ----------------------------------------------------------------------------
+
+
+async def test_the_memory_profile_echoes() -> None:
+    async with open_sessions("memory", agents=agents(plain)) as sessions:
+        session = (await sessions.sessions.create(HOME, spec("task", idle=1000))).session
+        await say(sessions, "hello")
+        async with sessions.channels.subscribe(session.channel(Io.OUT)) as reading:
+            got: list[Record] = []
+            with anyio.fail_after(5):
+                while not got or got[-1].control is None:
+                    batch = await reading.next()
+                    assert batch is not None
+                    got += batch.records
+        assert written(got) == [*PLAIN, "turn-complete:0"]
