@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Self
 
 import anyio
 import attrs
@@ -84,7 +84,7 @@ class Inbox:
         with anyio.move_on_after(timeout):
             while not self._pending and not self._closed and not self._draining.is_set():
                 await self._changed.wait()
-        if not self._pending:
+        if not self._pending or self._draining.is_set():
             return None
         return self._take()
 
@@ -101,10 +101,15 @@ class Inbox:
                 return None
             # A message was stored just now: it is on its way to us.
 
-    async def __aiter__(self) -> AsyncIterator[Message]:
-        """Take messages until the session is closed or the process is about to stop."""
-        while (message := await self.wait()) is not None:
-            yield message
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Message:
+        """Take the next message, until the session is closed or the process is about to stop."""
+        message = await self.wait()
+        if message is None:
+            raise StopAsyncIteration
+        return message
 
     @contextmanager
     def watch(self, watcher: Callable[[Message], None]) -> Generator[None]:

@@ -193,19 +193,22 @@ class Turn:
 class Run(raw.Run):
     """A run that can take chat turns."""
 
-    async def turns(self) -> AsyncIterator[Turn]:
+    def turns(self) -> AsyncIterator[Turn]:
         """Give one turn after another, from the committed cursor on.
 
         Ends when the run has been idle for ``idleTimeoutInSeconds`` and has left, on a ``close``, when the session was
         closed, and when the process is about to stop. Records that are no chat input are skipped and count as read.
         """
+        return _Turns(self)
+
+    async def next_turn(self) -> Turn | None:
+        """Return the next of :meth:`turns`, or None after the last one."""
         while (message := await self.inbox.wait_or_leave(self.idle_timeout)) is not None:
             given = Input.parse(message.data)
             if given is None or given.kind != MESSAGE:
                 continue
-            if given.trigger == CLOSE:
-                return
-            yield await self._turn(message, given)
+            return None if given.trigger == CLOSE else await self._turn(message, given)
+        return None
 
     async def complete_turn(self, covered: int, chunks: list[Mapping[str, Any]]) -> None:
         """Write the last *chunks* of a turn, and with them the turn-complete that covers ``in`` up to *covered*."""
@@ -231,6 +234,19 @@ class Run(raw.Run):
                     return said
             before = max(before - SCAN_MESSAGES, 0) if not messages else messages[-1].seq
         return None
+
+
+@attrs.define(eq=False)
+class _Turns(AsyncIterator[Turn]):
+    """Not a generator, since a task may fail in the middle of its loop and leave nothing behind to be closed."""
+
+    _run: Run
+
+    async def __anext__(self) -> Turn:
+        turn = await self._run.next_turn()
+        if turn is None:
+            raise StopAsyncIteration
+        return turn
 
 
 ChatTask = Callable[[Run], Awaitable[None]]

@@ -10,7 +10,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from contract.makers import MILLISECOND, SECOND, at_once, make_channel, record, records
+from contract.makers import MILLISECOND, SECOND, Call, at_once, make_channel, record, records
 from sessions_core.domain.channel import (
     Appended,
     Batch,
@@ -582,6 +582,33 @@ async def test_followers_see_no_gap_and_no_repeat_beside_200_appends(channel_log
     assert sorted(found[0].seq for found in seen) == sorted(3 * [0, 3, 5, 7, 100])
 
 
+async def test_a_follower_that_opens_beside_an_append_sees_it_once(channel_log: ChannelLog) -> None:
+    async def write(pause: int) -> None:
+        for body in "ab":
+            for _ in range(pause):
+                await checkpoint()
+            await put(channel_log, OUT, body)
+
+    for attempt in range(60):
+        tail = 2 * attempt
+        calls: list[Call] = [partial(follow_until, channel_log, tail, tail + 1), partial(write, attempt % 12)]
+        found, _ = await at_once(calls)
+        assert seqs_of(found) == [tail, tail + 1]
+
+
+async def test_a_record_that_comes_while_a_follower_catches_up_is_not_missed(channel_log: ChannelLog) -> None:
+    await channel_log.append(OUT, [record(b"x" * 100_000)] * 8, guard=UNTOUCHED)
+
+    async def follow(pause: int, last: int) -> None:
+        for _ in range(pause):
+            await checkpoint()
+        assert len(await follow_until(channel_log, 0, last)) == last + 1
+
+    for attempt in range(40):
+        calls: list[Call] = [partial(put, channel_log, OUT, "a"), partial(follow, 2 * attempt, 8 + attempt)]
+        await at_once(calls)
+
+
 async def test_a_slow_follower_misses_nothing(channel_log: ChannelLog) -> None:
     found: list[Record] = []
     with anyio.fail_after(20):
@@ -601,9 +628,17 @@ async def test_a_follower_skips_what_was_trimmed_before_it_came(channel_log: Cha
     await put(channel_log, OUT, *"abcdefghij")
     await channel_log.trim(OUT, 6, guard=UNTOUCHED)
     await put(channel_log, OUT, "k")
-    found = seqs_of(await follow_until(channel_log, 0, 11))
-    assert found == list(range(found[0], 12))
-    assert found[0] <= 6
+    found: list[Record] = []
+    with anyio.fail_after(20):
+        async with channel_log.follow(OUT, 0) as batches:
+            while not found or found[-1].seq < 14:
+                batch = await anext(batches)
+                check_batch(batch, found)
+                found.extend(batch.records)
+                await put(channel_log, OUT, "l", "m", "n")
+    first = found[0].seq
+    assert first <= 6
+    assert seqs_of(found) == list(range(first, first + len(found)))
 
 
 async def test_a_follower_goes_on_over_a_trim(channel_log: ChannelLog) -> None:
@@ -631,14 +666,16 @@ async def test_a_follower_sees_only_its_channel(channel_log: ChannelLog) -> None
     assert bodies_of(found) == ["a", "b"]
 
 
-async def test_a_follower_is_not_woken_by_a_duplicate(channel_log: ChannelLog) -> None:
+async def test_a_follower_sees_nothing_of_duplicates(channel_log: ChannelLog) -> None:
     with anyio.fail_after(20):
         async with channel_log.follow(OUT, 0) as batches:
             await channel_log.append(OUT, [record("a", "p")], guard=UNTOUCHED)
             assert bodies_of((await anext(batches)).records) == ["a"]
             await channel_log.append(OUT, [record("again", "p")], guard=UNTOUCHED)
-            await put(channel_log, OUT, "b")
+            await channel_log.append(OUT, [record("b", "q"), record("again", "p")], guard=UNTOUCHED)
             assert bodies_of((await anext(batches)).records) == ["b"]
+            await put(channel_log, OUT, "c")
+            assert bodies_of((await anext(batches)).records) == ["c"]
 
 
 async def test_a_cancelled_follower_leaves_the_others_alone(channel_log: ChannelLog) -> None:

@@ -22,6 +22,7 @@ from sessions_core.ports.session_store import SessionStore
 from sessions_core.testing import ManualClock
 
 ALL = SessionFilter(environment_id=ENV_A.id)
+MOST_PAGES = 50
 
 
 async def fill(store: SessionStore, sessions: Iterable[Session]) -> None:
@@ -44,8 +45,9 @@ async def walk(
     index: SessionIndex, wanted: SessionFilter, size: int, direction: Direction, cursor: Cursor | None = None
 ) -> list[list[SessionId]]:
     """Follow the cursors from page to page; each page newest first."""
-    pages = []
+    pages: list[list[SessionId]] = []
     while True:
+        assert len(pages) < MOST_PAGES, "the walk does not end"
         request = PageRequest(size=size, cursor=cursor, direction=direction)
         page = make_page(await index.select(ENV_A, wanted, request), request)
         pages.append(ids_of(page.items))

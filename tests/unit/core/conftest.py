@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from trio.testing import MockClock
+
 from unit.core.virtual_time import VirtualTimeLoop
 
 

@@ -15,7 +15,6 @@ from typing import Any, TypeVar, cast
 import anyio
 import attrs
 from anyio.lowlevel import checkpoint
-from unit.core.virtual_time import VirtualTimeLoop
 
 from sessions_adapters import memory
 from sessions_core import chat
@@ -36,12 +35,14 @@ from sessions_core.domain.ids import EnvironmentId, ExternalId, OrganizationId, 
 from sessions_core.domain.run import RunRecord
 from sessions_core.domain.session import Session
 from sessions_core.domain.trigger_config import TriggerConfig
+from sessions_core.errors import DispatcherUnavailableError
 from sessions_core.facade import Ports, Sessions, Settings
 from sessions_core.ports.clock import Clock, Ids
 from sessions_core.ports.observer import Observer
 from sessions_core.ports.run_dispatcher import RunDispatcher
 from sessions_core.services.session_service import NewSession
 from sessions_core.services.sweep import SweepConfig
+from unit.core.virtual_time import VirtualTimeLoop
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Event)
@@ -294,8 +295,6 @@ class EngineDispatcher(RunDispatcher):
     async def dispatch(self, run: RunRecord) -> None:
         await checkpoint()
         if self.engine.is_down:
-            from sessions_core.errors import DispatcherUnavailableError
-
             raise DispatcherUnavailableError
         self.engine.put(run.id)
 
@@ -531,7 +530,9 @@ async def _check_closed(world: World, session: Session, inputs: list[Record], ou
     assert session.sealed_at is not None
     for io in Io:
         assert (await world.log.tail(session.channel(io))).guard.is_sealed
-    signals = [record for record in inputs if Envelope.parse(record.body) and data_of(record) and "close" in data_of(record)]
+    signals = [
+        record for record in inputs if Envelope.parse(record.body) and data_of(record) and "close" in data_of(record)
+    ]
     assert len(signals) == 1
     endings = [record for record in outputs if record.header(SESSION_CLOSED) == "true"]
     assert len(endings) == 1

@@ -8,7 +8,6 @@ from typing import Any
 
 import anyio
 import pytest
-from unit.core.kit import HOME, NAME, STOP, World, check_rest, data_of, echo_agents, said, say, spec, until_rest
 
 from sessions_adapters.profiles import open_sessions
 from sessions_core import chat
@@ -17,6 +16,7 @@ from sessions_core.domain.events import RunEnded, TurnFailed
 from sessions_core.domain.status import RunStatus
 from sessions_core.errors import SessionClosedError
 from sessions_core.facade import Sessions
+from unit.core.kit import HOME, NAME, STOP, World, check_rest, data_of, echo_agents, said, say, spec, until_rest
 
 
 @pytest.fixture
@@ -148,7 +148,10 @@ async def test_a_message_sent_as_an_object_is_understood_too(world: World) -> No
     assert chat.Input.parse(json.loads(said("x"))) == chat.Input.parse(said("x"))
     assert chat.Input.parse(None) is None
     assert chat.text_of(None) == ""
-    assert chat.text_of({"parts": [{"type": "text", "text": 3}, {"type": "file"}, "x", {"type": "text", "text": "a"}]}) == "a"
+    assert (
+        chat.text_of({"parts": [{"type": "text", "text": 3}, {"type": "file"}, "x", {"type": "text", "text": "a"}]})
+        == "a"
+    )
 
 
 async def test_a_regeneration_finds_the_last_message(world: World) -> None:

@@ -9,32 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 
 import anyio
 import attrs
 import pytest
-from unit.core.kit import (
-    HOME,
-    NAME,
-    SETTINGS,
-    Crash,
-    CrashAt,
-    FailAt,
-    Tap,
-    World,
-    check_promises,
-    check_rest,
-    echo_agents,
-    run_virtually,
-    said,
-    say,
-    spec,
-    until_rest,
-)
 
 from sessions_core import chat
 from sessions_core.domain.channel import Io
-from sessions_core.domain.status import RunStatus
 from sessions_core.domain.waitpoint import WaitpointStatus
 from sessions_core.errors import (
     ChannelUnavailableError,
@@ -43,8 +25,23 @@ from sessions_core.errors import (
     SessionsError,
     StoreUnavailableError,
 )
-from sessions_core.facade import Sessions, Settings
+from sessions_core.facade import Sessions
 from sessions_core.services.wait_service import WaitRequest
+from unit.core.kit import (
+    HOME,
+    NAME,
+    CrashAt,
+    FailAt,
+    Tap,
+    World,
+    check_promises,
+    echo_agents,
+    run_virtually,
+    said,
+    say,
+    spec,
+    until_rest,
+)
 
 MOST_STEPS = 400
 
@@ -223,7 +220,7 @@ def test_a_process_may_die_at_any_step(name: str, is_owner: bool) -> None:
         tap = CrashAt(step)
         case = CASES[name]()
         try:
-            run_virtually(lambda: tell(case, tap, is_owner=is_owner))
+            run_virtually(partial(tell, case, tap, is_owner=is_owner))
         except BaseException as error:
             error.add_note(f"dead at step {step}: {tap.seen[-3:]}")
             raise
@@ -247,7 +244,7 @@ def test_any_call_may_fail_once_while_the_process_lives_on(name: str) -> None:
         tap = FailAt(step, unavailable)
         case = CASES[name]()
         try:
-            run_virtually(lambda: tell(case, tap, is_owner=False))
+            run_virtually(partial(tell, case, tap, is_owner=False))
         except BaseException as error:
             error.add_note(f"failed at step {step}: {tap.seen[-3:]}")
             raise

@@ -13,6 +13,10 @@ from datetime import timedelta
 import anyio
 import attrs
 import pytest
+
+from sessions_core import chat
+from sessions_core.errors import ClosedError, SessionsError
+from sessions_core.facade import Sessions
 from unit.core.kit import (
     HOME,
     NAME,
@@ -26,10 +30,6 @@ from unit.core.kit import (
     spec,
     until_rest,
 )
-
-from sessions_core import chat
-from sessions_core.errors import ClosedError, SessionsError
-from sessions_core.facade import Sessions
 
 STORIES = 12
 """How many each test tells."""
@@ -81,11 +81,14 @@ class Story:
             tap.is_calm = self.is_calm
             async with self.world.process(tap, self._agents()) as sessions:
                 self.taps[slot], self.alive[slot] = tap, sessions
-                while not tap.is_dead:
-                    await anyio.sleep(0.05)
-                raise Crash
+                await self._until_dead(tap)
             del self.alive[slot]
             await anyio.sleep(self.rng.choice((0.0, 0.3, 3.0)))
+
+    async def _until_dead(self, tap: Shuffle) -> None:
+        while not tap.is_dead:
+            await anyio.sleep(0.05)
+        raise Crash
 
     def _agents(self) -> chat.Agents:
         agents = echo_agents()

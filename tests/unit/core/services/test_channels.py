@@ -11,7 +11,6 @@ import anyio
 import attrs
 import pytest
 from anyio.lowlevel import checkpoint
-from unit.core.kit import HOME, NAME, Tap, Tapped, World, data_of, said, say, spec
 
 from sessions_core.domain.channel import (
     MAX_RECORD_BYTES,
@@ -20,18 +19,18 @@ from sessions_core.domain.channel import (
     Channel,
     Io,
     NewRecord,
-    PartId,
     Record,
     control_record,
     data_record,
 )
 from sessions_core.domain.events import RecordsAppended
 from sessions_core.domain.guard import SEALED, UNTOUCHED, Guard
-from sessions_core.domain.ids import AddressingKey, RunId
+from sessions_core.domain.ids import AddressingKey, PartId, RunId
 from sessions_core.domain.session import Session
 from sessions_core.domain.status import RunStatus
 from sessions_core.errors import (
     ChannelUnavailableError,
+    ClaimExhaustedError,
     ClosedError,
     GuardMismatchError,
     RecordTooLargeError,
@@ -42,6 +41,7 @@ from sessions_core.errors import (
 )
 from sessions_core.facade import Sessions
 from sessions_core.testing import ManualClock
+from unit.core.kit import HOME, NAME, Tap, Tapped, World, data_of, said, say, spec
 
 
 @pytest.fixture
@@ -305,7 +305,9 @@ async def test_every_append_racing_a_close_is_stored_before_the_seal_or_refused(
     assert all(seq < sealed_at for seq in stored)
 
 
-async def test_writers_who_are_no_run_follow_the_guard_of_out(world: World, sessions: Sessions, session: Session) -> None:
+async def test_writers_who_are_no_run_follow_the_guard_of_out(
+    world: World, sessions: Sessions, session: Session
+) -> None:
     channel = session.channel(Io.OUT)
     await sessions.channels.append_text(session, Io.OUT, "before any run")
     await world.log.set_guard(channel, Guard.live(4), expect=UNTOUCHED)
@@ -363,7 +365,8 @@ async def drain(reading: Any, count: int) -> list[Record]:
 
 
 @pytest.mark.parametrize(
-    ("after", "first", "gap"), [(None, 3, None), (-5, 3, 3), (0, 3, 3), (1, 3, 3), (2, 3, None), (5, 6, None), (99, 8, None)]
+    ("after", "first", "gap"),
+    [(None, 3, None), (-5, 3, 3), (0, 3, 3), (1, 3, 3), (2, 3, None), (5, 6, None), (99, 8, None)],
 )
 async def test_a_reading_begins_after_the_seq_it_names_and_tells_of_a_gap(
     world: World, sessions: Sessions, session: Session, after: int | None, first: int, gap: int | None
@@ -494,8 +497,6 @@ async def test_a_guard_that_keeps_changing_ends_in_an_error(world: World, sessio
         async def before(self, call: str) -> None:
             if call == "ChannelLog.append":
                 raise GuardMismatchError(Guard.idle(world.session().current_run_version))
-
-    from sessions_core.errors import ClaimExhaustedError
 
     with pytest.raises(ClaimExhaustedError):
         await world.sessions(Restless()).channels.append_text(session, Io.IN, "x")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import anyio
 import attrs
 import pytest
-from unit.core.kit import HOME, Tap, Tapped, World, run_virtually
 
 from sessions_core.domain.channel import Batch, Channel, Io, NewRecord
 from sessions_core.domain.guard import UNTOUCHED
@@ -18,6 +18,7 @@ from sessions_core.domain.ids import AddressingKey
 from sessions_core.errors import ChannelUnavailableError
 from sessions_core.services import hub as hub_module
 from sessions_core.services.hub import Hub, Reader
+from unit.core.kit import HOME, Tap, Tapped, World, run_virtually
 
 CHANNEL = Channel(HOME.id, AddressingKey("k"), Io.OUT)
 
@@ -111,8 +112,7 @@ async def test_readers_share_one_upstream_reading_and_its_encodings(world: World
 
     async def read() -> None:
         async with hub.open(CHANNEL, 0) as reader:
-            for _ in range(3):
-                got.append((await reader.next()).encoded(encode))
+            got.extend([(await reader.next()).encoded(encode) for _ in range(3)])
 
     async with hub, anyio.create_task_group() as tasks:
         for _ in range(20):
@@ -240,9 +240,7 @@ async def test_the_hub_stops_its_feeds_when_it_ends(log: Any) -> None:
 
 
 @pytest.mark.parametrize("block", range(4))
-def test_readers_of_any_speed_see_every_record_once_and_in_order(
-    block: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_readers_of_any_speed_see_every_record_once_and_in_order(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub_module, "RING_BATCHES", 3)
     monkeypatch.setattr(hub_module, "CATCH_UP_RECORDS", 4)
 
@@ -279,4 +277,4 @@ def test_readers_of_any_speed_see_every_record_once_and_in_order(
         assert log.open == 0
 
     for seed in range(block * 25, block * 25 + 25):
-        run_virtually(lambda: main(random.Random(seed)))  # noqa: B023 - called at once
+        run_virtually(partial(main, random.Random(seed)))

@@ -8,14 +8,13 @@ from typing import Any
 import anyio
 import attrs
 import pytest
-from unit.core.kit import HOME, NAME, SlowAt, Tap, World, said, say, spec
 
-from sessions_core.domain.channel import SESSION_CLOSED, UPGRADE_REQUIRED, Io, PartId, data_record
+from sessions_core.domain.channel import SESSION_CLOSED, UPGRADE_REQUIRED, Io, data_record
 from sessions_core.domain.claim import Claim
 from sessions_core.domain.environment import Environment
 from sessions_core.domain.events import ClaimLost, RunClaimed, SessionCreated, SystemFailed
 from sessions_core.domain.guard import Guard
-from sessions_core.domain.ids import EnvironmentId, RunId
+from sessions_core.domain.ids import EnvironmentId, PartId, RunId
 from sessions_core.domain.pagination import Direction, PageRequest, SessionFilter
 from sessions_core.domain.run import Holding, Progress, RunRecord
 from sessions_core.domain.session import SessionUpdate
@@ -33,6 +32,7 @@ from sessions_core.errors import (
 )
 from sessions_core.facade import Sessions
 from sessions_core.testing import ManualClock
+from unit.core.kit import HOME, NAME, SlowAt, Tap, World, said, say, spec
 
 AWAY: Environment = attrs.evolve(HOME, id=EnvironmentId("env_away"))
 
@@ -112,7 +112,7 @@ async def test_creating_again_replaces_a_dead_run(world: World, sessions: Sessio
 async def test_sessions_without_external_id_are_always_new(world: World, sessions: Sessions) -> None:
     one, other = [await sessions.sessions.create(HOME, spec(name=None)) for _ in range(2)]
     assert one.session.id != other.session.id
-    assert one.session.key == one.session.id
+    assert one.session.external_id is None
 
 
 async def test_another_task_is_a_mismatch_and_changes_nothing(world: World, sessions: Sessions) -> None:
@@ -509,7 +509,5 @@ async def test_a_retry_of_a_run_makes_its_paused_predecessor_stale(world: World,
     second = await begin_run(world)
     assert second.attempt == 2
     with pytest.raises(StaleRunError):
-        await sessions.channels.append(
-            world.session(), Io.OUT, [data_record("x", PartId("x"))], epoch=first.epoch
-        )
+        await sessions.channels.append(world.session(), Io.OUT, [data_record("x", PartId("x"))], epoch=first.epoch)
     assert not await world.ports().runs.finish(Holding(first.id, first.attempt), RunStatus.COMPLETED_SUCCESSFULLY)

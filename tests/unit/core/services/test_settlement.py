@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import anyio
 import attrs
 import pytest
-from unit.core.kit import HOME, NAME, Tap, World, check_rest, data_of, echo_agents, say, spec, until_rest
 
 from sessions_core import chat
-from sessions_core.domain.channel import TURN_COMPLETE, Io, PartId, committed_by, control_record, data_record
+from sessions_core.domain.channel import TURN_COMPLETE, Io, committed_by, control_record, data_record
 from sessions_core.domain.events import InputGivenUp, RunRecovered
 from sessions_core.domain.guard import UNTOUCHED, Guard
+from sessions_core.domain.ids import PartId
 from sessions_core.domain.run import Progress, RunRecord
 from sessions_core.domain.status import RunStatus
 from sessions_core.facade import Sessions
 from sessions_core.services.settlement import GIVEN_UP_TEXT, backoff, failures_at
+from unit.core.kit import HOME, NAME, Tap, World, check_rest, data_of, echo_agents, say, spec, until_rest
 
 # --- Rules ----------------------------------------------------------------------------------------
 
@@ -186,7 +188,7 @@ async def test_between_attempts_there_is_a_growing_pause(world: World) -> None:
         await say(sessions, "bad")
         await until_rest(world)
     starts = [run.started_at for run in world.runs()]
-    pauses = [(b - a).total_seconds() for a, b in zip(starts, starts[1:], strict=False) if a and b]
+    pauses = [(b - a).total_seconds() for a, b in pairwise(starts) if a and b]
     assert len(pauses) == 4
     for pause, least in zip(pauses, (0, 1, 2, 4), strict=True):
         assert least <= pause <= least + 2
@@ -213,7 +215,7 @@ async def test_a_clean_end_leaves_in_idle(world: World) -> None:
         await until_rest(world)
     (run,) = world.runs()
     assert run.status is RunStatus.COMPLETED_SUCCESSFULLY
-    assert run.end == Progress(0, 8)
+    assert run.end == Progress(0, 9)
     assert (await world.log.tail(world.session().channel(Io.IN))).guard == Guard.idle(1)
 
 

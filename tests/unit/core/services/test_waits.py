@@ -5,16 +5,16 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import anyio
 import pytest
-from unit.core.kit import HOME, NAME, Shuffle, Tap, World, run_virtually, said, say, spec
 
-from sessions_core.domain.channel import TURN_COMPLETE, Io, PartId, control_record, data_record
+from sessions_core.domain.channel import TURN_COMPLETE, Io, control_record, data_record
 from sessions_core.domain.events import WaitpointCompleted
 from sessions_core.domain.guard import UNTOUCHED, Guard
-from sessions_core.domain.ids import EnvironmentId, RunId, WaitpointId
+from sessions_core.domain.ids import EnvironmentId, PartId, RunId, WaitpointId
 from sessions_core.domain.session import Session
 from sessions_core.domain.waitpoint import TIMEOUT_CODE, Waitpoint, WaitpointStatus
 from sessions_core.errors import (
@@ -24,7 +24,9 @@ from sessions_core.errors import (
     WaitpointNotFoundError,
 )
 from sessions_core.facade import Sessions
+from sessions_core.services.sweep import SweepConfig
 from sessions_core.services.wait_service import WaitRequest
+from unit.core.kit import HOME, NAME, Shuffle, Tap, World, run_virtually, said, say, spec
 
 AWAY = EnvironmentId("env_away")
 
@@ -177,7 +179,7 @@ async def test_what_a_wait_may_name(world: World, sessions: Sessions, session: S
     with pytest.raises(SessionNotFoundError):
         await wait(world, sessions, session="session_nobody")
     by_friendly_id = await wait(world, sessions, session=session.id)
-    assert by_friendly_id.channel.key == NAME
+    assert by_friendly_id.channel == session.channel(Io.IN)
     early = await wait(world, sessions, session="not yet")
     await sessions.sessions.create(HOME, spec(name="not yet"))
     await say(sessions, "hello", name="not yet")
@@ -246,8 +248,6 @@ async def test_a_lost_registry_is_made_up_for_by_the_sweep(world: World, session
 async def test_the_sweep_walks_over_more_waits_than_fit_a_batch(
     world: World, sessions: Sessions, session: Session
 ) -> None:
-    from sessions_core.services.sweep import SweepConfig
-
     waiting = [await wait(world, sessions) for _ in range(7)]
     await world.registry.drain(session.channel(Io.IN))
     await say(sessions, "hello")
@@ -284,46 +284,45 @@ class Forgetful(Tap):
             await self.world.registry.drain(channel)
 
 
+async def chain_of_waits(seed: int, *, loses: bool) -> None:
+    """Let an agent wait again and again, each time after the seq that the last wait gave, while others append."""
+    rng = random.Random(seed)
+    world = World()
+    sessions = world.sessions(Forgetful(world, rng) if loses else Shuffle(rng))
+    await sessions.sessions.create(HOME, spec())
+    seen: list[tuple[int, str]] = []
+
+    async def wait_for_all() -> None:
+        after = -1
+        while len(seen) < 12:
+            waitpoint = await wait(world, sessions, after_seq=after)
+            ended = await sessions.waits.wait(HOME.id, waitpoint.id, timedelta(seconds=100))
+            assert ended.seq is not None, f"lost a wake-up after {after}"
+            seen.append((ended.seq, ended.output))
+            after = ended.seq
+
+    async def append(numbers: Sequence[int]) -> None:
+        for number in numbers:
+            await anyio.sleep(rng.choice((0, 0, 0.01, 0.5)))
+            await say(sessions, f"m{number}")
+
+    async def sweep() -> None:
+        while loses:
+            await anyio.sleep(5)
+            await sessions.sweep.sweep()
+
+    async with anyio.create_task_group() as background:
+        background.start_soon(sweep)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait_for_all)
+            for client in range(3):
+                tasks.start_soon(append, range(client * 4, client * 4 + 4))
+        background.cancel_scope.cancel()
+    assert [seq for seq, _ in seen] == list(range(12))
+    assert {text for _, text in seen} == {said(f"m{number}") for number in range(12)}
+
+
 @pytest.mark.parametrize("loses", [False, True])
 def test_no_wake_up_is_lost_and_none_skips_a_record_in_any_order(loses: bool) -> None:
-    """A chain of waits, each after the seq the last one gave, sees every record once, as an agent that waits does."""
-
-    async def main(seed: int) -> None:
-        rng = random.Random(seed)
-        world = World()
-        sessions = world.sessions(Forgetful(world, rng) if loses else Shuffle(rng))
-        await sessions.sessions.create(HOME, spec())
-        seen: list[tuple[int, str]] = []
-
-        async def chain() -> None:
-            after = -1
-            while len(seen) < 12:
-                waitpoint = await wait(world, sessions, after_seq=after)
-                ended = await sessions.waits.wait(HOME.id, waitpoint.id, timedelta(seconds=100))
-                assert ended.seq is not None, f"lost a wake-up after {after}"
-                seen.append((ended.seq, ended.output))
-                after = ended.seq
-
-        async def append(numbers: Sequence[int]) -> None:
-            for number in numbers:
-                await anyio.sleep(rng.choice((0, 0, 0.01, 0.5)))
-                await say(sessions, f"m{number}")
-
-        async def sweep() -> None:
-            while True:
-                await anyio.sleep(5)
-                await sessions.sweep.sweep()
-
-        async with anyio.create_task_group() as background:
-            if loses:
-                background.start_soon(sweep)
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(chain)
-                for client in range(3):
-                    tasks.start_soon(append, range(client * 4, client * 4 + 4))
-            background.cancel_scope.cancel()
-        assert [seq for seq, _ in seen] == list(range(12))
-        assert {text for _, text in seen} == {said(f"m{number}") for number in range(12)}
-
     for seed in range(40):
-        run_virtually(lambda: main(seed))  # noqa: B023 - called at once
+        run_virtually(partial(chain_of_waits, seed, loses=loses))
