@@ -19,13 +19,14 @@ What travels on ``in`` and ``out`` is listed in docs/reference/records.md: a tur
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, ClassVar, Final, Self
 
 import anyio
 import attrs
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from sessions_core import agents as raw
 from sessions_core.agents import Message
@@ -42,6 +43,7 @@ ACTION: Final = "action"
 CLOSE: Final = "close"
 SCAN_MESSAGES: Final = 32
 SCAN_LIMIT: Final = 2048
+CLOSE_SECONDS: Final = 5.0
 ERROR_TEXT: Final = "The agent failed to answer this message."
 
 
@@ -118,7 +120,10 @@ class Turn:
         return self.payload.get("action")
 
     async def text(self, content: str | AsyncIterable[str]) -> None:
-        """Write a text part: at once, or delta by delta as an async iterable gives them."""
+        """Write a text part: at once, or delta by delta as an async iterable gives them.
+
+        A generator is closed when the turn is stopped in the middle, so that what it reads from is let go at once.
+        """
         self._texts += 1
         part = f"text-{self._texts}"
         start, end = {"type": "text-start", "id": part}, {"type": "text-end", "id": part}
@@ -127,8 +132,11 @@ class Turn:
             return
         await self.write(start)
         self._open_text = part
-        async for delta in content:
-            await self.write({"type": "text-delta", "id": part, "delta": delta})
+        try:
+            async for delta in content:
+                await self.write({"type": "text-delta", "id": part, "delta": delta})
+        finally:
+            await _close(content)
         await self.write(end)
         self._open_text = None
 
@@ -137,13 +145,18 @@ class Turn:
         await self.write({"type": f"data-{name}", "data": value})
 
     async def write(self, *chunks: Mapping[str, Any]) -> None:
-        """Write UI-message chunks as they are, after the message's ``start`` if it has not been written."""
-        await self.run.out.append(*self._beginning(), *chunks)
+        """Write UI-message chunks as they are, after the message's ``start`` if it has not been written.
+
+        A stop comes before or after it, never in the middle: what has been begun must be known, so as to be ended.
+        """
+        await checkpoint_if_cancelled()
+        with anyio.CancelScope(shield=True):
+            await self.run.out.append(*self._beginning(), *chunks)
+            self._is_begun = True
 
     def _beginning(self) -> tuple[Mapping[str, Any], ...]:
         if self._is_begun:
             return ()
-        self._is_begun = True
         message_id = f"msg-{self.seq}-{self.run.record.epoch}"
         return ({"type": "start", "messageId": message_id}, {"type": "start-step"})
 
@@ -187,6 +200,12 @@ class Turn:
         if self._is_begun:
             closing.extend(({"type": "finish-step"}, {"type": "finish"}))
         await self.run.complete_turn(self._covered, closing)
+
+
+async def _close(iterable: AsyncIterable[Any]) -> None:
+    if isinstance(iterable, AsyncGenerator):
+        with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+            await iterable.aclose()
 
 
 @attrs.define(eq=False, kw_only=True)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import attrs
-from aiohttp import ClientSession, web
+from aiohttp import ClientSession
 
 from harness.client import Client
 from sessions_adapters.profiles import open_sessions
@@ -19,7 +19,7 @@ from sessions_core.domain.environment import Environment, EnvironmentType, RootK
 from sessions_core.domain.ids import EnvironmentId, OrganizationId, ProjectId
 from sessions_core.facade import Sessions
 from sessions_server import tokens
-from sessions_server.app import CONTEXT, build_app
+from sessions_server.app import HttpServer, build_server
 from sessions_server.config import Config
 from sessions_server.metrics import Metrics
 
@@ -47,16 +47,19 @@ class RawAnswer:
 class Site:
     """A server on a free port, with two environments."""
 
-    app: web.Application
+    server: HttpServer
     sessions: Sessions
-    port: int
     http: ClientSession
-    stop: Callable[[], Any]
 
     @property
     def address(self) -> str:
         """Where it listens."""
-        return f"http://127.0.0.1:{self.port}"
+        return self.server.address
+
+    @property
+    def port(self) -> int:
+        """Its port."""
+        return int(self.address.rsplit(":", 1)[1])
 
     def client(self, credential: str = ROOT_KEY) -> Client:
         """Return a client with *credential*."""
@@ -113,15 +116,12 @@ async def open_site(profile: str, data: Path, config: Config | None = None) -> A
     async with open_sessions(profile, data=data, observer=metrics) as sessions, ClientSession() as http:
         for environment_id, key in ((ENVIRONMENT, ROOT_KEY), (OTHER_ENVIRONMENT, OTHER_KEY)):
             await sessions.environments.create(_environment(environment_id), key)
-        app = build_app(sessions, config or Config(), metrics=metrics)
-        runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=2)
-        await runner.setup()
+        server = build_server(sessions, config or Config(), metrics=metrics)
         try:
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            yield Site(app, sessions, runner.addresses[0][1], http, runner.cleanup)
+            await server.listen("127.0.0.1", 0)
+            yield Site(server, sessions, http)
         finally:
-            app[CONTEXT].streams.end()
-            await runner.cleanup()
+            await server.close()
 
 
 def _environment(environment_id: EnvironmentId) -> Environment:

@@ -17,7 +17,6 @@ from harness.client import Client, Frame
 from harness.in_process import ENVIRONMENT, ROOT_KEY, Site, open_site, session_token
 from sessions_core.domain.channel import TURN_COMPLETE, Io, control_record, data_record, trim_command
 from sessions_core.domain.ids import PartId
-from sessions_server.app import CONTEXT
 from sessions_server.config import Config
 
 
@@ -302,16 +301,16 @@ async def test_a_stopping_server_ends_subscriptions_with_done(client: Client, si
     await client.create("chat-1")
     async with client.subscribe("chat-1", "in") as (_, frames):
         await anext(frames)
-        site.app[CONTEXT].streams.end()
+        site.server.context.streams.end()
         assert [frame.data async for frame in frames] == ["[DONE]"]
-    assert len(site.app[CONTEXT].streams) == 0
+    assert len(site.server.context.streams) == 0
 
 
 async def test_a_reader_that_leaves_is_forgotten(client: Client, site: Site) -> None:
     await client.create("chat-1")
     async with client.subscribe("chat-1", "in") as (response, frames):
         await anext(frames)
-        assert len(site.app[CONTEXT].streams) == 1
+        assert len(site.server.context.streams) == 1
         response.close()
     await none_left(site)
     assert site.sessions.hub.channels == 0
@@ -356,7 +355,7 @@ async def test_a_reader_that_takes_nothing_is_cut_off_and_slows_nobody(profile: 
 async def none_left(site: Site) -> None:
     """Wait until no subscription is open."""
     for _ in range(200):
-        if not len(site.app[CONTEXT].streams):
+        if not len(site.server.context.streams):
             return
         await asyncio.sleep(0.02)
-    raise AssertionError(f"{len(site.app[CONTEXT].streams)} subscriptions are still open")
+    raise AssertionError(f"{len(site.server.context.streams)} subscriptions are still open")

@@ -12,7 +12,6 @@ import pytest
 from harness.client import Client
 from harness.in_process import ROOT_KEY, Site, open_site
 from sessions_core.errors import StoreUnavailableError
-from sessions_server.app import drain
 from sessions_server.config import Config
 from sessions_server.table import ROUTES
 
@@ -127,7 +126,7 @@ async def test_health_and_readiness_need_no_credential(site: Site) -> None:
 
 
 async def test_a_draining_server_is_alive_but_not_ready(client: Client, site: Site) -> None:
-    await drain(site.app)
+    await site.server.drain()
     answer = await client.call("GET", "/readyz")
     assert (answer.status, answer.body) == (503, {"status": "draining"})
     assert (await client.call("GET", "/healthz")).status == 200
@@ -230,7 +229,7 @@ async def test_a_stopping_server_tells_its_readers(profile: str, tmp_path: Path)
         client = site.client()
         async with client.subscribe("later") as (_, frames):
             await anext(frames)
-            stopping = asyncio.create_task(site.stop())
+            stopping = asyncio.create_task(site.server.close())
             assert [frame.data async for frame in frames] == ["[DONE]"]
             await stopping
 

@@ -1,10 +1,11 @@
-"""The application: the pipeline in an aiohttp application, and what starts and stops with it."""
+"""The server: the pipeline behind aiohttp's low-level server, and what starts and stops with it."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Final
 
+import attrs
 from aiohttp import web
 
 from sessions_core.facade import Sessions
@@ -17,17 +18,65 @@ from sessions_server.route import Context
 from sessions_server.streams import Streams
 from sessions_server.table import ROUTES
 
-CONTEXT: Final = web.AppKey("context", Context)
+SHUTDOWN_SECONDS: Final = 5.0
 
 
-def build_app(sessions: Sessions, config: Config, *, metrics: Metrics | None = None) -> web.Application:
-    """Make the application that serves *sessions*.
+@attrs.define(eq=False)
+class HttpServer:
+    """Takes connections between :meth:`listen` and :meth:`close`.
 
-    Run it with ``web.AppRunner(app, handler_cancellation=True, access_log=None)``: without cancellation a subscription
-    lives on after its reader has left.
+    The pipeline routes by itself, so aiohttp's application and its router are not in the way of every request. In an
+    application of your own, ``app.router.add_route("*", "/{path:.*}", server.handle)`` does the same.
+
+    Attributes:
+        address: ``http://host:port`` once it listens.
+    """
+
+    context: Context
+    address: str = attrs.field(init=False, default="")
+    _pipeline: Pipeline = attrs.field(init=False)
+    _runner: web.ServerRunner | None = attrs.field(init=False, default=None)
+
+    def __attrs_post_init__(self) -> None:
+        self._pipeline = Pipeline(ROUTES, self.context)
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request."""
+        return await self._pipeline.handle(request)
+
+    async def listen(self, host: str, port: int) -> None:
+        """Start to take connections.
+
+        Raises:
+            OSError: The address cannot be had.
+        """
+        # Without cancellation a subscription lives on after its reader has left.
+        server = web.Server(self.handle, handler_cancellation=True, access_log=None)
+        self._runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN_SECONDS)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, host, port).start()
+        bound_host, bound_port = self._runner.addresses[0][:2]
+        self.address = (
+            f"http://[{bound_host}]:{bound_port}" if ":" in bound_host else f"http://{bound_host}:{bound_port}"
+        )
+
+    async def drain(self) -> None:
+        """Say on ``/readyz`` that this server is about to stop, and serve on for the configured time."""
+        self.context.streams.is_draining = True
+        await asyncio.sleep(self.context.config.drain_delay.total_seconds())
+
+    async def close(self) -> None:
+        """End all subscriptions cleanly, finish the requests under way, and take no more."""
+        self.context.streams.end()
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+
+def build_server(sessions: Sessions, config: Config, *, metrics: Metrics | None = None) -> HttpServer:
+    """Make the server of *sessions*.
 
     Args:
-        sessions: Opened, and closed after the application, by the caller.
+        sessions: Opened, and closed after the server, by the caller.
         config: Settings.
         metrics: Counters; give the object that observes the core, too, so that ``/metrics`` shows both.
     """
@@ -40,27 +89,4 @@ def build_app(sessions: Sessions, config: Config, *, metrics: Metrics | None = N
         document=make_document(ROUTES),
     )
     context.metrics.watch_streams(lambda: len(context.streams))
-    app = web.Application()
-    app[CONTEXT] = context
-    # One catch-all: paths are matched as sent, so an id may hold an encoded slash.
-    app.router.add_route("*", "/{path:.*}", Pipeline(ROUTES, context).handle, expect_handler=_expect)
-    app.on_shutdown.append(_end_streams)
-    return app
-
-
-async def drain(app: web.Application) -> None:
-    """Say on ``/readyz`` that this server is about to stop, and serve on for the configured time."""
-    context = app[CONTEXT]
-    context.streams.is_draining = True
-    await asyncio.sleep(context.config.drain_delay.total_seconds())
-
-
-async def _end_streams(app: web.Application) -> None:
-    app[CONTEXT].streams.end()
-
-
-async def _expect(request: web.Request) -> None:
-    """Ask for the body that the client holds back; other expectations are no reason to refuse."""
-    if request.headers.get("Expect", "").lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0
+    return HttpServer(context)

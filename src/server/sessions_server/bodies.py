@@ -9,7 +9,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from sessions_server.problems import BodyTooLargeError, UnreadableBodyError
 
 
-def check_length(request: web.Request, cap: int) -> None:
+def check_length(request: web.BaseRequest, cap: int) -> None:
     """Refuse a body that says of itself that it is too large.
 
     Raises:
@@ -20,7 +20,7 @@ def check_length(request: web.Request, cap: int) -> None:
         raise BodyTooLargeError
 
 
-async def read_body(request: web.Request, cap: int) -> bytes:
+async def read_body(request: web.BaseRequest, cap: int) -> bytes:
     """Return the whole body, counting while reading: ``Content-Length`` may be missing, and compressed bodies grow.
 
     Raises:
@@ -29,6 +29,8 @@ async def read_body(request: web.Request, cap: int) -> bytes:
     """
     if not request.body_exists:
         return b""
+    if "Expect" in request.headers:
+        await _ask_for_it(request)
     content = request.content
     try:
         chunk = await content.readany()
@@ -37,6 +39,13 @@ async def read_body(request: web.Request, cap: int) -> bytes:
         return await _read_on(content, cap, chunk)
     except (ClientPayloadError, HttpProcessingError, web.RequestPayloadError):
         raise UnreadableBodyError(reason="cannot be decoded") from None
+
+
+async def _ask_for_it(request: web.BaseRequest) -> None:
+    """Ask for the body that the client holds back until it knows that it is wanted."""
+    if request.headers["Expect"].lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
 
 
 async def _read_on(content: StreamReader, cap: int, chunk: bytes) -> bytes:

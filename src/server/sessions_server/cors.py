@@ -33,7 +33,7 @@ def admit(origin: str | None, headers: CIMultiDict[str]) -> None:
     headers.setdefault("Access-Control-Expose-Headers", EXPOSED)
 
 
-def preflight(request: web.Request) -> web.Response:
+def preflight(request: web.BaseRequest) -> web.Response:
     """Answer ``OPTIONS``."""
     response = web.Response(
         body=b"{}",

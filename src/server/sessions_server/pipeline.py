@@ -45,7 +45,7 @@ class Pipeline:
         self._process = secrets.token_hex(6)
         self._numbers = itertools.count(1)
 
-    async def handle(self, request: web.Request) -> web.StreamResponse:
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer *request*."""
         started = perf_counter()
         call = Call(request, self._context, self._request_id(request))
@@ -102,7 +102,7 @@ class Pipeline:
         if caller.one_time is not None and access.action is not Action.READ:
             await auth.use_up(caller)
 
-    def _redirect(self, request: web.Request, raw_path: str) -> web.StreamResponse:
+    def _redirect(self, request: web.BaseRequest, raw_path: str) -> web.StreamResponse:
         """Lead a path with a trailing slash to the one without, if there is one."""
         target = raw_path.rstrip("/")
         if target == raw_path or self._router.find(target) is None:
@@ -129,7 +129,7 @@ class Pipeline:
             request = call.request
             log_request(call.request_id, request.method, request.rel_url.raw_path, response.status, seconds)
 
-    def _request_id(self, request: web.Request) -> str:
+    def _request_id(self, request: web.BaseRequest) -> str:
         given = request.headers.get(REQUEST_ID)
         if given and len(given) <= _LONGEST_REQUEST_ID and given.isascii() and given.isprintable():
             return given

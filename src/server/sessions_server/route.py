@@ -114,7 +114,7 @@ class Call:
         query: What the route's ``query`` has read.
     """
 
-    request: web.Request
+    request: web.BaseRequest
     context: Context
     request_id: str
     route: Route | None = None

@@ -109,8 +109,9 @@ class NewRecord:
         Raises:
             RecordTooLargeError: Over 1 048 576 metered bytes.
         """
-        if self.metered_size > MAX_RECORD_BYTES:
-            raise RecordTooLargeError(self.metered_size, MAX_RECORD_BYTES)
+        size = self.metered_size if self.headers else 8 + len(self.body)
+        if size > MAX_RECORD_BYTES:
+            raise RecordTooLargeError(size, MAX_RECORD_BYTES)
 
 
 @attrs.frozen

@@ -130,16 +130,18 @@ class ChannelService:
     async def append(
         self, session: Session, io: Io, records: Sequence[NewRecord], *, epoch: int | None = None
     ) -> list[Appended]:
-        """Append *records*, all or none, and wake those who wait. Not torn by cancellation. See :meth:`append_text`."""
+        """Append *records*, all or none, and wake those who wait. See :meth:`append_text`.
+
+        Cancelling leaves it open whether they were stored; if they were, those who wait are woken by the sweep. (A shield
+        for every append would cost as much as the rest of this method, to save a moment in a rare case.)
+        """
         for record in records:
             record.check_size()
         if session.refusal(self.clock.now()) and session.sealed_at is None:
             await self.closing.seal(session)
         channel = session.channel(io)
-        appended: list[Appended] = []
-        with anyio.CancelScope(shield=True):
-            appended = await self._append(session, channel, records, epoch)
-            await self.waits.wake(channel, records, appended)
+        appended = await self._append(session, channel, records, epoch)
+        await self.waits.wake(channel, records, appended)
         duplicates = sum(not place.is_new for place in appended)
         self.observer(RecordsAppended(channel=channel, count=len(appended), duplicates=duplicates))
         return appended

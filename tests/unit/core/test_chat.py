@@ -16,7 +16,7 @@ from sessions_core.domain.events import RunEnded, TurnFailed
 from sessions_core.domain.status import RunStatus
 from sessions_core.errors import SessionClosedError
 from sessions_core.facade import Sessions
-from unit.core.kit import HOME, NAME, STOP, World, check_rest, data_of, echo_agents, said, say, spec, until_rest
+from unit.core.kit import HOME, NAME, STOP, Tap, World, check_rest, data_of, echo_agents, said, say, spec, until_rest
 
 
 @pytest.fixture
@@ -211,6 +211,32 @@ async def test_a_stop_for_an_earlier_turn_does_not_touch_this_one(world: World) 
     await check_rest(world)
 
 
+@pytest.mark.parametrize("moment", ["before", "after"])
+async def test_a_stop_while_a_chunk_is_on_its_way_leaves_a_whole_message(world: World, moment: str) -> None:
+    """Whichever write the stop meets, in flight or stored but not answered, starts and ends belong together."""
+
+    class SlowLog(Tap):
+        async def before(self, call: str) -> None:
+            await anyio.sleep(0.3 if (moment, call) == ("before", "ChannelLog.append") else 0)
+
+        async def after(self, call: str) -> None:
+            await anyio.sleep(0.3 if (moment, call) == ("after", "ChannelLog.append") else 0)
+
+    for number, delay in enumerate((0.1, 0.4, 0.7, 1.0)):
+        world = World()
+        async with world.process(SlowLog(), agents(slow)) as sessions:
+            session = (await sessions.sessions.create(HOME, spec("task"))).session
+            quick = world.sessions()
+            await quick.channels.append_text(session, Io.IN, said("go"))
+            await anyio.sleep(delay)
+            await quick.channels.append_text(session, Io.IN, STOP)
+            await until_rest(world)
+        types = written(await world.records(Io.OUT))
+        pairs = (("start", "finish"), ("start-step", "finish-step"), ("text-start", "text-end"))
+        assert all(types.count(a) == types.count(b) for a, b in pairs), (number, types)
+        assert types[-1] == "turn-complete:1"
+
+
 async def test_a_task_sees_that_it_was_stopped(world: World) -> None:
     seen: list[bool] = []
 
@@ -261,6 +287,51 @@ async def test_an_error_in_the_middle_of_a_text_closes_the_text(world: World) ->
     assert written(await talk(world, fails, said("x"))) == [
         *PLAIN[:5], "error", *PLAIN[5:], "turn-complete:0"
     ]  # fmt: skip
+
+
+async def test_a_first_chunk_that_is_too_large_leaves_no_half_message(world: World) -> None:
+    async def too_much(run: chat.Run) -> None:
+        async for turn in run.turns():
+            async with turn:
+                await turn.text("x" * 2_000_000)
+
+    assert written(await talk(world, too_much, said("x"))) == ["error", "turn-complete:0"]
+
+
+async def test_a_stop_closes_the_generator_that_is_being_written(world: World) -> None:
+    closed: list[bool] = []
+
+    async def streams(run: chat.Run) -> None:
+        async def words() -> AsyncIterator[str]:
+            try:
+                while True:
+                    yield "x"
+                    await anyio.sleep(0.1)
+            finally:
+                closed.append(True)
+
+        async for turn in run.turns():
+            async with turn:
+                await turn.text(words())
+
+    await talk(world, streams, said("go"), STOP)
+    assert closed == [True]
+
+
+async def test_a_stop_reaches_a_task_that_does_nothing_but_write(world: World) -> None:
+    async def chatters(run: chat.Run) -> None:
+        async for turn in run.turns():
+            async with turn:
+                for number in range(100_000):
+                    await turn.data("n", number)
+
+    async with world.process(agents=agents(chatters)) as sessions:
+        await sessions.sessions.create(HOME, spec("task"))
+        await append(sessions, said("go"))
+        await append(sessions, STOP)
+        await until_rest(world)
+    assert written(await world.records(Io.OUT))[-1] == "turn-complete:1"
+    assert len(await world.records(Io.OUT)) < 1000
 
 
 async def test_a_run_that_was_replaced_in_a_turn_writes_nothing_more(world: World) -> None:

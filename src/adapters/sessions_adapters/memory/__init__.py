@@ -1,7 +1,7 @@
 """Every port on dictionaries: the model that other adapters are compared with, and the profile of tests.
 
-Nothing survives the process, and nobody outside it sees anything. Each method first yields to other tasks, as one that
-asks a database would, and then does all it does at once, so it is atomic. Runs on every anyio backend.
+Nothing survives the process, and nobody outside it sees anything. Each method may first yield to other tasks, as one
+that asks a database would, and then does all it does at once, so it is atomic. Runs on every anyio backend.
 """
 
 from __future__ import annotations

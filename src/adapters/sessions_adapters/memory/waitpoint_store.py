@@ -124,6 +124,8 @@ class InMemoryWaitRegistry(WaitRegistry):
         members.ids[waitpoint_id] = None
 
     async def drain(self, channel: Channel) -> Sequence[WaitpointId]:
+        if channel not in self._channels:
+            return ()  # Every append asks, and nearly always nobody waits: that must not cost a turn of the loop.
         await checkpoint()
         members = self._channels.pop(channel, None)
         return () if members is None or members.kept_until < self._clock.now() else tuple(members.ids)

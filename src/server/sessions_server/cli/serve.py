@@ -12,21 +12,19 @@ from pathlib import Path
 from typing import Any, Final
 
 import attrs
-from aiohttp import web
 
 from sessions_adapters.profiles import open_sessions
 from sessions_core.agents import Agents
 from sessions_core.domain.environment import EnvironmentType
 from sessions_core.errors import InvalidError
 from sessions_core.facade import Sessions
-from sessions_server.app import build_app, drain
+from sessions_server.app import HttpServer, build_server
 from sessions_server.cli.keys import new_environment, new_root_key
 from sessions_server.config import Config
 from sessions_server.logs import EventLog, Observers, set_up_logging
 from sessions_server.metrics import Metrics
 
 DEFAULT_AGENTS: Final = "sessions_server.bundled:agents"
-SHUTDOWN_SECONDS: Final = 5.0
 EXAMPLES: Final = """examples:
   sessions serve
   sessions serve --port 9000 --data /var/lib/sessions --agents my_service.agents:agents
@@ -91,21 +89,19 @@ async def _serve(config: Config, agents: Agents, dev_key: str | None) -> None:
     observer = Observers((metrics, EventLog()))
     async with open_sessions(config.profile, data=config.data, agents=agents, observer=observer) as sessions:
         key = await _first_environment(sessions, dev_key)
-        app = build_app(sessions, config, metrics=metrics)
-        runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
-        await runner.setup()
+        server = build_server(sessions, config, metrics=metrics)
         try:
-            await _listen(runner, config)
-            _welcome(_address(runner), key, agents)
+            await _listen(server, config)
+            _welcome(server.address, key, agents)
             await stop.wait()
-            await drain(app)
+            await server.drain()
         finally:
-            await runner.cleanup()
+            await server.close()
 
 
-async def _listen(runner: web.AppRunner, config: Config) -> None:
+async def _listen(server: HttpServer, config: Config) -> None:
     try:
-        await web.TCPSite(runner, config.host, config.port).start()
+        await server.listen(config.host, config.port)
     except OSError as error:
         raise InvalidError("--host/--port", f"cannot be listened on: {error.strerror}; choose another one") from error
 
@@ -117,11 +113,6 @@ async def _first_environment(sessions: Sessions, dev_key: str | None) -> str | N
     key = dev_key or new_root_key(EnvironmentType.DEVELOPMENT)
     await sessions.environments.create(new_environment(EnvironmentType.DEVELOPMENT), key)
     return key
-
-
-def _address(runner: web.AppRunner) -> str:
-    host, port = runner.addresses[0][:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _welcome(address: str, key: str | None, agents: Agents) -> None:

@@ -40,6 +40,7 @@ from sessions_core.errors import (
     StaleRunError,
 )
 from sessions_core.facade import Sessions
+from sessions_core.services.wait_service import WaitRequest
 from sessions_core.testing import ManualClock
 from unit.core.kit import HOME, NAME, Tap, Tapped, World, data_of, said, say, spec
 
@@ -125,23 +126,34 @@ async def test_an_append_of_several_records_is_all_or_nothing(
     assert await world.records(Io.OUT) == []
 
 
-async def test_a_cancelled_append_is_not_torn_from_its_wake_up(
-    world: World, sessions: Sessions, session: Session
+@pytest.mark.parametrize("step", ["before ChannelLog.append", "after ChannelLog.append", "before WaitRegistry.drain"])
+async def test_a_cancelled_append_may_be_stored_and_then_still_wakes_by_the_sweep(
+    world: World, sessions: Sessions, session: Session, step: str
 ) -> None:
-    class Cancelling(Tap):
-        calls: list[str] = []  # noqa: RUF012 - one instance
+    run_id = session.current_run_id
+    assert run_id is not None
+    request = WaitRequest(session=NAME, io=Io.IN)
+    waitpoint = (await sessions.waits.create(HOME.id, run_id, request)).waitpoint
 
+    class Cancelling(Tap):
         async def before(self, call: str) -> None:
-            self.calls.append(call)
-            if call == "ChannelLog.append":
+            await self._maybe_cancel(f"before {call}")
+
+        async def after(self, call: str) -> None:
+            await self._maybe_cancel(f"after {call}")
+
+        async def _maybe_cancel(self, now: str) -> None:
+            if now == step:
                 scope.cancel()
             await checkpoint()
 
-    tap = Cancelling()
     with anyio.CancelScope() as scope:
-        await world.sessions(tap).channels.append_text(session, Io.IN, "hello")
+        await world.sessions(Cancelling()).channels.append_text(session, Io.IN, "hello", part_id=PartId("p"))
+    again = await sessions.channels.append_text(session, Io.IN, "hello", part_id=PartId("p"))
+    assert again.seq == 0
     assert len(await world.records(Io.IN)) == 1
-    assert tap.calls[-1] == "WaitRegistry.drain"
+    await sessions.sweep.sweep()
+    assert (await sessions.waits.get(HOME.id, waitpoint.id)).seq == 0
 
 
 # --- The gate of in -------------------------------------------------------------------------------
