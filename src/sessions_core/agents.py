@@ -263,7 +263,12 @@ class Run:
             ClosedError: The session is closed or expired.
         """
         return await self._sessions.end_and_continue(
-            self.session.environment.id, self.session.id, self.id, reason, epoch=self.record.epoch
+            self.session.environment.id,
+            self.session.id,
+            self.id,
+            reason,
+            epoch=self.record.epoch,
+            progress=Progress(self.dealt_with, self.out.tail),
         )
 
     async def close(self, reason: str | None = None) -> None:
@@ -285,6 +290,11 @@ class Run:
     def report(self, event: Event) -> None:
         """Tell the observer a fact."""
         self._channels.observer(event)
+
+    @property
+    def dealt_with(self) -> int:
+        """The last ``in`` record that a run which takes over now need not see: what was taken from the inbox."""
+        return max(self.cursor, self.inbox.read_to)
 
     def ended_at(self, initial_tail: int) -> Progress:
         """Return the progress that a clean end of this run proves.

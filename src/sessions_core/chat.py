@@ -212,6 +212,8 @@ async def _close(iterable: AsyncIterable[Any]) -> None:
 class Run(raw.Run):
     """A run that can take chat turns."""
 
+    _open_turn: int | None = attrs.field(init=False, default=None)
+
     def turns(self) -> AsyncIterator[Turn]:
         """Give one turn after another, from the committed cursor on.
 
@@ -229,16 +231,24 @@ class Run(raw.Run):
             return None if given.trigger == CLOSE else await self._turn(message, given)
         return None
 
+    @property
+    def dealt_with(self) -> int:
+        """The last ``in`` record that a run which takes over now need not see: it gets the input of an open turn again."""
+        taken = super().dealt_with
+        return taken if self._open_turn is None else max(self.cursor, min(taken, self._open_turn - 1))
+
     async def complete_turn(self, covered: int, chunks: list[Mapping[str, Any]]) -> None:
         """Write the last *chunks* of a turn, and with them the turn-complete that covers ``in`` up to *covered*."""
         complete = control_record(TURN_COMPLETE, {SESSION_IN_EVENT_ID: str(covered)})
         await self.out.write([*self.out.data_records(chunks), complete])
         self.cursor = max(self.cursor, covered)
+        self._open_turn = None
 
     async def _turn(self, message: Message, given: Input) -> Turn:
         said = as_object(given.payload.get("message"))
         if given.trigger == REGENERATE:
             said = await self._last_said(message.seq)
+        self._open_turn = message.seq
         return Turn(run=self, seq=message.seq, payload=given.payload, trigger=given.trigger, message=said)
 
     async def _last_said(self, before: int) -> Mapping[str, Any] | None:

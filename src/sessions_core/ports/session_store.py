@@ -50,8 +50,19 @@ class SessionStore(Protocol):
         """
 
     @abstractmethod
-    async def close(self, environment_id: EnvironmentId, session_id: SessionId, reason: str | None) -> Session:
+    async def close(
+        self,
+        environment_id: EnvironmentId,
+        session_id: SessionId,
+        reason: str | None,
+        *,
+        expected_run: RunId | None = None,
+        expected_epoch: int | None = None,
+    ) -> Session:
         """Set ``closed_at`` and ``closed_reason`` once; return the row, which keeps the first time and reason.
+
+        If the session's current run or its epoch is not the expected one (where given), nothing is written, and the row
+        that is returned is still open.
 
         Raises:
             SessionNotFoundError: No such session.
@@ -62,17 +73,25 @@ class SessionStore(Protocol):
         """Set ``sealed_at``, once: both channels have been sealed."""
 
     @abstractmethod
-    async def claim_run(self, run: RunRecord, *, expected_version: int, expected_run: RunId | None = None) -> Claim:
+    async def claim_run(
+        self,
+        run: RunRecord,
+        *,
+        expected_version: int,
+        expected_run: RunId | None = None,
+        expected_epoch: int | None = None,
+    ) -> Claim:
         """Make *run* its session's current run, unless someone else was faster.
 
         Stores the run record, the history line and the claim in one transaction. Of any number of concurrent calls with
-        the same *expected_version* at most one wins; a loser has stored nothing. A closed or expired session is not
-        claimed any more: LOST.
+        the same *expected_version* at most one wins; a loser has stored nothing. A session that is closed, expired or
+        unknown is not claimed: LOST.
 
         Args:
             run: Its ``version`` is ``expected_version + 1`` and becomes the session's.
             expected_version: The version read before.
             expected_run: If given, the session's current run must be this one, too.
+            expected_epoch: If given, no later attempt may have begun.
         """
 
     @abstractmethod

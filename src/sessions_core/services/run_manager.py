@@ -97,14 +97,20 @@ class RunManager:
             session = await self._read_again(session)
         raise ClaimExhaustedError(session.key, CLAIM_ATTEMPTS)
 
-    async def claim(self, run: RunRecord, *, expected_run: RunId | None = None) -> bool:
+    async def claim(
+        self, run: RunRecord, *, expected_run: RunId | None = None, expected_epoch: int | None = None
+    ) -> bool:
         """Make *run* current and dispatch it if it is due; False if another was faster. Not torn by cancellation.
+
+        With an *expected_run* it is a hand-over, and dispatching is left to the caller.
 
         Raises:
             StoreUnavailableError: No answer in time; the claim may have happened.
         """
         with anyio.move_on_after(FINISH_SECONDS, shield=True):
-            claim = await self.store.claim_run(run, expected_version=run.version - 1, expected_run=expected_run)
+            claim = await self.store.claim_run(
+                run, expected_version=run.version - 1, expected_run=expected_run, expected_epoch=expected_epoch
+            )
             if claim is Claim.LOST:
                 self.observer(ClaimLost(environment_id=run.environment.id, session_id=run.session_id))
                 return False

@@ -17,7 +17,7 @@ from sessions_core.domain.events import SessionClosed, SessionCreated
 from sessions_core.domain.guard import Guard
 from sessions_core.domain.ids import SESSION_PREFIX, EnvironmentId, ExternalId, PartId, RunId, SessionId
 from sessions_core.domain.pagination import Page, PageRequest, SessionFilter, make_page
-from sessions_core.domain.run import REASON_MANUAL, REASONS, RunRecord, first_run
+from sessions_core.domain.run import REASON_MANUAL, REASONS, Progress, RunRecord, first_run
 from sessions_core.domain.session import Session, SessionRun, SessionUpdate
 from sessions_core.domain.trigger_config import TriggerConfig
 from sessions_core.errors import (
@@ -160,8 +160,11 @@ class SessionService:
         """
         session = await self.get(environment_id, name)
         if session.closed_at is None:
-            _check_current(session, calling_run, epoch)
-            session = await self.store.close(environment_id, session.id, reason)
+            session = await self.store.close(
+                environment_id, session.id, reason, expected_run=calling_run, expected_epoch=epoch
+            )
+            if session.closed_at is None:
+                raise StaleRunError(calling_run or f"with epoch {epoch}")
             self.observer(SessionClosed(environment_id=environment_id, session_id=session.id))
             self._remember(session)
         if session.sealed_at is None:
@@ -170,11 +173,26 @@ class SessionService:
         return session
 
     async def end_and_continue(
-        self, environment_id: EnvironmentId, name: str, calling_run: RunId, reason: str, *, epoch: int | None = None
+        self,
+        environment_id: EnvironmentId,
+        name: str,
+        calling_run: RunId,
+        reason: str,
+        *,
+        epoch: int | None = None,
+        progress: Progress | None = None,
     ) -> HandOver:
         """Hand the session over from *calling_run*, which goes on to end by itself, to a new run.
 
         ``upgrade-required`` is appended to ``out`` under the old run's epoch before the new one begins.
+
+        Args:
+            environment_id: The environment.
+            name: Either id of the session.
+            calling_run: The run that hands over.
+            reason: Kept in the history; one that is not known counts as ``manual``.
+            epoch: The calling attempt's epoch, if it knows it.
+            progress: How far the calling run has come, if it knows more than the turn-completes on ``out`` tell.
 
         Raises:
             SessionNotFoundError: This environment has no such session.
@@ -188,13 +206,18 @@ class SessionService:
             raise refusal
         if epoch is not None and epoch != session.epoch:
             raise StaleRunError(calling_run)
-        successor = self.run_manager.successor(session, calling, reason if reason in REASONS else REASON_MANUAL)
-        if session.current_run_id == calling_run and await self.run_manager.claim(successor, expected_run=calling_run):
+        previous = calling if progress is None else attrs.evolve(calling, end=progress)
+        successor = self.run_manager.successor(session, previous, reason if reason in REASONS else REASON_MANUAL)
+        if session.current_run_id == calling_run and await self.run_manager.claim(
+            successor, expected_run=calling_run, expected_epoch=epoch
+        ):
             await self._announce(session, successor)
             return HandOver(run_id=successor.id, swapped=True)
         fresh = await self.get(environment_id, session.id)
         if refusal := fresh.refusal(self.clock.now()):
             raise refusal
+        if fresh.current_run_id == calling_run:
+            raise StaleRunError(calling_run)
         if fresh.current_run_id is None:
             raise ClaimExhaustedError(session.key, 1)
         return HandOver(run_id=fresh.current_run_id, swapped=False)
@@ -270,10 +293,3 @@ class SessionService:
         self._known[session.environment.id, session.id] = session
         if session.external_id is not None:
             self._known[session.environment.id, session.external_id] = session
-
-
-def _check_current(session: Session, run_id: RunId | None, epoch: int | None) -> None:
-    if run_id is not None and session.current_run_id != run_id:
-        raise StaleRunError(run_id)
-    if epoch is not None and session.epoch != epoch:
-        raise StaleRunError(run_id or f"with epoch {epoch}")

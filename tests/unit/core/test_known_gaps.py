@@ -33,10 +33,6 @@ async def begun(world: World) -> tuple[RunId, int]:
     return run_id, run.epoch
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="promise 2: SessionStore.close has no condition on the calling run, so the check before it may be outdated",
-)
 async def test_a_run_that_is_replaced_while_it_closes_does_not_close() -> None:
     world = World()
     sessions = world.sessions()
@@ -52,10 +48,6 @@ async def test_a_run_that_is_replaced_while_it_closes_does_not_close() -> None:
         await zombie.sessions.close(HOME.id, NAME, calling_run=run_id, epoch=epoch)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="promise 2: SessionStore.claim_run has no condition on the epoch, so an attempt whose retry begins may hand over",
-)
 async def test_an_attempt_whose_retry_begins_while_it_hands_over_does_not_hand_over() -> None:
     world = World()
     sessions = world.sessions()
@@ -96,11 +88,6 @@ async def test_a_message_between_leaving_and_ending_does_not_make_old_ones_be_re
     assert taken == [0, 1]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a hand-over does not record how far its run has read, so a task that completes no turns hands over its old "
-    "messages, too",
-)
 async def test_a_task_that_completes_no_turns_hands_over_only_what_it_has_not_read() -> None:
     world = World()
     taken: list[int] = []

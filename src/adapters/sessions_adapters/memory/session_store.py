@@ -53,10 +53,18 @@ class InMemorySessionStore(SessionStore):
         await checkpoint()
         return self._tables.save(change.apply(self._get(environment_id, session_id), self._tables.now()))
 
-    async def close(self, environment_id: EnvironmentId, session_id: SessionId, reason: str | None) -> Session:
+    async def close(
+        self,
+        environment_id: EnvironmentId,
+        session_id: SessionId,
+        reason: str | None,
+        *,
+        expected_run: RunId | None = None,
+        expected_epoch: int | None = None,
+    ) -> Session:
         await checkpoint()
         session = self._get(environment_id, session_id)
-        if session.closed_at is not None:
+        if session.closed_at is not None or not _is_as_expected(session, expected_run, expected_epoch):
             return session
         now = self._tables.now()
         return self._tables.save(attrs.evolve(session, closed_at=now, closed_reason=reason, updated_at=now))
@@ -67,7 +75,14 @@ class InMemorySessionStore(SessionStore):
         if session is not None and session.sealed_at is None:
             self._tables.save(attrs.evolve(session, sealed_at=self._tables.now()))
 
-    async def claim_run(self, run: RunRecord, *, expected_version: int, expected_run: RunId | None = None) -> Claim:
+    async def claim_run(
+        self,
+        run: RunRecord,
+        *,
+        expected_version: int,
+        expected_run: RunId | None = None,
+        expected_epoch: int | None = None,
+    ) -> Claim:
         await checkpoint()
         now = self._tables.now()
         session = self._tables.find(run.environment.id, run.session_id)
@@ -75,7 +90,7 @@ class InMemorySessionStore(SessionStore):
             session is None
             or session.refusal(now) is not None
             or session.current_run_version != expected_version
-            or expected_run not in (None, session.current_run_id)
+            or not _is_as_expected(session, expected_run, expected_epoch)
         ):
             return Claim.LOST
         self._tables.claim(attrs.evolve(session, updated_at=now), run)
@@ -91,3 +106,7 @@ class InMemorySessionStore(SessionStore):
         if session is None:
             raise SessionNotFoundError(session_id)
         return session
+
+
+def _is_as_expected(session: Session, run_id: RunId | None, epoch: int | None) -> bool:
+    return run_id in (None, session.current_run_id) and epoch in (None, session.epoch)

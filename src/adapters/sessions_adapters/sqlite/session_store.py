@@ -33,15 +33,18 @@ REFRESH: Final = f"""
 UPDATE: Final = """
     update session set tags = :tags, metadata = :metadata, updated_at = :now where id = :id returning *
 """
-CLOSE: Final = """
-    update session set closed_at = :now, closed_reason = :reason, updated_at = :now
-    where id = :id and environment = :environment and closed_at is null
+EXPECTED: Final = """
+    (:expected_run is null or current_run_id = :expected_run) and (:expected_epoch is null or epoch = :expected_epoch)
 """
+CLOSE: Final = f"""
+    update session set closed_at = :now, closed_reason = :reason, updated_at = :now
+    where id = :id and environment = :environment and closed_at is null and {EXPECTED}
+"""  # noqa: S608 - a constant
 SEAL: Final = "update session set sealed_at = ? where id = ? and sealed_at is null"
 CLAIM: Final = f"""
     update session set current_run_id = :run, current_run_version = :version, updated_at = :now
     where id = :id and environment = :environment and current_run_version = :expected_version
-        and (:expected_run is null or current_run_id = :expected_run) and {OPEN}
+        and {EXPECTED} and {OPEN}
 """  # noqa: S608 - a constant
 LIST_RUNS: Final = """
     select * from run where session_id = (select id from session where id = ? and environment = ?)
@@ -68,9 +71,24 @@ class SqliteSessionStore(SessionStore):
     async def update(self, environment_id: EnvironmentId, session_id: SessionId, change: SessionUpdate) -> Session:
         return await self._db.write(lambda c: _update(c, environment_id, session_id, change, self._db.now_ms()))
 
-    async def close(self, environment_id: EnvironmentId, session_id: SessionId, reason: str | None) -> Session:
+    async def close(
+        self,
+        environment_id: EnvironmentId,
+        session_id: SessionId,
+        reason: str | None,
+        *,
+        expected_run: RunId | None = None,
+        expected_epoch: int | None = None,
+    ) -> Session:
         def run(connection: sqlite3.Connection) -> Session:
-            values = {"id": session_id, "environment": environment_id, "reason": reason, "now": self._db.now_ms()}
+            values = {
+                "id": session_id,
+                "environment": environment_id,
+                "reason": reason,
+                "expected_run": expected_run,
+                "expected_epoch": expected_epoch,
+                "now": self._db.now_ms(),
+            }
             connection.execute(CLOSE, values)
             return _get(connection, environment_id, session_id)
 
@@ -79,7 +97,14 @@ class SqliteSessionStore(SessionStore):
     async def mark_sealed(self, session_id: SessionId) -> None:
         await self._db.write(lambda c: _count(c, SEAL, (self._db.now_ms(), session_id)))
 
-    async def claim_run(self, run: RunRecord, *, expected_version: int, expected_run: RunId | None = None) -> Claim:
+    async def claim_run(
+        self,
+        run: RunRecord,
+        *,
+        expected_version: int,
+        expected_run: RunId | None = None,
+        expected_epoch: int | None = None,
+    ) -> Claim:
         def claim(connection: sqlite3.Connection) -> Claim:
             values = {
                 "run": run.id,
@@ -88,6 +113,7 @@ class SqliteSessionStore(SessionStore):
                 "environment": run.environment.id,
                 "expected_version": expected_version,
                 "expected_run": expected_run,
+                "expected_epoch": expected_epoch,
                 "now": self._db.now_ms(),
             }
             if not _count(connection, CLAIM, values):

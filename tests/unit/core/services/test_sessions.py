@@ -294,11 +294,20 @@ class Rivals:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
-    async def claim_run(self, run: RunRecord, *, expected_version: int, expected_run: RunId | None = None) -> Claim:
+    async def claim_run(
+        self,
+        run: RunRecord,
+        *,
+        expected_version: int,
+        expected_run: RunId | None = None,
+        expected_epoch: int | None = None,
+    ) -> Claim:
         self.claims += 1
         rival = attrs.evolve(run, id=RunId(f"run_rival{self.claims}"), status=RunStatus.CRASHED)
         assert await self.inner.claim_run(rival, expected_version=expected_version) is Claim.WON
-        return await self.inner.claim_run(run, expected_version=expected_version, expected_run=expected_run)
+        return await self.inner.claim_run(
+            run, expected_version=expected_version, expected_run=expected_run, expected_epoch=expected_epoch
+        )
 
 
 async def test_it_gives_up_after_three_lost_claims(world: World, sessions: Sessions) -> None:
