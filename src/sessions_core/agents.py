@@ -6,7 +6,7 @@ Chat turns are one layer further out, in :mod:`sessions_core.chat`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Final, Self
 
@@ -27,6 +27,7 @@ from sessions_core.domain.ids import PartId, RunId
 from sessions_core.domain.run import REASON_MANUAL, Holding, Progress, RunRecord
 from sessions_core.domain.session import Session
 from sessions_core.domain.trigger_config import DEFAULT_IDLE_TIMEOUT_SECONDS
+from sessions_core.errors import ClosedError, StaleRunError
 from sessions_core.services.channel_service import ChannelService, Reading
 from sessions_core.services.closing import CLOSE_PART
 from sessions_core.services.run_manager import HandOver
@@ -34,6 +35,9 @@ from sessions_core.services.session_service import SessionService
 
 PENDING_RECORDS: Final = 1000
 """How many records an inbox holds that its task has not taken yet."""
+LONGEST_IDLE_SECONDS: Final = 86_400
+CLOSE_SECONDS: Final = 5.0
+"""How long a generator that is piped may take to clean up."""
 
 
 @attrs.frozen
@@ -165,12 +169,14 @@ class Outbox:
 
     Attributes:
         tail: The seq after the last record that this attempt wrote (or that was there when it began).
+        refusal: The error that told that this attempt is over or its session closed; None while it may write.
     """
 
     tail: int
     _session: Session
     _epoch: int
     _channels: ChannelService
+    refusal: StaleRunError | ClosedError | None = attrs.field(init=False, default=None)
 
     async def append(self, *values: Any) -> int:
         """Append each value as a data record, all or none; return the seq of the last.
@@ -191,15 +197,19 @@ class Outbox:
         """Append a control record; return its seq. Raises like :meth:`append`."""
         return await self.write([control_record(subtype, siblings)])
 
-    async def pipe(self, values: AsyncIterator[Any]) -> int:
-        """Append every value of an async iterator as it comes; return the seq of the last (or ``tail - 1``)."""
-        async for value in values:
-            await self.append(value)
+    async def pipe(self, values: AsyncIterable[Any]) -> int:
+        """Append every value of an async iterable as it comes; return the seq of the last (or ``tail - 1``)."""
+        try:
+            async for value in values:
+                await self.append(value)
+        finally:
+            await close_generator(values)
         return self.tail - 1
 
     async def trim(self, first_kept: int) -> int:
         """Let the records before *first_kept* go; return the seq of the trim command. Raises like :meth:`append`."""
-        seq = await self._channels.trim(self._session, first_kept, epoch=self._epoch)
+        with self.noting_refusal():
+            seq = await self._channels.trim(self._session, first_kept, epoch=self._epoch)
         self.tail = max(self.tail, seq + 1)
         return seq
 
@@ -207,9 +217,19 @@ class Outbox:
         """Append ready-made records; return the seq of the last. Raises like :meth:`append`."""
         if not records:
             return self.tail - 1
-        appended = await self._channels.append(self._session, Io.OUT, records, epoch=self._epoch)
+        with self.noting_refusal():
+            appended = await self._channels.append(self._session, Io.OUT, records, epoch=self._epoch)
         self.tail = max(self.tail, appended[-1].seq + 1)
         return appended[-1].seq
+
+    @contextmanager
+    def noting_refusal(self) -> Generator[None]:
+        """Remember an error that says that this attempt is over."""
+        try:
+            yield
+        except (StaleRunError, ClosedError) as error:
+            self.refusal = error
+            raise
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -253,7 +273,9 @@ class Run:
     def idle_timeout(self) -> float:
         """Seconds to wait for the next message before leaving."""
         value = self.payload.get("idleTimeoutInSeconds")
-        return float(value) if isinstance(value, int | float) and value > 0 else DEFAULT_IDLE_TIMEOUT_SECONDS
+        if not isinstance(value, int | float) or not value > 0:
+            return DEFAULT_IDLE_TIMEOUT_SECONDS
+        return float(min(value, LONGEST_IDLE_SECONDS))
 
     async def end_and_continue(self, reason: str = REASON_MANUAL) -> HandOver:
         """Hand the session over to a new run; end the task afterwards, since writes are refused from then on.
@@ -262,14 +284,15 @@ class Run:
             StaleRunError: This run was replaced already.
             ClosedError: The session is closed or expired.
         """
-        return await self._sessions.end_and_continue(
-            self.session.environment.id,
-            self.session.id,
-            self.id,
-            reason,
-            epoch=self.record.epoch,
-            progress=Progress(self.dealt_with, self.out.tail),
-        )
+        with self.out.noting_refusal():
+            return await self._sessions.end_and_continue(
+                self.session.environment.id,
+                self.session.id,
+                self.id,
+                reason,
+                epoch=self.record.epoch,
+                progress=Progress(self.dealt_with, self.out.tail),
+            )
 
     async def close(self, reason: str | None = None) -> None:
         """Close the session for good; end the task afterwards.
@@ -277,9 +300,10 @@ class Run:
         Raises:
             StaleRunError: This run was replaced.
         """
-        await self._sessions.close(
-            self.session.environment.id, self.session.id, reason, calling_run=self.id, epoch=self.record.epoch
-        )
+        with self.out.noting_refusal():
+            await self._sessions.close(
+                self.session.environment.id, self.session.id, reason, calling_run=self.id, epoch=self.record.epoch
+            )
 
     async def read_back(self, io: Io, before: int, limit: int) -> list[Message]:
         """Return at most *limit* data records of a channel with a seq below *before*, newest first."""
@@ -304,6 +328,13 @@ class Run:
         """
         seen = self.inbox.read_to if self.inbox.read_to > self.record.start.cursor else initial_tail - 1
         return Progress(max(self.cursor, seen), self.out.tail)
+
+
+async def close_generator(values: AsyncIterable[Any]) -> None:
+    """Close *values* if it is a generator, so that what it holds is released now and not some time later."""
+    if isinstance(values, AsyncGenerator):
+        with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+            await values.aclose()
 
 
 def _message(record: Record) -> Message:

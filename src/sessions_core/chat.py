@@ -19,7 +19,7 @@ What travels on ``in`` and ``out`` is listed in docs/reference/records.md: a tur
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, ClassVar, Final, Self
@@ -29,11 +29,10 @@ import attrs
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from sessions_core import agents as raw
-from sessions_core.agents import Message
+from sessions_core.agents import Message, close_generator
 from sessions_core.domain.channel import SESSION_IN_EVENT_ID, TURN_COMPLETE, Io, control_record
 from sessions_core.domain.events import TurnFailed
 from sessions_core.domain.json_values import as_list, as_object
-from sessions_core.errors import ClosedError, StaleRunError
 
 MESSAGE: Final = "message"
 STOP: Final = "stop"
@@ -43,7 +42,7 @@ ACTION: Final = "action"
 CLOSE: Final = "close"
 SCAN_MESSAGES: Final = 32
 SCAN_LIMIT: Final = 2048
-CLOSE_SECONDS: Final = 5.0
+WRITE_SECONDS: Final = 30.0
 ERROR_TEXT: Final = "The agent failed to answer this message."
 
 
@@ -136,7 +135,7 @@ class Turn:
             async for delta in content:
                 await self.write({"type": "text-delta", "id": part, "delta": delta})
         finally:
-            await _close(content)
+            await close_generator(content)
         await self.write(end)
         self._open_text = None
 
@@ -150,7 +149,7 @@ class Turn:
         A stop comes before or after it, never in the middle: what has been begun must be known, so as to be ended.
         """
         await checkpoint_if_cancelled()
-        with anyio.CancelScope(shield=True):
+        with anyio.fail_after(WRITE_SECONDS, shield=True):
             await self.run.out.append(*self._beginning(), *chunks)
             self._is_begun = True
 
@@ -175,7 +174,7 @@ class Turn:
         if exc is None or was_stopped:
             await self._complete(())
             return was_stopped
-        if isinstance(exc, StaleRunError | ClosedError) or not isinstance(exc, Exception):
+        if exc is self.run.out.refusal or not isinstance(exc, Exception):
             return False
         self.run.report(TurnFailed(run_id=self.run.id, error=f"{type(exc).__name__}: {exc}"))
         await self._complete(({"type": "error", "errorText": ERROR_TEXT},))
@@ -200,12 +199,6 @@ class Turn:
         if self._is_begun:
             closing.extend(({"type": "finish-step"}, {"type": "finish"}))
         await self.run.complete_turn(self._covered, closing)
-
-
-async def _close(iterable: AsyncIterable[Any]) -> None:
-    if isinstance(iterable, AsyncGenerator):
-        with anyio.move_on_after(CLOSE_SECONDS, shield=True):
-            await iterable.aclose()
 
 
 @attrs.define(eq=False, kw_only=True)

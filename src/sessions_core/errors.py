@@ -9,8 +9,8 @@
     │   ├── WaitpointNotFoundError
     │   └── EnvironmentNotFoundError
     ├── InvalidError                    the caller can fix it; ``field`` names the part that is wrong
-    │   ├── InvalidCursorError
-    │   └── RecordTooLargeError
+    │   └── InvalidCursorError
+    ├── RecordTooLargeError             a record is over the limit of the log
     ├── ConflictError
     │   ├── TaskMismatchError
     │   ├── ExternalIdImmutableError
@@ -24,7 +24,8 @@
     │   ├── StoreUnavailableError
     │   ├── ChannelUnavailableError
     │   └── DispatcherUnavailableError
-    ├── IncompatibleStoreError          the stored data needs another version of this software
+    ├── IncompatibleStoreError          the stored data cannot be used as it is, by this version or with this key
+    │   └── StoreInUseError             another process owns it
     └── DirectWritesUnsupportedError    the channel log issues no credentials
 
 Each class carries the facts as attributes; ``str(error)`` is a sentence that names the thing and holds no
@@ -275,13 +276,18 @@ class DispatcherUnavailableError(UnavailableError):
 
 @attrs.define(eq=False)
 class IncompatibleStoreError(SessionsError):
-    """The stored data was written by a newer version of this software, or is locked by another process."""
+    """The stored data cannot be used: it was written by a newer version or under another key, or it is in use."""
 
     reason: str
 
     @property
     def message(self) -> str:
         return self.reason
+
+
+@attrs.define(eq=False)
+class StoreInUseError(IncompatibleStoreError):
+    """Another process owns the stored data."""
 
 
 class DirectWritesUnsupportedError(SessionsError):

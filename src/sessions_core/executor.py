@@ -11,13 +11,14 @@ from typing import Final
 
 import anyio
 import attrs
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from sessions_core.agents import Agents, Inbox, Outbox
 from sessions_core.domain.channel import Io
 from sessions_core.domain.events import RunBegun, RunEnded, SystemFailed
 from sessions_core.domain.guard import Guard
 from sessions_core.domain.ids import RunId
-from sessions_core.domain.run import Holding, Progress, RunRecord
+from sessions_core.domain.run import Holding, Progress, RunRecord, hand_over_notice
 from sessions_core.domain.session import Session
 from sessions_core.domain.status import RunStatus
 from sessions_core.errors import ClosedError, SessionsError, StaleRunError, UnavailableError
@@ -33,7 +34,6 @@ from sessions_core.unwrapping import unwrap
 GUARD_ATTEMPTS: Final = 16
 FINISH_SECONDS: Final = 10.0
 BEGIN_PAUSE_SECONDS: Final = 1.0
-ERROR_LENGTH: Final = 500
 
 
 @attrs.frozen
@@ -138,14 +138,18 @@ class RunExecutor:
         try:
             with scope:
                 ending = await self._attempt(run)
-        except Exception as error:  # noqa: BLE001 - whatever a task raises ends its run, not this process
-            return _ending_of(unwrap(error))
+        except Exception as error:  # noqa: BLE001 - a store that fails ends the run, not this process
+            cause = unwrap(error)
+            return _ending_of(cause, cause)
         finally:
             del self._held[run.id]
         return ending
 
     async def _attempt(self, run: RunRecord) -> Ending:
         session = await self._guarded(run)
+        if run.is_handed_over:
+            # Done by whoever handed over, unless that process died: the part id makes it once.
+            await self.channels.append(session, Io.OUT, (hand_over_notice(run),), epoch=run.epoch)
         progress = await self.settlement.progress(session, run.start)
         inbox_channel = session.channel(Io.IN)
         after = progress.cursor if progress.cursor >= 0 else None
@@ -181,12 +185,17 @@ class RunExecutor:
         task = self.agents.find(run.task)
         assert task is not None
         limit = run.config.members.get("maxDuration")
-        with anyio.move_on_after(limit) as deadline:
-            await task(handle)
+        try:
+            with anyio.move_on_after(limit) as deadline:
+                await task(handle)
+        except BaseException as error:  # noqa: BLE001 - whatever a task raises ends its run, not this process
+            # A cancellation that is not ours comes from something that the task awaited: a failure like all others.
+            await checkpoint_if_cancelled()
+            return _ending_of(unwrap(error), handle.out.refusal)
         if deadline.cancelled_caught:
             return Ending(RunStatus.TIMED_OUT, f"took longer than {limit} s")
         if self.draining.is_set():
-            return Ending(RunStatus.CANCELED, progress=Progress(handle.cursor, handle.out.tail))
+            return Ending(RunStatus.CANCELED, progress=Progress(handle.dealt_with, handle.out.tail))
         return Ending(RunStatus.COMPLETED_SUCCESSFULLY, progress=handle.ended_at(initial_tail))
 
     async def _guarded(self, run: RunRecord) -> Session:
@@ -213,9 +222,13 @@ class RunExecutor:
             await self.settlement.settle(ended)
 
 
-def _ending_of(error: BaseException) -> Ending:
-    if isinstance(error, StaleRunError):
+def _ending_of(error: BaseException, refusal: BaseException | None) -> Ending:
+    """Tell an attempt whose writes were refused from one that failed.
+
+    The same errors about another session, which the task may well meet, are failures like all others.
+    """
+    if error is refusal and isinstance(error, StaleRunError):
         return Ending(RunStatus.CANCELED, str(error))
-    if isinstance(error, ClosedError):
+    if error is refusal and isinstance(error, ClosedError):
         return Ending(RunStatus.COMPLETED_SUCCESSFULLY, str(error))
-    return Ending(RunStatus.COMPLETED_WITH_ERRORS, f"{type(error).__name__}: {error}"[:ERROR_LENGTH])
+    return Ending(RunStatus.COMPLETED_WITH_ERRORS, type(error).__name__)

@@ -103,6 +103,7 @@ class Sessions:
         manager = RunManager(
             store=ports.sessions,
             runs=ports.runs,
+            log=ports.log,
             dispatcher=ports.dispatcher,
             clock=ports.clock,
             ids=ports.ids,

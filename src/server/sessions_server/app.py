@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 import attrs
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from sessions_core.facade import Sessions
 from sessions_server.auth import Authenticator
@@ -19,6 +21,46 @@ from sessions_server.streams import Streams
 from sessions_server.table import ROUTES
 
 SHUTDOWN_SECONDS: Final = 5.0
+
+
+Refuse = Callable[[web.BaseRequest], web.StreamResponse]
+
+
+class _Connection(web.RequestHandler):
+    """A connection that refuses what is no HTTP in the same words as everything else."""
+
+    __slots__ = ("_refuse",)
+
+    def __init__(self, manager: web.Server, refuse: Refuse, **options: Any) -> None:
+        super().__init__(manager, **options)
+        self._refuse = refuse
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Log the error and make its answer."""
+        response = super().handle_error(request, status, exc, message)
+        if isinstance(exc, HttpProcessingError):
+            response = self._refuse(request)
+            response.force_close()
+        return response
+
+
+class _Server(web.Server):
+    """Makes a handler for each connection."""
+
+    def __init__(self, handle: Callable[[web.BaseRequest], Any], refuse: Refuse) -> None:
+        # Without cancellation a subscription lives on after its reader has left.
+        super().__init__(handle, handler_cancellation=True, access_log=None)
+        self._refuse = refuse
+
+    def __call__(self) -> web.RequestHandler:
+        """Make one."""
+        return _Connection(self, self._refuse, loop=self._loop, **self._kwargs)
 
 
 @attrs.define(eq=False)
@@ -50,8 +92,7 @@ class HttpServer:
         Raises:
             OSError: The address cannot be had.
         """
-        # Without cancellation a subscription lives on after its reader has left.
-        server = web.Server(self.handle, handler_cancellation=True, access_log=None)
+        server = _Server(self.handle, self._pipeline.refuse)
         self._runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN_SECONDS)
         await self._runner.setup()
         await web.TCPSite(self._runner, host, port).start()
@@ -66,10 +107,11 @@ class HttpServer:
         await asyncio.sleep(self.context.config.drain_delay.total_seconds())
 
     async def close(self) -> None:
-        """End all subscriptions cleanly, finish the requests under way, and take no more."""
+        """End all subscriptions cleanly, finish the changes under way, also those of clients that left; take no more."""
         self.context.streams.end()
         if self._runner is not None:
             await self._runner.cleanup()
+        await self._pipeline.settle(SHUTDOWN_SECONDS)
 
 
 def build_server(sessions: Sessions, config: Config, *, metrics: Metrics | None = None) -> HttpServer:

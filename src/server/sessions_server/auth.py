@@ -156,19 +156,26 @@ class Authenticator:
 
     async def mint(
         self,
-        environment_id: EnvironmentId,
+        caller: Caller,
         scopes: Sequence[str],
         lifetime: timedelta,
         extra: dict[str, Any] | None = None,
     ) -> str:
-        """Return a public token of *environment_id*, signed with its current root key."""
+        """Return a public token of *caller*'s environment, signed with its current root key.
+
+        It works for *lifetime*, but never longer than the caller's own credential.
+        """
+        environment_id = caller.environment.id
         ring = await self._ring(environment_id)
         current = next((key for key in ring.keys if key.expires_at is None), None)
         if current is None:
             raise StoreUnavailableError("environment's root key")
         now = int(self._now())
+        end = now + max(int(lifetime.total_seconds()), 1)
+        if caller.expires_at is not None:
+            end = min(end, int(caller.expires_at))
         claims = {"sub": environment_id, "pub": True, "scopes": list(scopes), **(extra or {}), "iat": now}
-        return tokens.sign({**claims, "exp": now + max(int(lifetime.total_seconds()), 1)}, current)
+        return tokens.sign({**claims, "exp": end}, current)
 
     async def _by_token(self, header: str, token: str, environment_id: str) -> Caller:
         ring = await self._ring(environment_id)
@@ -179,15 +186,15 @@ class Authenticator:
         verified = tokens.verify(token, ring.environment, ring.keys, self.clock.now())
         if verified is None:
             raise UnauthenticatedError("Public Access Token is invalid")
+        key_end = verified.key.expires_at
+        until = verified.expires_at if key_end is None else min(verified.expires_at, key_end.timestamp())
         caller = Caller(
             credential=Credential.PUBLIC_TOKEN,
             environment=verified.environment,
             scopes=verified.scopes,
-            expires_at=verified.expires_at,
+            expires_at=until,
             one_time=verified.one_time,
         )
-        key_end = verified.key.expires_at
-        until = verified.expires_at if key_end is None else min(verified.expires_at, key_end.timestamp())
         self._tokens[header] = _KnownToken(caller, ring.keys, until)
         return caller
 

@@ -14,6 +14,7 @@ from sessions_core.errors import InvalidError
 
 T = TypeVar("T")
 
+DEFAULT_AGENTS: Final = "sessions_server.bundled:agents"
 DEFAULT_PORT: Final = 8787
 LAST_PORT: Final = 65_535
 LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -38,6 +39,15 @@ def _positive(_: object, attribute: attrs.Attribute[timedelta], value: timedelta
         raise InvalidError(attribute.name, "must be more than 0 seconds")
 
 
+def _not_negative(_: object, attribute: attrs.Attribute[timedelta], value: timedelta) -> None:
+    if value < timedelta(0):
+        raise InvalidError(attribute.name, "must not be negative")
+
+
+def _text_or_none(text: str) -> str | None:
+    return text or None
+
+
 def _port(_: object, __: object, value: int) -> None:
     if not 0 <= value <= LAST_PORT:
         raise InvalidError("port", f"must be 0 to {LAST_PORT}")
@@ -54,6 +64,7 @@ def _level(_: object, __: object, value: str) -> None:
 
 _READERS: Final[Mapping[Any, Callable[[str], Any]]] = {
     "str": str,
+    "str | None": _text_or_none,
     "int": int,
     "bool": _flag,
     "Path": Path,
@@ -70,6 +81,8 @@ class Config:
         port: Port to listen on; 0 takes a free one.
         profile: Named choice of adapters.
         data: Folder of the profiles that keep their data on this machine.
+        agents: ``module:attribute`` of the tasks that this process runs.
+        dev_key: Root key of the first environment, which is made when there is none; None makes one up.
         log_level: Least level of what is logged.
         log_json: One JSON object per line instead of plain text.
         access_log: One line per request. Off by default: it costs about as much as a request.
@@ -80,12 +93,15 @@ class Config:
         ping_interval: How often a silent subscription is told the tail.
         slow_write: After this long without taking a frame a reader is cut off.
         drain_delay: How long a stopping server goes on serving after ``/readyz`` has begun to say no.
+        drain: How long runs may then go on with what they are doing.
     """
 
     host: str = "127.0.0.1"
     port: int = attrs.field(default=DEFAULT_PORT, validator=_port)
     profile: str = "embedded"
     data: Path = Path("data")
+    agents: str = DEFAULT_AGENTS
+    dev_key: str | None = attrs.field(default=None, repr=False)
     log_level: str = attrs.field(default="INFO", converter=_upper, validator=_level)
     log_json: bool = False
     access_log: bool = False
@@ -95,7 +111,8 @@ class Config:
     subscribe_window: timedelta = attrs.field(default=timedelta(seconds=60), validator=_positive)
     ping_interval: timedelta = attrs.field(default=timedelta(seconds=5), validator=_positive)
     slow_write: timedelta = attrs.field(default=timedelta(seconds=30), validator=_positive)
-    drain_delay: timedelta = timedelta(0)
+    drain_delay: timedelta = attrs.field(default=timedelta(0), validator=_not_negative)
+    drain: timedelta = attrs.field(default=timedelta(seconds=10), validator=_not_negative)
 
     @classmethod
     def load(cls) -> Config:

@@ -76,16 +76,22 @@ def set_up_logging(config: Config) -> None:
 
 
 class EventLog(Observer):
-    """Logs the core's facts: what goes wrong as warnings, the rest for those who debug."""
+    """Logs the core's facts: tasks' failures as errors with a traceback, other trouble as warnings, the rest for debugging."""
 
     __slots__ = ()
 
     def __call__(self, event: Event) -> None:
         """Log *event*."""
-        trouble = isinstance(event, _WARNINGS) or (isinstance(event, RunEnded) and event.error is not None)
-        level = logging.WARNING if trouble else logging.DEBUG
+        exception = event.exception if isinstance(event, RunEnded | TurnFailed) else None
+        level = logging.ERROR if exception is not None else _level_of(event)
         if event_logger.isEnabledFor(level):
-            event_logger.log(level, type(event).__name__, extra={"event": attrs.asdict(event)})
+            facts = attrs.asdict(event, filter=lambda field, _: field.name != "exception")
+            event_logger.log(level, type(event).__name__, exc_info=exception, extra={"event": facts})
+
+
+def _level_of(event: Event) -> int:
+    trouble = isinstance(event, _WARNINGS) or (isinstance(event, RunEnded) and event.error is not None)
+    return logging.WARNING if trouble else logging.DEBUG
 
 
 @attrs.frozen

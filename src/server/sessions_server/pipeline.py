@@ -3,25 +3,32 @@
 Path, method, credential, length, parameters, query, body, permission, then the handler; every failure becomes an answer
 by the table in :mod:`~sessions_server.problems`. This is one function instead of a stack of middlewares, because it is
 on the way of every append.
+
+aiohttp cancels a handler when its client leaves, which is what ends a subscription. A handler that changes something in
+several steps must not be torn in between, so it runs in a task of its own (:attr:`~sessions_server.route.Route.is_undisturbed`)
+that goes on as an orphan, and :meth:`Pipeline.settle` waits for the last ones.
 """
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import secrets
 from collections.abc import Iterable
+from functools import partial
 from time import perf_counter
 from typing import Final
 
 from aiohttp import web
 
-from sessions_core.domain.access import Access, Action
+from sessions_core.domain.access import Access
 from sessions_core.errors import InvalidError
 from sessions_server import cors
 from sessions_server.access import authorize, wrong_credential
 from sessions_server.bodies import check_length, read_body
 from sessions_server.logs import log_request, logger
 from sessions_server.problems import (
+    MalformedRequestError,
     MethodNotAllowedError,
     RouteNotFoundError,
     is_internal,
@@ -44,6 +51,7 @@ class Pipeline:
         self._context = context
         self._process = secrets.token_hex(6)
         self._numbers = itertools.count(1)
+        self._changes: set[asyncio.Task[web.StreamResponse]] = set()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer *request*."""
@@ -65,6 +73,26 @@ class Pipeline:
         self._record(call, response, started)
         return response
 
+    def refuse(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer what could not be read as a request."""
+        started = perf_counter()
+        call = Call(request, self._context, self._request_id(request))
+        response = problem_response(MalformedRequestError())
+        response.headers.update({REQUEST_ID: call.request_id, "Server": "sessions"})
+        self._record(call, response, started)
+        return response
+
+    async def settle(self, patience: float) -> None:
+        """Wait for the changes whose clients have left; after *patience* seconds cancel them."""
+        if not self._changes:
+            return
+        _, busy = await asyncio.wait(self._changes, timeout=patience)
+        for task in busy:
+            task.cancel()
+        if busy:
+            logger.error("changes were cut off", extra={"count": len(busy)})
+            await asyncio.wait(busy, timeout=patience)
+
     async def _answer(self, call: Call) -> web.StreamResponse:
         request = call.request
         raw_path = request.rel_url.raw_path
@@ -80,6 +108,21 @@ class Pipeline:
         call.route = route
         if route.access is not None:
             await self._admit(call, route, route.access, node.names, values)
+        return await (self._undisturbed(call, route) if route.is_undisturbed else route.handler(call))
+
+    async def _undisturbed(self, call: Call, route: Route) -> web.StreamResponse:
+        """Run the handler to its end, whether its client waits for it or not."""
+        task = asyncio.create_task(self._change(call, route))
+        self._changes.add(task)
+        task.add_done_callback(self._changes.discard)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(partial(_log_orphan, call.request_id))
+            raise
+
+    async def _change(self, call: Call, route: Route) -> web.StreamResponse:
+        await call.use_up()
         return await route.handler(call)
 
     async def _admit(self, call: Call, route: Route, access: Access, names: tuple[str, ...], values: list[str]) -> None:
@@ -99,8 +142,6 @@ class Pipeline:
         if route.decoder is not None and route.cap is not None:
             call.body = decode_body(await read_body(call.request, route.cap), route.decoder)
         await authorize(call, access)
-        if caller.one_time is not None and access.action is not Action.READ:
-            await auth.use_up(caller)
 
     def _redirect(self, request: web.BaseRequest, raw_path: str) -> web.StreamResponse:
         """Lead a path with a trailing slash to the one without, if there is one."""
@@ -134,6 +175,13 @@ class Pipeline:
         if given and len(given) <= _LONGEST_REQUEST_ID and given.isascii() and given.isprintable():
             return given
         return f"{self._process}-{next(self._numbers)}"
+
+
+def _log_orphan(request_id: str, task: asyncio.Task[web.StreamResponse]) -> None:
+    """Log what nobody is there to be told, if it is our fault."""
+    error = None if task.cancelled() else task.exception()
+    if error is not None and is_internal(error):
+        logger.error("request failed after its client had left", exc_info=error, extra={"request_id": request_id})
 
 
 def _stand_in(node: Node[Route], method: str) -> Route:

@@ -78,6 +78,14 @@ class UnreadableBodyError(InvalidError):
     reason: str = "is not valid JSON"
 
 
+class MalformedRequestError(HttpError):
+    """What came is no HTTP, or has a header that is too long."""
+
+    @property
+    def message(self) -> str:
+        return "The request is malformed"
+
+
 class NotBuiltError(HttpError):
     """A part of the contract that this server does not have."""
 
@@ -112,6 +120,7 @@ TABLE: Final[Mapping[type[BaseException], Answer]] = {
     MethodNotAllowedError: Answer(405, "method_not_allowed"),
     BodyTooLargeError: Answer(413, "body_too_large", retry=False),
     UnreadableBodyError: Answer(400, "invalid_body"),
+    MalformedRequestError: Answer(400, "malformed_request", retry=False),
     errors.SessionNotFoundError: Answer(404, "session_not_found", retry=False),
     errors.RunNotFoundError: Answer(404, "run_not_found", retry=False),
     errors.WaitpointNotFoundError: Answer(404, "waitpoint_not_found", retry=False),
@@ -138,7 +147,7 @@ TABLE: Final[Mapping[type[BaseException], Answer]] = {
     HttpError: INTERNAL,
     errors.SessionsError: INTERNAL,
 }
-_SILENT: Final = frozenset({errors.GuardMismatchError, errors.IncompatibleStoreError})
+_SILENT: Final = (errors.GuardMismatchError, errors.IncompatibleStoreError)
 """Classes whose message is about the inside; the answer says something general instead."""
 
 
@@ -206,7 +215,7 @@ def problem_response(
 def _sentence(error: BaseException, answer: Answer, refusal: Refusal | None) -> str:
     if answer is INTERNAL or not isinstance(error, SessionsError):
         return INTERNAL_MESSAGE
-    if type(error) in _SILENT:
+    if isinstance(error, _SILENT):
         return "The server cannot do this now"
     if refusal is not None and isinstance(error, ClosedError):
         state, a = ("expired", "an expired") if isinstance(error, SessionExpiredError) else ("closed", "a closed")

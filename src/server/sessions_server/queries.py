@@ -38,6 +38,8 @@ LIST_PARAMETERS: Final = (
 )
 RECORDS_PARAMETERS: Final = ("afterEventId", "limit")
 MAX_RECORDS: Final = 1000
+RUNS_PARAMETERS: Final = ("limit",)
+MAX_RUNS: Final = 100
 _LONGEST_MS: Final = 100 * 365 * 86_400_000
 
 
@@ -165,3 +167,13 @@ def parse_records(query: Query, context: Context) -> RecordsQuery:  # noqa: ARG0
         start=0 if after is None else parse_digits(after, "afterEventId", 0, MAX_NUMBER) + 1,
         limit=None if limit is None else parse_digits(limit, "limit", 1, MAX_RECORDS),
     )
+
+
+def parse_runs(query: Query, context: Context) -> int:  # noqa: ARG001 - the shape of all readers
+    """Read how many runs are wanted.
+
+    Raises:
+        InvalidError: No number, or out of range.
+    """
+    limit = query.get("limit")
+    return MAX_RUNS if limit is None else parse_digits(limit, "limit", 1, MAX_RUNS)

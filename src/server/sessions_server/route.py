@@ -61,6 +61,8 @@ class Route:
         refusal: How it says that the session is closed.
         out_refusal: The same, for the ``out`` channel.
         says_ok: Whether error bodies begin with ``"ok": false``.
+        is_undisturbed: Whether the handler goes on to its end although its client leaves, because it changes something in
+            more than one step. Appends are one step, and streams and waits must end with their client.
         io: Set by :meth:`expand`.
     """
 
@@ -79,6 +81,7 @@ class Route:
     refusal: Refusal | None = None
     out_refusal: Refusal | None = None
     says_ok: bool = False
+    is_undisturbed: bool = False
     io: Io | None = None
     decoder: msgspec.json.Decoder[Any] | None = attrs.field(init=False)
     access: Access | None = attrs.field(init=False)
@@ -180,6 +183,15 @@ class Call:
         if is_friendly_id(self.name):
             raise SessionNotFoundError(self.name)
         return Channel(self.environment_id, AddressingKey(self.name), self.io)
+
+    async def use_up(self) -> None:
+        """Count the one use of a one-time token, once it is certain what it is used for.
+
+        Raises:
+            UnauthenticatedError: It was used before.
+        """
+        if self.caller.one_time is not None:
+            await self.context.auth.use_up(self.caller)
 
     def header(self, name: str) -> str | None:
         """Return a request header."""

@@ -8,7 +8,14 @@ from __future__ import annotations
 from typing import Final
 
 from sessions_server.problems import Refusal
-from sessions_server.queries import LIST_PARAMETERS, RECORDS_PARAMETERS, parse_list, parse_records
+from sessions_server.queries import (
+    LIST_PARAMETERS,
+    RECORDS_PARAMETERS,
+    RUNS_PARAMETERS,
+    parse_list,
+    parse_records,
+    parse_runs,
+)
 from sessions_server.route import Route
 from sessions_server.routes import channels, health, runs, sessions, snapshots, tokens, waits
 from sessions_server.wire import requests, responses
@@ -32,6 +39,7 @@ ROUTES: Final = (
         response=responses.CreatedSessionItem,
         status=201,
         refusal=Refusal(409, "Session is {state}; use a different externalId to create a new session", code=None),
+        is_undisturbed=True,
     ),
     Route(
         method="GET",
@@ -60,6 +68,7 @@ ROUTES: Final = (
         cap=32 * KIB,
         body=requests.UpdateSession,
         response=responses.SessionItem,
+        is_undisturbed=True,
     ),
     Route(
         method="POST",
@@ -71,6 +80,7 @@ ROUTES: Final = (
         body=requests.CloseSession,
         response=responses.SessionItem,
         headers=(sessions.EPOCH_HEADER,),
+        is_undisturbed=True,
     ),
     Route(
         method="POST",
@@ -83,6 +93,7 @@ ROUTES: Final = (
         response=responses.HandOverItem,
         headers=(sessions.EPOCH_HEADER,),
         refusal=Refusal(400, "Cannot end-and-continue {a} session"),
+        is_undisturbed=True,
     ),
     Route(
         method="GET",
@@ -91,6 +102,8 @@ ROUTES: Final = (
         handler=sessions.list_runs,
         summary="List the runs that have served a session, newest first",
         response=responses.SessionRunList,
+        query=parse_runs,
+        parameters=RUNS_PARAMETERS,
     ),
     Route(
         method="GET",
@@ -140,6 +153,7 @@ ROUTES: Final = (
         response=responses.Initialized,
         status=202,
         refusal=Refusal(400, "Cannot initialize a channel on {a} session"),
+        is_undisturbed=True,
     ),
     Route(
         method="GET",
@@ -181,6 +195,7 @@ ROUTES: Final = (
         cap=10 * KIB,
         body=requests.CreateWait,
         response=responses.WaitCreated,
+        is_undisturbed=True,
     ),
     Route(
         method="GET",

@@ -38,7 +38,8 @@ PUBLIC_ACCESS_TOKEN: Final = "public-access-token"  # noqa: S105 - the name of a
 TRIM: Final = "trim"
 
 
-_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+_ASCII_ENCODER: Final = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 
 
 class Io(StrEnum):
@@ -204,6 +205,7 @@ def encode_json(value: Any) -> str:
 
     Raises:
         TypeError: *value* is not JSON.
+        ValueError: It contains a NaN, an infinity or itself.
     """
     text = _ENCODER.encode(value)
     if text.isascii():
@@ -211,7 +213,7 @@ def encode_json(value: Any) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        return json.dumps(value, separators=(",", ":"))
+        return _ASCII_ENCODER.encode(value)
     return text
 
 

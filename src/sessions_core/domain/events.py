@@ -1,4 +1,8 @@
-"""Frozen facts told to observers, named in the past tense. They hold no record bodies and no secrets."""
+"""Frozen facts told to observers, named in the past tense. They hold no record bodies and no secrets.
+
+``exception`` is the one a task raised, for its traceback. What it says is the task's own words, so it belongs in a log
+that only the operator reads.
+"""
 
 from __future__ import annotations
 
@@ -67,6 +71,7 @@ class RunEnded(Event):
     run_id: RunId
     status: RunStatus
     error: str | None = None
+    exception: BaseException | None = attrs.field(default=None, repr=False, eq=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -75,6 +80,7 @@ class TurnFailed(Event):
 
     run_id: RunId
     error: str
+    exception: BaseException | None = attrs.field(default=None, repr=False, eq=False)
 
 
 @attrs.frozen(kw_only=True)

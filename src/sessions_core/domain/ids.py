@@ -30,6 +30,9 @@ RUN_PREFIX: Final = "run_"
 WAITPOINT_PREFIX: Final = "waitpoint_"
 MAX_EXTERNAL_ID: Final = 256
 
+RESERVED_PARTS: Final = "~sessions:"
+"""Part ids that begin so are the library's own; records from outside may not have them."""
+
 ID_ALPHABET: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
@@ -51,6 +54,11 @@ def parse_external_id(text: str, *, field: str = "externalId") -> ExternalId:
         raise InvalidError(field, f"cannot start with '{SESSION_PREFIX}' (reserved prefix for internal friendlyIds)")
     check_text(trimmed, field=field)
     return ExternalId(trimmed)
+
+
+def own_part(name: str) -> PartId:
+    """Return the part id of a record that the library itself appends, and that must be there once."""
+    return PartId(RESERVED_PARTS + name)
 
 
 def addressing_key(session_id: SessionId, external_id: ExternalId | None) -> AddressingKey:

@@ -8,8 +8,9 @@ from typing import Any
 
 import attrs
 
+from sessions_core.domain.channel import UPGRADE_REQUIRED, NewRecord, control_record
 from sessions_core.domain.environment import Environment
-from sessions_core.domain.ids import AddressingKey, RunId, SessionId
+from sessions_core.domain.ids import AddressingKey, RunId, SessionId, own_part
 from sessions_core.domain.session import Session
 from sessions_core.domain.status import RunStatus
 from sessions_core.domain.trigger_config import TriggerConfig, build_payload
@@ -75,9 +76,19 @@ class RunRecord:
     error: str | None = None
 
     @property
+    def is_handed_over(self) -> bool:
+        """Whether its predecessor asked for it."""
+        return self.reason in (REASON_UPGRADE, REASON_MANUAL)
+
+    @property
     def is_alive(self) -> bool:
         """Tell whether the run will still read its session's input."""
         return self.status.is_alive
+
+
+def hand_over_notice(run: RunRecord) -> NewRecord:
+    """Make the control record that tells readers of ``out`` that the session was handed over to *run*."""
+    return control_record(UPGRADE_REQUIRED, part_id=own_part(f"upgrade-required:{run.version}"))
 
 
 @attrs.frozen

@@ -45,5 +45,8 @@ class RunStatus(StrEnum):
 
 
 ALIVE: Final = frozenset({RunStatus.DELAYED, RunStatus.PENDING, RunStatus.EXECUTING, RunStatus.RETRYING_AFTER_FAILURE})
+FAILED: Final = frozenset({RunStatus.CRASHED, RunStatus.COMPLETED_WITH_ERRORS, RunStatus.TIMED_OUT})
+"""Ends that count towards ``maxAttempts``."""
 WAITING_FOR_WORKER: Final = ALIVE - {RunStatus.EXECUTING}
-"""Statuses from which an attempt may begin."""
+"""Statuses in which a run waits for somebody to carry it out. (The next attempt of an ``EXECUTING`` run may begin, too:
+it takes the run over from a worker that has died.)"""

@@ -14,6 +14,7 @@ from sessions_core.errors import InvalidError
 MACHINES: Final = frozenset({"micro", "small-1x", "small-2x", "medium-1x", "medium-2x", "large-1x", "large-2x"})
 MAX_TAGS: Final = 10
 MAX_TAG_LENGTH: Final = 128
+MAX_DURATION_SECONDS: Final = 365 * 86_400
 DEFAULT_MAX_ATTEMPTS: Final = 3
 DEFAULT_IDLE_TIMEOUT_SECONDS: Final = 30
 FIRST_RUN_ONLY: Final = frozenset({"message", "messages", "trigger"})
@@ -80,7 +81,7 @@ _RULES: Final[Mapping[str, Callable[[object, str], object]]] = {
     "concurrencyKey": _text,
     "tags": _check_tags,
     "maxAttempts": _whole_between(1, 10),
-    "maxDuration": _whole_between(1),
+    "maxDuration": _whole_between(1, MAX_DURATION_SECONDS),
     "lockToVersion": _text,
     "region": _text,
     "idleTimeoutInSeconds": _whole_between(1, 3600),

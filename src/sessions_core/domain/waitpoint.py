@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
@@ -102,7 +102,10 @@ def parse_timeout(text: str | None, now: datetime) -> datetime | None:
     except ValueError:
         duration = parse_duration(text)
         return None if duration is None else now + duration
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=now.tzinfo)
+    try:
+        moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except OverflowError:
+        return None
     return moment if moment > now else None
 
 

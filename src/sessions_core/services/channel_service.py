@@ -23,10 +23,16 @@ from sessions_core.domain.channel import (
     sanitise_input,
 )
 from sessions_core.domain.events import RecordsAppended
-from sessions_core.domain.guard import Guard
-from sessions_core.domain.ids import PartId
+from sessions_core.domain.guard import SEALED, Guard
+from sessions_core.domain.ids import RESERVED_PARTS, PartId
 from sessions_core.domain.session import Session
-from sessions_core.errors import ClaimExhaustedError, GuardMismatchError, StaleRunError
+from sessions_core.errors import (
+    ClaimExhaustedError,
+    GuardMismatchError,
+    InvalidError,
+    SessionClosedError,
+    StaleRunError,
+)
 from sessions_core.ports.channel_log import ChannelLog
 from sessions_core.ports.clock import Clock, Ids
 from sessions_core.ports.observer import Observer
@@ -122,6 +128,8 @@ class ChannelService:
             RecordTooLargeError: Over the log's limit.
             UnavailableError: No answer; a retry with the same part id is safe.
         """
+        if part_id is not None and part_id.startswith(RESERVED_PARTS):
+            raise InvalidError("X-Part-Id", f"must not start with {RESERVED_PARTS}")
         if io is Io.IN:
             text = sanitise_input(text)
         record = data_record(text, part_id or PartId(self.ids.new_part()), dedupe=part_id is not None)
@@ -137,9 +145,10 @@ class ChannelService:
         """
         for record in records:
             record.check_size()
-        if session.refusal(self.clock.now()) and session.sealed_at is None:
-            await self.closing.seal(session)
         channel = session.channel(io)
+        if session.refusal(self.clock.now()) and self._guards.get(channel) != SEALED:
+            await self.closing.seal(session)
+            self._guards[channel] = SEALED
         appended = await self._append(session, channel, records, epoch)
         await self.waits.wake(channel, records, appended)
         duplicates = sum(not place.is_new for place in appended)
@@ -218,10 +227,10 @@ class ChannelService:
         return actual
 
     async def _out_refusal(self, session: Session, actual: Guard, epoch: int | None) -> Exception:
-        # While an attempt's epoch is the latest one, only a close makes its ``out`` idle.
-        if actual.is_sealed or (epoch and actual == Guard.idle(epoch)):
-            return await self.gate.refusal(session)
-        return StaleRunError(f"with epoch {epoch}")
+        """Tell, from the row as it is now, why a write is refused: a guard alone does not say what made it idle."""
+        if (closed := await self.gate.refusal(session)) is not None:
+            return closed
+        return SessionClosedError(session.key) if actual.is_sealed else StaleRunError(f"with epoch {epoch}")
 
     async def _is_settled(self, channel: Channel, tail: Tail) -> bool:
         before = tail.next_seq

@@ -26,14 +26,14 @@ from sessions_core.domain.channel import (
     encode_json,
 )
 from sessions_core.domain.guard import SEALED, Guard
-from sessions_core.domain.ids import PartId
+from sessions_core.domain.ids import own_part
 from sessions_core.domain.session import Session
 from sessions_core.errors import ChannelUnavailableError, GuardMismatchError
 from sessions_core.ports.channel_log import ChannelLog
 from sessions_core.ports.session_store import SessionStore
 from sessions_core.services.wait_service import WaitService
 
-CLOSE_PART: Final = PartId("session-closed")
+CLOSE_PART: Final = own_part("session-closed")
 FINISH_SECONDS: Final = 30.0
 
 
@@ -57,28 +57,37 @@ class Closing:
         with anyio.move_on_after(FINISH_SECONDS, shield=True):
             session = await self.store.find(session.environment.id, session.id) or session
             reason = session.closed_reason if session.closed_at else "expired"
-            signal_seq = await self._finish(session.channel(Io.IN), _close_signal(session))
-            await self._finish(session.channel(Io.OUT), _closed_turn(signal_seq, reason))
+            last_run, last_attempt = Guard.idle(session.current_run_version), Guard.idle(session.epoch)
+            signal_seq = await self._finish(session.channel(Io.IN), _close_signal(session), last_run)
+            await self._finish(session.channel(Io.OUT), _closed_turn(signal_seq, reason), last_attempt)
             await self.store.mark_sealed(session.id)
             return
         raise ChannelUnavailableError
 
-    async def _finish(self, channel: Channel, record: NewRecord) -> int:
+    async def _finish(self, channel: Channel, record: NewRecord, final: Guard) -> int:
+        """Make *record* the channel's last one; return the seq before the tail.
+
+        Args:
+            channel: The channel to end.
+            record: Carries a fixed part id.
+            final: No run or attempt can be later than this any more, as the row is closed: nobody can raise the guard
+                above it, so nothing gets between the record and the seal.
+        """
         while True:
             tail = await self.log.tail(channel)
             if tail.guard.is_sealed:
                 return tail.next_seq - 1
-            # First nobody may write who believes in a run, so that the signal is the last record.
-            guard = Guard.idle(tail.guard.number)
-            if tail.guard.is_live and not (await self.log.set_guard(channel, guard, expect=tail.guard)).done:
+            if tail.guard.rises_to(final):
+                await self.log.set_guard(channel, final, expect=tail.guard)
                 continue
             try:
-                appended = await self.log.append(channel, [record], guard=guard)
+                appended = await self.log.append(channel, [record], guard=tail.guard)
             except GuardMismatchError:
                 continue
             await self.waits.wake(channel, [record], appended)
-            if (await self.log.set_guard(channel, SEALED, expect=guard)).done:
-                return appended[0].seq
+            change = await self.log.set_guard(channel, SEALED, expect=tail.guard)
+            if change.done:
+                return change.tail - 1
 
 
 def _close_signal(session: Session) -> NewRecord:

@@ -41,7 +41,7 @@ class InputGate:
             ClaimExhaustedError: Others kept changing the run.
         """
         if actual.is_sealed:
-            raise await self.refusal(session)
+            raise await self.refusal(session) or SessionClosedError(session.key)
         left = actual.number if not actual.is_live else actual.number - 1
         fresh = await self.run_manager.ensure_run(await self._read_again(session), left=left)
         new = Guard.live(fresh.current_run_version)
@@ -49,10 +49,9 @@ class InputGate:
             await self.log.set_guard(fresh.channel(Io.IN), new, expect=actual)
         return new
 
-    async def refusal(self, session: Session) -> ClosedError:
-        """Return the error that a write to a sealed channel of *session* deserves, with its stored reason."""
-        fresh = await self._read_again(session)
-        return fresh.refusal(self.clock.now()) or SessionClosedError(session.key)
+    async def refusal(self, session: Session) -> ClosedError | None:
+        """Return the error that a write to *session* deserves by its row as it is now, or None if it is open."""
+        return (await self._read_again(session)).refusal(self.clock.now())
 
     async def leave(self, channel: Channel, version: int, *, read_to: int) -> bool:
         """Let run *version* leave if it has read every record up to *read_to* and there is none after it.

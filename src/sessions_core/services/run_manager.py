@@ -9,24 +9,30 @@ which the next probe or the sweep dispatches again; so no run is started in vain
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Sequence
 from datetime import datetime
 from typing import Final
 
 import anyio
 import attrs
 
+from sessions_core.domain.channel import Io, NewRecord
 from sessions_core.domain.claim import Claim
 from sessions_core.domain.events import ClaimLost, RunClaimed, SystemFailed
+from sessions_core.domain.guard import Guard
 from sessions_core.domain.ids import RUN_PREFIX, RunId
-from sessions_core.domain.run import REASON_CONTINUATION, RunRecord, next_run
+from sessions_core.domain.run import REASON_CONTINUATION, Progress, RunRecord, hand_over_notice, next_run
 from sessions_core.domain.session import Session
-from sessions_core.domain.status import WAITING_FOR_WORKER
+from sessions_core.domain.status import FAILED, WAITING_FOR_WORKER
 from sessions_core.errors import (
+    ChannelUnavailableError,
     ClaimExhaustedError,
     DispatcherUnavailableError,
+    GuardMismatchError,
     SessionNotFoundError,
     StoreUnavailableError,
 )
+from sessions_core.ports.channel_log import ChannelLog
 from sessions_core.ports.clock import Clock, Ids
 from sessions_core.ports.observer import Observer
 from sessions_core.ports.run_dispatcher import RunDispatcher
@@ -57,6 +63,7 @@ class RunManager:
 
     store: SessionStore
     runs: RunStore
+    log: ChannelLog
     dispatcher: RunDispatcher
     clock: Clock
     ids: Ids
@@ -90,28 +97,42 @@ class RunManager:
                 self.new_run_id(),
                 reason=REASON_CONTINUATION,
                 now=self.clock.now(),
-                previous=current,
+                previous=current if session.current_run_version > left else await self._as_it_left(session, current),
+                failures=_failures_after(current),
             )
-            if await self.claim(run):
+            if await self.claim(session, run):
                 return attrs.evolve(session, current_run_id=run.id, current_run_version=run.version)
             session = await self._read_again(session)
         raise ClaimExhaustedError(session.key, CLAIM_ATTEMPTS)
 
-    async def claim(
-        self, run: RunRecord, *, expected_run: RunId | None = None, expected_epoch: int | None = None
-    ) -> bool:
-        """Make *run* current and dispatch it if it is due; False if another was faster. Not torn by cancellation.
+    async def claim(self, session: Session, run: RunRecord) -> bool:
+        """Make *run* current, end its predecessor's right to write, and dispatch it if it is due.
 
-        With an *expected_run* it is a hand-over, and dispatching is left to the caller.
+        Args:
+            session: The row as it was read; its version is the one that must still hold.
+            run: The successor.
+
+        Returns:
+            False if another was faster; then nothing was done.
 
         Raises:
             StoreUnavailableError: No answer in time; the claim may have happened.
         """
+        return await self._claim(session, run, self.store.claim_run(run, expected_version=run.version - 1))
+
+    async def hand_over(self, session: Session, run: RunRecord, *, calling: RunId, epoch: int | None) -> bool:
+        """Claim *run* if *calling* is still current (and *epoch*, if given, still the latest), and announce it on ``out``.
+
+        Otherwise like :meth:`claim`.
+        """
+        claim = self.store.claim_run(run, expected_version=run.version - 1, expected_run=calling, expected_epoch=epoch)
+        return await self._claim(session, run, claim, (hand_over_notice(run),))
+
+    async def _claim(
+        self, session: Session, run: RunRecord, claim: Awaitable[Claim], last_words: Sequence[NewRecord] = ()
+    ) -> bool:
         with anyio.move_on_after(FINISH_SECONDS, shield=True):
-            claim = await self.store.claim_run(
-                run, expected_version=run.version - 1, expected_run=expected_run, expected_epoch=expected_epoch
-            )
-            if claim is Claim.LOST:
+            if await claim is Claim.LOST:
                 self.observer(ClaimLost(environment_id=run.environment.id, session_id=run.session_id))
                 return False
             self.observer(
@@ -119,10 +140,22 @@ class RunManager:
                     environment_id=run.environment.id, session_id=run.session_id, run_id=run.id, reason=run.reason
                 )
             )
-            if expected_run is None:
-                await self.dispatch(run)
+            await self._fence(session, last_words)
+            await self.dispatch(run)
             return True
         raise StoreUnavailableError
+
+    async def _fence(self, session: Session, last_words: Sequence[NewRecord]) -> None:
+        """End the right to write of the attempt that the row knew. What fails here is done by the new run's beginning."""
+        out, held = session.channel(Io.OUT), Guard.live(session.epoch)
+        try:
+            if last_words:
+                await self.log.append(out, last_words, guard=held)
+            await self.log.set_guard(out, Guard.idle(session.epoch), expect=held)
+        except GuardMismatchError:
+            pass  # Nobody was writing under that epoch, or the session was closed.
+        except ChannelUnavailableError as error:
+            self.observer(SystemFailed(step="fence", error=str(error)))
 
     async def dispatch(self, run: RunRecord) -> None:
         """Dispatch *run* if it is due. An engine that is down is no failure: the sweep will try again."""
@@ -149,6 +182,17 @@ class RunManager:
             dispatch_after=after,
         )
 
+    async def _as_it_left(self, session: Session, run: RunRecord | None) -> RunRecord | None:
+        """Return *run* with the progress that its leaving proves, which its record may not tell yet.
+
+        A run leaves only when it has read everything, and nothing can be appended to ``in`` until another is claimed.
+        """
+        if run is None:
+            return None
+        read_to = (await self.log.tail(session.channel(Io.IN))).next_seq - 1
+        known = run.end or run.start
+        return attrs.evolve(run, end=Progress(max(read_to, known.cursor), known.out_tail))
+
     async def _current(self, session: Session) -> RunRecord | None:
         if session.current_run_id is None:
             return None
@@ -163,3 +207,10 @@ class RunManager:
         if fresh is None:
             raise SessionNotFoundError(session.id)
         return fresh
+
+
+def _failures_after(ended: RunRecord | None) -> int:
+    """Count on where nobody has settled the ended run yet. If it got further, its successor's own end will show that."""
+    if ended is None or ended.settled_at is not None or ended.status not in FAILED:
+        return 0
+    return ended.failures + 1

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final
 
-import anyio
 import attrs
 
 from sessions_core.domain.bounded import BoundedDict
-from sessions_core.domain.channel import UPGRADE_REQUIRED, Io, control_record
 from sessions_core.domain.environment import Environment
 from sessions_core.domain.events import SessionClosed, SessionCreated
-from sessions_core.domain.guard import Guard
-from sessions_core.domain.ids import SESSION_PREFIX, EnvironmentId, ExternalId, PartId, RunId, SessionId
+from sessions_core.domain.ids import SESSION_PREFIX, EnvironmentId, ExternalId, RunId, SessionId
 from sessions_core.domain.pagination import Page, PageRequest, SessionFilter, make_page
 from sessions_core.domain.run import REASON_MANUAL, REASONS, Progress, RunRecord, first_run
 from sessions_core.domain.session import Session, SessionRun, SessionUpdate
 from sessions_core.domain.trigger_config import TriggerConfig
 from sessions_core.errors import (
     ClaimExhaustedError,
-    GuardMismatchError,
+    InvalidError,
     RunNotFoundError,
     SessionNotFoundError,
     StaleRunError,
@@ -87,6 +83,8 @@ class SessionService:
             ClaimExhaustedError: Others kept changing its run.
         """
         session, run = self._new(environment, spec)
+        if session.refusal(session.created_at):
+            await self._check_expiry(environment, spec)
         creation = await self.store.create(session, run)
         if not creation.is_new and not creation.refreshed:
             raise self._why_not(creation.session, spec)
@@ -184,7 +182,8 @@ class SessionService:
     ) -> HandOver:
         """Hand the session over from *calling_run*, which goes on to end by itself, to a new run.
 
-        ``upgrade-required`` is appended to ``out`` under the old run's epoch before the new one begins.
+        ``upgrade-required`` is appended to ``out`` as the last record of the calling run, whose writes are refused
+        from then on.
 
         Args:
             environment_id: The environment.
@@ -208,10 +207,9 @@ class SessionService:
             raise StaleRunError(calling_run)
         previous = calling if progress is None else attrs.evolve(calling, end=progress)
         successor = self.run_manager.successor(session, previous, reason if reason in REASONS else REASON_MANUAL)
-        if session.current_run_id == calling_run and await self.run_manager.claim(
-            successor, expected_run=calling_run, expected_epoch=epoch
+        if session.current_run_id == calling_run and await self.run_manager.hand_over(
+            session, successor, calling=calling_run, epoch=epoch
         ):
-            await self._announce(session, successor)
             return HandOver(run_id=successor.id, swapped=True)
         fresh = await self.get(environment_id, session.id)
         if refusal := fresh.refusal(self.clock.now()):
@@ -270,24 +268,19 @@ class SessionService:
             metadata=spec.metadata,
             expires_at=spec.expires_at,
         )
-        if refusal := session.refusal(now):
-            raise refusal
         run = first_run(session, self.run_manager.new_run_id(), now)
         return attrs.evolve(session, current_run_id=run.id, current_run_version=run.version), run
+
+    async def _check_expiry(self, environment: Environment, spec: NewSession) -> None:
+        """Refuse an expiry in the past for a new session. For one that is there the value is ignored like all others."""
+        name = spec.external_id
+        if name is None or await self.store.find(environment.id, name) is None:
+            raise InvalidError("expiresAt", "must be in the future")
 
     def _why_not(self, stored: Session, spec: NewSession) -> Exception:
         if stored.task != spec.task:
             return TaskMismatchError(stored.key, spec.task, stored.task)
         return stored.refusal(self.clock.now()) or ClaimExhaustedError(stored.key, 1)
-
-    async def _announce(self, session: Session, successor: RunRecord) -> None:
-        """Tell readers of ``out`` about the hand-over, then let the new run begin. Not torn by cancellation."""
-        notice = control_record(UPGRADE_REQUIRED, part_id=PartId(f"upgrade-required:{successor.version}"))
-        with anyio.CancelScope(shield=True):
-            # Refused if the calling attempt had not begun to write, or the session was closed: nobody needs it then.
-            with suppress(GuardMismatchError):
-                await self.log.append(session.channel(Io.OUT), [notice], guard=Guard.live(session.epoch))
-            await self.run_manager.dispatch(successor)
 
     def _remember(self, session: Session) -> None:
         self._known[session.environment.id, session.id] = session

@@ -25,10 +25,10 @@ from sessions_core.domain.channel import (
 )
 from sessions_core.domain.events import InputGivenUp, RunRecovered
 from sessions_core.domain.guard import Guard
-from sessions_core.domain.ids import PartId
+from sessions_core.domain.ids import own_part
 from sessions_core.domain.run import REASON_CONTINUATION, Progress, RunRecord
 from sessions_core.domain.session import Session
-from sessions_core.domain.status import RunStatus
+from sessions_core.domain.status import FAILED, RunStatus
 from sessions_core.errors import GuardMismatchError
 from sessions_core.ports.backlog import Backlog
 from sessions_core.ports.channel_log import ChannelLog
@@ -39,17 +39,19 @@ from sessions_core.services.run_manager import RunManager
 
 SCAN_RECORDS: Final = 64
 SETTLE_ATTEMPTS: Final = 16
-FAILED: Final = frozenset({RunStatus.CRASHED, RunStatus.COMPLETED_WITH_ERRORS, RunStatus.TIMED_OUT})
 FIRST_BACKOFF: Final = timedelta(seconds=1)
 LONGEST_BACKOFF: Final = timedelta(minutes=1)
 GIVEN_UP_TEXT: Final = "The agent failed repeatedly and could not answer this message."
 
 
 def failures_at(run: RunRecord, progress: Progress) -> int:
-    """Count the runs that failed in a row at the cursor where *run* ended, itself included."""
-    if run.status not in FAILED:
-        return 0
-    return run.failures + 1 if progress.cursor == run.start.cursor else 1
+    """Count the runs in a row that did not get past the cursor where *run* ended, itself included.
+
+    A run that was cut off from outside is no failure, but does not forgive those before it.
+    """
+    if progress.cursor != run.start.cursor:
+        return int(run.status in FAILED)
+    return run.failures + (run.status is not RunStatus.CANCELED)
 
 
 def backoff(failures: int) -> timedelta:
@@ -92,15 +94,17 @@ class Settlement:
             await self.backlog.settle(run.id, None)
             return
         progress = await self.progress(session, run.end or run.start)
+        failures = failures_at(run, progress)
         for _ in range(SETTLE_ATTEMPTS):
             tail = await self.log.tail(session.channel(Io.IN))
             if tail.next_seq > progress.cursor + 1:
-                failures = failures_at(run, progress)
                 if failures < run.config.max_attempts:
                     await self._continue(session, run, progress, failures)
                     return
-                progress = await self._give_up(session, progress)
-                run = attrs.evolve(run, failures=0, status=RunStatus.CANCELED)
+                given_up = await self._give_up(session, progress)
+                if given_up is None:
+                    return
+                progress, failures = given_up, 0
             elif await self._idle(session, run, tail):
                 break
         await self.backlog.settle(run.id, progress)
@@ -110,7 +114,7 @@ class Settlement:
         after = self.clock.now() + pause if pause else None
         ended = attrs.evolve(run, end=progress)
         successor = self.run_manager.successor(session, ended, REASON_CONTINUATION, failures=failures, after=after)
-        if await self.run_manager.claim(successor):
+        if await self.run_manager.claim(session, successor):
             self.observer(RunRecovered(run_id=run.id, continuation=successor.id, failures=failures))
         await self.backlog.settle(run.id, progress)
 
@@ -121,21 +125,21 @@ class Settlement:
         channel = session.channel(Io.IN)
         return (await self.log.set_guard(channel, idle, expect=tail.guard, if_tail=tail.next_seq)).done
 
-    async def _give_up(self, session: Session, progress: Progress) -> Progress:
-        """Answer the input after the cursor with an error, under whatever guard ``out`` has; part ids make it once."""
+    async def _give_up(self, session: Session, progress: Progress) -> Progress | None:
+        """Answer the input after the cursor with an error, under whatever guard ``out`` has; part ids make it once.
+
+        Returns:
+            The progress after that; None if somebody else took the session on meanwhile, or closed it.
+        """
         out, poison = session.channel(Io.OUT), progress.cursor + 1
-        part = PartId(f"given-up:{poison}")
         records = (
-            data_record({"type": "error", "errorText": GIVEN_UP_TEXT}, part),
-            control_record(TURN_COMPLETE, {SESSION_IN_EVENT_ID: str(poison)}, PartId(f"{part}:complete")),
+            data_record({"type": "error", "errorText": GIVEN_UP_TEXT}, own_part(f"given-up:{poison}")),
+            control_record(TURN_COMPLETE, {SESSION_IN_EVENT_ID: str(poison)}, own_part(f"given-up:{poison}:complete")),
         )
         tail = await self.log.tail(out)
-        if tail.guard.is_sealed:
-            return progress
         try:
             appended = await self.log.append(out, records, guard=tail.guard)
         except GuardMismatchError:
-            # Somebody else took the session on meanwhile, or closed it: theirs to answer.
-            return progress
+            return None
         self.observer(InputGivenUp(session_id=session.id, cursor=poison))
         return Progress(poison, appended[-1].seq + 1)

@@ -65,6 +65,8 @@ class Sweep:
     observer: Observer
     config: SweepConfig = attrs.field(factory=SweepConfig)
     _walk: WaitpointId | None = attrs.field(init=False, default=None)
+    _last_pass: datetime | None = attrs.field(init=False, default=None)
+    _patient_until: datetime | None = attrs.field(init=False, default=None)
 
     async def run_forever(self) -> None:
         """Make passes while this process leads."""
@@ -90,6 +92,7 @@ class Sweep:
     async def sweep(self) -> int:
         """Make one pass; return how many things were repaired."""
         started = self.clock.now()
+        self._notice_a_standstill(started)
         repaired = 0
         for step in (self._dispatch, self._bury, self._settle, self._seal, self._expire, self._rearm):
             try:
@@ -103,7 +106,16 @@ class Sweep:
         waiting = await self.backlog.list_undispatched(now - self.config.dispatch_grace, self.config.batch)
         return await self._each("dispatch", waiting, self.run_manager.dispatch)
 
+    def _notice_a_standstill(self, now: datetime) -> None:
+        """After this process stood still itself, heartbeats are late without anybody being dead: give them time."""
+        late = self._last_pass is not None and now - self._last_pass > self.config.interval + self.config.stall / 3
+        if late:
+            self._patient_until = now + self.config.stall
+        self._last_pass = now
+
     async def _bury(self, now: datetime) -> int:
+        if self._patient_until is not None and now < self._patient_until:
+            return 0
         stalled = await self.backlog.list_stalled(now - self.config.stall, self.config.batch)
         return await self._each("bury", stalled, self._declare_dead)
 

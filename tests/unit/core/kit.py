@@ -57,11 +57,18 @@ HOME = Environment(
 NAME = ExternalId("chat")
 
 
+@attrs.define
 class LoopClock(Clock):
     """Shows the event loop's own (virtual) time."""
 
+    ahead: timedelta = timedelta()
+
     def now(self) -> datetime:
-        return START + timedelta(seconds=anyio.current_time())
+        return START + self.ahead + timedelta(seconds=anyio.current_time())
+
+    def stand_still(self, by: timedelta) -> None:
+        """Let time pass in which nothing runs, as if the machine had been asleep."""
+        self.ahead += by
 
 
 @attrs.define

@@ -24,10 +24,15 @@ def test_every_kind_of_setting_is_read() -> None:
             "SESSIONS_LOG_JSON": "yes",
             "SESSIONS_LOG_LEVEL": "debug",
             "SESSIONS_PING_INTERVAL": "1.5",
+            "SESSIONS_DEV_KEY": "tr_dev_x",
+            "SESSIONS_AGENTS": "mine:agents",
         }
     )
     assert (config.host, config.port, config.data) == ("::", 0, Path("/srv/data"))
     assert (config.log_json, config.log_level, config.ping_interval) == (True, "DEBUG", timedelta(seconds=1.5))
+    assert (config.dev_key, config.agents) == ("tr_dev_x", "mine:agents")
+    assert "tr_dev_x" not in repr(config)
+    assert Config.from_environment({"SESSIONS_DEV_KEY": ""}).dev_key is None
 
 
 @pytest.mark.parametrize(
@@ -42,6 +47,8 @@ def test_every_kind_of_setting_is_read() -> None:
         ("SESSIONS_PING_INTERVAL", "soon"),
         ("SESSIONS_PING_INTERVAL", "nan"),
         ("SESSIONS_PING_INTERVAL", "1e300"),
+        ("SESSIONS_DRAIN", "-1"),
+        ("SESSIONS_DRAIN_DELAY", "-1"),
     ],
 )
 def test_a_setting_that_cannot_be_is_refused(name: str, text: str) -> None:

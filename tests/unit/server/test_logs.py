@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Callable
 
 import pytest
 from aiohttp.http_exceptions import LineTooLong
 
-from sessions_core.domain.events import RunEnded, SystemFailed
+from sessions_core.domain.events import Event, RunEnded, SystemFailed, TurnFailed
 from sessions_core.domain.ids import RunId
 from sessions_core.domain.status import RunStatus
 from sessions_server.config import Config
@@ -72,3 +73,32 @@ def test_trouble_is_a_warning_and_the_rest_is_for_those_who_debug(caplog: pytest
     assert [(r.levelname, r.message) for r in caplog.records] == [("DEBUG", "RunEnded")] * 2 + [
         ("WARNING", "SystemFailed")
     ] * 2
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda error: TurnFailed(run_id=RunId("run_1"), error="ValueError", exception=error),
+        lambda error: RunEnded(
+            run_id=RunId("run_1"), status=RunStatus.COMPLETED_WITH_ERRORS, error="ValueError", exception=error
+        ),
+    ],
+)
+def test_a_failure_of_a_task_is_an_error_with_its_traceback(
+    make: Callable[[BaseException], Event], caplog: pytest.LogCaptureFixture
+) -> None:
+    def answer() -> None:
+        raise ValueError("the reason")
+
+    try:
+        answer()
+    except ValueError as error:
+        event = make(error)
+    assert "the reason" not in repr(event)
+    EventLog()(event)
+    [line] = caplog.records
+    assert line.levelname == "ERROR"
+    assert "the reason" not in str(vars(line)["event"])
+    for shown in (PlainFormatter().format(line), json.loads(JsonFormatter().format(line))["exception"]):
+        assert "in answer" in shown
+        assert "ValueError: the reason" in shown

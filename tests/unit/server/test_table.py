@@ -6,7 +6,7 @@ import inspect
 
 import pytest
 
-from sessions_core.domain.access import ACCESS, Target
+from sessions_core.domain.access import ACCESS, Access, Action, Credential, Target
 from sessions_core.domain.channel import Io
 from sessions_server.route import Route
 from sessions_server.table import ROUTES
@@ -53,3 +53,14 @@ def test_handlers_are_short(route: Route) -> None:
     lines = inspect.getsource(route.handler).splitlines()
     code = [line for line in lines if line.strip() and '"""' not in line]
     assert len(code) <= 14
+
+
+@each
+def test_what_changes_something_goes_on_without_its_client_and_uses_a_one_time_token_up(route: Route) -> None:
+    if route.access is not None and route.access.action is not Action.READ and not is_root_only(route.access):
+        is_append = route.path.endswith("/append")
+        assert route.is_undisturbed is not is_append
+
+
+def is_root_only(access: Access) -> bool:
+    return Credential.PUBLIC_TOKEN not in access.credentials and access.target is not Target.SESSION

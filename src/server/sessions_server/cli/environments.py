@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -14,14 +15,16 @@ from sessions_adapters.profiles import open_environments
 from sessions_core.domain.environment import Environment, EnvironmentType
 from sessions_core.domain.ids import EnvironmentId
 from sessions_core.ports.environment_store import EnvironmentStore
-from sessions_server.cli.keys import new_environment, new_root_key
+from sessions_server.cli.keys import new_environment, new_root_key, parse_root_key
 from sessions_server.config import Config
 
 GRACE_HOURS: Final = 24
+LONGEST_GRACE_HOURS: Final = 24 * 365
 EXAMPLES: Final = """examples:
   sessions env create --type PRODUCTION --project shop
   sessions env list --show-keys --json
-  sessions env rotate-key env_c… --grace-hours 24
+  sessions env create --key tr_dev_mine00000000000000000000
+  sessions env rotate-key env_… --grace-hours 24
 """
 _TYPES: Final = {kind.value.lower(): kind for kind in EnvironmentType}
 
@@ -45,7 +48,7 @@ def add_parser(commands: Any) -> None:
     rotate = _action(actions, "rotate-key", "make a new root key; the old one works for a while", _rotate)
     rotate.add_argument("environment", help="id of the environment")
     rotate.add_argument(
-        "--grace-hours", type=float, default=GRACE_HOURS, help=f"how long the old key works (default: {GRACE_HOURS})"
+        "--grace-hours", type=_hours, default=GRACE_HOURS, help=f"how long the old key works (default: {GRACE_HOURS})"
     )
 
 
@@ -56,6 +59,16 @@ def _type(word: str) -> EnvironmentType:
         raise argparse.ArgumentTypeError(f"must be one of {', '.join(EnvironmentType)}") from None
 
 
+def _hours(text: str) -> float:
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = math.nan
+    if not 0 <= hours <= LONGEST_GRACE_HOURS:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to {LONGEST_GRACE_HOURS}")
+    return hours
+
+
 Act = Callable[[EnvironmentStore, argparse.Namespace], Awaitable[list[dict[str, Any]]]]
 
 
@@ -63,13 +76,16 @@ def _action(actions: Any, name: str, summary: str, act: Act) -> argparse.Argumen
     parser: argparse.ArgumentParser = actions.add_parser(name, help=summary, description=summary)
     parser.add_argument("--data", type=Path, help="the server's data directory")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.set_defaults(command=lambda arguments: asyncio.run(_run(act, arguments)))
+    parser.set_defaults(command=lambda arguments: asyncio.run(_run(act, arguments)), key=None)
     return parser
 
 
 async def _run(act: Act, arguments: argparse.Namespace) -> int:
     config = Config.load()
-    async with open_environments(config.profile, data=arguments.data or config.data) as store:
+    if arguments.key is not None:
+        parse_root_key(arguments.key, "--key")
+    data, create = arguments.data or config.data, act is _create
+    async with open_environments(config.profile, data=data, create=create) as store:
         rows = await act(store, arguments)
     _show(rows, as_json=arguments.json)
     return 0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib
 import json
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -17,18 +17,20 @@ from sessions_adapters.profiles import open_sessions
 from sessions_core.agents import Agents
 from sessions_core.domain.environment import EnvironmentType
 from sessions_core.errors import InvalidError
-from sessions_core.facade import Sessions
+from sessions_core.facade import Sessions, Settings
 from sessions_server.app import HttpServer, build_server
-from sessions_server.cli.keys import new_environment, new_root_key
-from sessions_server.config import Config
+from sessions_server.cli.keys import new_environment, new_root_key, parse_root_key
+from sessions_server.cli.loading import load_agents
+from sessions_server.config import DEFAULT_AGENTS, Config
 from sessions_server.logs import EventLog, Observers, set_up_logging
 from sessions_server.metrics import Metrics
 
-DEFAULT_AGENTS: Final = "sessions_server.bundled:agents"
+OPTIONS: Final = ("host", "port", "data", "agents", "dev_key")
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 EXAMPLES: Final = """examples:
   sessions serve
   sessions serve --port 9000 --data /var/lib/sessions --agents my_service.agents:agents
-  sessions serve --dev-key tr_dev_local000000000000000000
+  sessions serve --dev-key tr_dev_local0000000000000000000
 
 Every option can also be set as SESSIONS_<NAME>; see the configuration reference.
 """
@@ -53,50 +55,48 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT; return 0 after a clean end."""
-    given = {name: value for name in ("host", "port", "data") if (value := getattr(arguments, name)) is not None}
+    given = {name: value for name in OPTIONS if (value := getattr(arguments, name)) is not None}
     config = attrs.evolve(Config.load(), **given)
+    if config.dev_key is not None:
+        parse_root_key(config.dev_key, "--dev-key")
     set_up_logging(config)
-    agents = load_agents(arguments.agents or DEFAULT_AGENTS)
-    asyncio.run(_serve(config, agents, arguments.dev_key))
+    asyncio.run(_serve(config, load_agents(config.agents)))
     return 0
 
 
-def load_agents(path: str) -> Agents:
-    """Import the agents named ``module:attribute``.
-
-    Raises:
-        InvalidError: There is no such module or attribute, or it is no ``Agents``.
-    """
-    module_name, _, attribute = path.partition(":")
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        found = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InvalidError("--agents", f"names nothing that can be imported: {error}") from error
-    finally:
-        sys.path.pop(0)
-    if not isinstance(found, Agents):
-        raise InvalidError("--agents", f"names a {type(found).__name__}, not an Agents")
-    return found
-
-
-async def _serve(config: Config, agents: Agents, dev_key: str | None) -> None:
+async def _serve(config: Config, agents: Agents) -> None:
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    _stop_on_signals(stop)
     metrics = Metrics()
     observer = Observers((metrics, EventLog()))
-    async with open_sessions(config.profile, data=config.data, agents=agents, observer=observer) as sessions:
-        key = await _first_environment(sessions, dev_key)
+    settings = Settings(owns_data=True, drain=config.drain)
+    async with open_sessions(
+        config.profile, data=config.data, agents=agents, observer=observer, settings=settings
+    ) as sessions:
+        key = await _first_environment(sessions, config.dev_key)
         server = build_server(sessions, config, metrics=metrics)
         try:
             await _listen(server, config)
-            _welcome(server.address, key, agents)
+            _welcome(server.address, key, agents, config)
             await stop.wait()
             await server.drain()
         finally:
             await server.close()
+
+
+def _stop_on_signals(stop: asyncio.Event) -> None:
+    """Set *stop* at the first SIGTERM or SIGINT; a second one ends the process at once, as a crash would."""
+    loop = asyncio.get_running_loop()
+
+    def ask() -> None:
+        stop.set()
+        for number in SIGNALS:
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+        print("sessions is stopping; once more ends it at once", flush=True)
+
+    for number in SIGNALS:
+        loop.add_signal_handler(number, ask)
 
 
 async def _listen(server: HttpServer, config: Config) -> None:
@@ -115,14 +115,24 @@ async def _first_environment(sessions: Sessions, dev_key: str | None) -> str | N
     return key
 
 
-def _welcome(address: str, key: str | None, agents: Agents) -> None:
+def _welcome(address: str, key: str | None, agents: Agents, config: Config) -> None:
     lines = [f"sessions is listening on {address}", f"agents: {', '.join(agents.names) or 'none'}"]
     if key is None:
-        lines.append("root keys: `sessions env list --show-keys` shows them")
+        if config.dev_key is not None:
+            lines.append("--dev-key was ignored: there are environments already")
+        lines.append(f"to see the root keys: {_show_keys(config)}")
     else:
         lines += [f"development key: {key}", "try, in another terminal:"]
         lines += _try(address, key, next(iter(agents.names), "echo"))
     print("\n".join(lines), flush=True)
+
+
+def _show_keys(config: Config) -> str:
+    """Return the command that shows the keys, as this program was started."""
+    started = sys.argv[0]
+    program = [sys.executable, "-m", "sessions_server"] if Path(started).name == "__main__.py" else [started]
+    data = [] if config.data == Config().data else ["--data", str(config.data)]
+    return shlex.join([*program, "env", "list", "--show-keys", *data])
 
 
 def _try(address: str, key: str, task: str) -> list[str]:

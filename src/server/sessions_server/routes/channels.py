@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from sessions_core.domain.channel import Io
+from sessions_core.domain.channel import Io, data_record, sanitise_input
 from sessions_core.domain.ids import PartId
 from sessions_core.errors import DirectWritesUnsupportedError
 from sessions_core.ports.direct_writes import WriteCredentials
@@ -30,8 +30,22 @@ async def append(call: Call) -> web.StreamResponse:
     session = await call.get_session()
     part_id, epoch = read_part(call), read_epoch(call) if call.io is Io.OUT else None
     text = decode_text(await read_body(call.request, MAX_APPEND))
+    await _use_up(call, text, part_id)
     done = await call.sessions.channels.append_text(session, call.io, text, part_id=part_id, epoch=epoch)
     return web.Response(body=b'{"ok":true,"seq":%d}' % done.seq, headers=JSON)
+
+
+async def _use_up(call: Call, text: str, part_id: PartId | None) -> None:
+    """Count the use of a one-time token, but not for a record that will be refused for what it is.
+
+    Raises:
+        InvalidError: Nobody can tell what it says.
+        RecordTooLargeError: Over the log's limit.
+        UnauthenticatedError: The token was used before.
+    """
+    if call.caller.one_time is not None:
+        data_record(sanitise_input(text), part_id or PartId("")).check_size()
+        await call.use_up()
 
 
 def read_part(call: Call) -> PartId | None:

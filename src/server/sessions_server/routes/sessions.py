@@ -29,7 +29,7 @@ async def create(call: Call) -> web.StreamResponse:
             raise ForbiddenError from None
         raise
     lifetime = call.context.config.session_token_lifetime
-    token = await call.context.auth.mint(call.environment_id, session_scopes(created.session.key), lifetime)
+    token = await call.context.auth.mint(call.caller, session_scopes(created.session.key), lifetime)
     return respond(created_item(created, token), 200 if created.is_cached else 201, UNSTORED)
 
 
@@ -77,8 +77,8 @@ async def end_and_continue(call: Call) -> web.StreamResponse:
 
 
 async def list_runs(call: Call) -> web.StreamResponse:
-    """List the runs that have served a session."""
-    return respond(run_list(await call.sessions.sessions.list_runs(call.environment_id, call.name)))
+    """List the newest runs that have served a session."""
+    return respond(run_list(await call.sessions.sessions.list_runs(call.environment_id, call.name, call.query)))
 
 
 def read_epoch(call: Call) -> int | None:

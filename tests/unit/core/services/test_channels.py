@@ -334,6 +334,7 @@ async def test_a_writer_is_told_that_the_session_is_closing_rather_than_that_it_
     channel = session.channel(Io.OUT)
     await world.log.set_guard(channel, Guard.live(1), expect=UNTOUCHED)
     await world.log.set_guard(channel, Guard.idle(1), expect=Guard.live(1))
+    await world.ports().sessions.close(HOME.id, session.id, "closing")
     with pytest.raises(ClosedError):
         await sessions.channels.append(session, Io.OUT, [data_record(1, PartId("p"))], epoch=1)
 

@@ -144,7 +144,7 @@ async def test_an_expired_session_is_not_created_again(world: World, sessions: S
 
 
 async def test_a_session_cannot_be_born_expired(world: World, sessions: Sessions, clock: ManualClock) -> None:
-    with pytest.raises(SessionExpiredError):
+    with pytest.raises(InvalidError, match="expiresAt"):
         await sessions.sessions.create(HOME, attrs.evolve(spec(), expires_at=clock.now()))
     assert world.tables.sessions == {}
 

@@ -1,0 +1,36 @@
+"""What may be a root key."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.server import KEY
+from sessions_core.domain.environment import EnvironmentType
+from sessions_core.errors import InvalidError
+from sessions_server.cli.keys import new_root_key, parse_root_key
+
+GOOD = ["tr_dev_" + "a" * 24, "tr_stg_" + "Z" * 30, "tr_prod_" + "0" * 24, "tr_preview_" + "aB3" * 8, KEY]
+BAD = [
+    "",
+    "secret",
+    "tr_dev_" + "a" * 23,
+    "tr_dev_sk_" + "a" * 24,
+    "tr_test_" + "a" * 24,
+    "tr_dev_" + "é" * 24,
+    "tr_dev_" + "٣" * 24,
+    "tr_dev_" + "a" * 24 + "\n",
+    " tr_dev_" + "a" * 24,
+    "tr_dev_" + "a" * 20 + "-_.!",
+]
+
+
+@pytest.mark.parametrize("key", [*GOOD, *(new_root_key(kind) for kind in EnvironmentType)], ids=range(len(GOOD) + 4))
+def test_a_root_key_is_taken_as_it_is(key: str) -> None:
+    assert parse_root_key(key, "--key") == key
+
+
+@pytest.mark.parametrize("key", BAD, ids=range(len(BAD)))
+def test_anything_else_is_refused_by_the_name_of_its_option_and_not_repeated(key: str) -> None:
+    with pytest.raises(InvalidError, match="^--dev-key must be tr_<dev") as caught:
+        parse_root_key(key, "--dev-key")
+    assert not key.strip() or key.strip() not in str(caught.value)
