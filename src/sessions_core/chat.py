@@ -176,7 +176,7 @@ class Turn:
             return was_stopped
         if exc is self.run.out.refusal or not isinstance(exc, Exception):
             return False
-        self.run.report(TurnFailed(run_id=self.run.id, error=f"{type(exc).__name__}: {exc}"))
+        self.run.report(TurnFailed(run_id=self.run.id, error=type(exc).__name__, exception=exc))
         await self._complete(({"type": "error", "errorText": ERROR_TEXT},))
         return True
 

@@ -43,6 +43,7 @@ class Ending:
     status: RunStatus
     error: str | None = None
     progress: Progress | None = None
+    exception: BaseException | None = None
 
 
 @attrs.define(kw_only=True)
@@ -216,7 +217,7 @@ class RunExecutor:
         holding = Holding(run.id, run.attempt)
         if not await self.runs.finish(holding, ending.status, end=ending.progress, error=ending.error):
             return
-        self.observer(RunEnded(run_id=run.id, status=ending.status, error=ending.error))
+        self.observer(RunEnded(run_id=run.id, status=ending.status, error=ending.error, exception=ending.exception))
         ended = await self.runs.get(run.id)
         if not self.draining.is_set():
             await self.settlement.settle(ended)
@@ -231,4 +232,4 @@ def _ending_of(error: BaseException, refusal: BaseException | None) -> Ending:
         return Ending(RunStatus.CANCELED, str(error))
     if error is refusal and isinstance(error, ClosedError):
         return Ending(RunStatus.COMPLETED_SUCCESSFULLY, str(error))
-    return Ending(RunStatus.COMPLETED_WITH_ERRORS, type(error).__name__)
+    return Ending(RunStatus.COMPLETED_WITH_ERRORS, type(error).__name__, exception=error)

@@ -143,6 +143,7 @@ TABLE: Final[Mapping[type[BaseException], Answer]] = {
     errors.DispatcherUnavailableError: Answer(503, "dispatcher_unavailable", headers=_SOON),
     errors.UnavailableError: Answer(503, "unavailable", headers=_SOON),
     errors.IncompatibleStoreError: Answer(503, "incompatible_store"),
+    errors.StoreInUseError: Answer(503, "incompatible_store"),
     errors.DirectWritesUnsupportedError: Answer(501, "direct_writes_unsupported", retry=False),
     HttpError: INTERNAL,
     errors.SessionsError: INTERNAL,

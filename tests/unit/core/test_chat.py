@@ -270,7 +270,7 @@ async def test_an_error_in_a_turn_is_told_and_the_run_goes_on(world: World) -> N
     half = [*PLAIN[:5], "error", *PLAIN[5:]]
     assert written(records) == [*half, "turn-complete:0", "error", "turn-complete:1", *PLAIN, "turn-complete:2"]
     assert "secret" not in str(data_of(records[5]))
-    assert [event.error for event in world.observer.of(TurnFailed)] == ["LookupError: secret detail", "ValueError: "]
+    assert [event.error for event in world.observer.of(TurnFailed)] == ["LookupError", "ValueError"]
     assert len(world.runs()) == 1
 
 

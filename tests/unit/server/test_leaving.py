@@ -17,7 +17,9 @@ from aiohttp.test_utils import make_mocked_request
 from sessions_adapters.profiles import open_sessions
 from sessions_core.domain.channel import UPGRADE_REQUIRED, Io
 from sessions_core.domain.environment import Environment, EnvironmentType
-from sessions_core.domain.ids import EnvironmentId, OrganizationId, ProjectId
+from sessions_core.domain.guard import Guard
+from sessions_core.domain.ids import EnvironmentId, OrganizationId, ProjectId, RunId
+from sessions_core.facade import Sessions
 from sessions_server.app import HttpServer, build_server
 from sessions_server.config import Config
 
@@ -61,12 +63,22 @@ async def create(server: HttpServer, name: str) -> str:
     return str(json.loads(response.body)["runId"])
 
 
+async def begin(sessions: Sessions, name: str, run: str) -> None:
+    """Take the right to write, as whoever carries the run out does."""
+    begun = await sessions.ports.runs.begin(RunId(run), 1)
+    assert begun is not None
+    out = (await sessions.sessions.get(ONE, name)).channel(Io.OUT)
+    tail = await sessions.ports.log.tail(out)
+    assert (await sessions.ports.log.set_guard(out, Guard.live(begun.epoch), expect=tail.guard)).done
+
+
 async def test_a_hand_over_whose_client_leaves_is_announced_if_it_is_made(server: HttpServer) -> None:
     sessions = server.context.sessions
     made = 0
     for number in range(TRIES):
         name = f"chat-{number}"
         run = await create(server, name)
+        await begin(sessions, name, run)
         asking = ask(server, f"/api/v1/sessions/{name}/end-and-continue", {"callingRunId": run, "reason": "upgrade"})
         await asyncio.sleep(number / TRIES * 0.006)
         asking.cancel()

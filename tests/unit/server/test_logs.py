@@ -83,6 +83,7 @@ def test_trouble_is_a_warning_and_the_rest_is_for_those_who_debug(caplog: pytest
             run_id=RunId("run_1"), status=RunStatus.COMPLETED_WITH_ERRORS, error="ValueError", exception=error
         ),
     ],
+    ids=["turn", "run"],
 )
 def test_a_failure_of_a_task_is_an_error_with_its_traceback(
     make: Callable[[BaseException], Event], caplog: pytest.LogCaptureFixture
