@@ -8,23 +8,38 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
-from collections.abc import AsyncGenerator, Callable, Iterable
+from abc import abstractmethod
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from datetime import timedelta
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import attrs
 
 from sessions_adapters import memory
+from sessions_adapters.local_runs import LocalRunDispatcher
+from sessions_core.domain.ids import RunId
 from sessions_core.ports.backlog import Backlog
 from sessions_core.ports.channel_log import ChannelLog
 from sessions_core.ports.environment_store import EnvironmentStore, TokenLedger
 from sessions_core.ports.leader_lock import LeaderLock
+from sessions_core.ports.run_dispatcher import RunDispatcher
 from sessions_core.ports.run_store import RunStore
 from sessions_core.ports.session_index import SessionIndex
 from sessions_core.ports.session_store import SessionStore
 from sessions_core.ports.waitpoint_store import WaitpointStore, WaitRegistry
 from sessions_core.testing import ManualClock
+
+
+class ServedDispatcher(RunDispatcher, Protocol):
+    """A dispatcher and the worker at its other end, which is where the suite looks."""
+
+    @abstractmethod
+    def serve(
+        self, execute: Callable[[RunId], Awaitable[None]], *, drain: Callable[[], None], patience: timedelta
+    ) -> AbstractAsyncContextManager[None]:
+        """Carry runs out inside the block; at its end call *drain*, and cancel those still busy after *patience*."""
 
 
 @attrs.frozen(kw_only=True)
@@ -47,12 +62,14 @@ class Adapters:
     environment_store: EnvironmentStore | None = None
     token_ledger: TokenLedger | None = None
     leader_lock: LeaderLock | None = None
+    run_dispatcher: ServedDispatcher | None = None
     stored_runs: Callable[[], set[str]] | None = None
     is_readable_at_rest: Callable[[str], bool] | None = None
 
 
 NOT_OFFERED_AS_FIXTURE: Final = frozenset({"clock"})
 PORTS: Final = frozenset(field.name for field in attrs.fields(Adapters)) - NOT_OFFERED_AS_FIXTURE
+STORAGE: Final = PORTS - {"run_dispatcher"}
 
 
 @attrs.frozen(kw_only=True)
@@ -66,7 +83,7 @@ class Technology:
 
     name: str
     open: Callable[[ManualClock], AbstractAsyncContextManager[Adapters]]
-    ports: frozenset[str] = PORTS
+    ports: frozenset[str] = STORAGE
     backends: tuple[str, ...] = ("asyncio",)
 
 
@@ -128,6 +145,12 @@ async def open_sqlite(clock: ManualClock) -> AsyncGenerator[Adapters]:
             )
 
 
+@asynccontextmanager
+async def open_local_runs(clock: ManualClock) -> AsyncGenerator[Adapters]:
+    """Open a dispatcher that carries runs out in this process."""
+    yield Adapters(clock=clock, run_dispatcher=LocalRunDispatcher())
+
+
 def _sqlite_runs(path: Path) -> set[str]:
     with closing(sqlite3.connect(path)) as connection:
         return {run_id for (run_id,) in connection.execute("select id from run")}
@@ -139,7 +162,13 @@ def _is_in_any_file(text: str, folder: Path) -> bool:
 
 TECHNOLOGIES: Final = (
     Technology(name="memory", open=open_memory, backends=("asyncio", "trio")),
-    Technology(name="sqlite", open=open_sqlite, ports=PORTS - {"wait_registry"}),
+    Technology(name="sqlite", open=open_sqlite, ports=STORAGE - {"wait_registry"}),
+    Technology(
+        name="local_runs",
+        open=open_local_runs,
+        ports=frozenset({"run_dispatcher"}),
+        backends=("asyncio", "trio"),
+    ),
 )
 
 

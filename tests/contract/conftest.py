@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import pytest
 
-from contract.adapters import PORTS, Adapters, Case, cases_with
+from contract.adapters import PORTS, Adapters, Case, ServedDispatcher, cases_with
 from sessions_core.ports.backlog import Backlog
 from sessions_core.ports.channel_log import ChannelLog
 from sessions_core.ports.environment_store import EnvironmentStore, TokenLedger
@@ -97,6 +97,11 @@ def token_ledger(adapters: Adapters) -> TokenLedger:
 @pytest.fixture
 def leader_lock(adapters: Adapters) -> LeaderLock:
     return _offered(adapters.leader_lock)
+
+
+@pytest.fixture
+def run_dispatcher(adapters: Adapters) -> ServedDispatcher:
+    return _offered(adapters.run_dispatcher)
 
 
 @pytest.fixture

@@ -177,6 +177,19 @@ async def test_the_tail_to_insist_on_may_be_0(channel_log: ChannelLog) -> None:
     assert (await channel_log.set_guard(OUT, LIVE, expect=UNTOUCHED, if_tail=0)).done
 
 
+async def test_a_sealed_channel_still_answers_known_part_ids_but_not_beside_a_new_record(
+    channel_log: ChannelLog,
+) -> None:
+    await channel_log.append(OUT, [record("a", "known")], guard=UNTOUCHED)
+    await guard_with(channel_log, SEALED)
+    for guard in (UNTOUCHED, LIVE, SEALED):
+        again = await channel_log.append(OUT, [record("a", "known")], guard=guard)
+        assert again == [Appended(0, is_new=False)]
+        with pytest.raises(GuardMismatchError):
+            await channel_log.append(OUT, [record("a", "known"), record("b", "new")], guard=guard)
+    assert await stored(channel_log) == ["a"]
+
+
 async def test_a_sealed_channel_takes_no_record_whatever_guard_is_named(channel_log: ChannelLog) -> None:
     await put(channel_log, OUT, "a")
     await guard_with(channel_log, SEALED)

@@ -21,7 +21,7 @@ from sessions_core.domain.channel import (
 )
 from sessions_core.domain.guard import UNTOUCHED
 from sessions_core.errors import GuardMismatchError
-from sessions_core.ports.channel_log import ChannelLog
+from sessions_core.ports.channel_log import READ_BYTES, ChannelLog
 from sessions_core.testing import ManualClock
 
 # --- read ---
@@ -50,6 +50,63 @@ async def test_reading_back_gives_the_newest_records_below_a_seq(
     found = await channel_log.read_back(OUT, before, limit)
     assert seqs_of(found) == list(range(5))[:before][::-1][:limit]
     assert bodies_of(found) == list("abcde")[:before][::-1][:limit]
+
+
+# --- the size of an answer ---
+
+LARGE = READ_BYTES // 4 + 1
+
+
+async def put_large(log: ChannelLog, *sizes: int) -> None:
+    for size in sizes:
+        await log.append(OUT, [record(b"x" * size)], guard=UNTOUCHED)
+
+
+def weight_of(found: Sequence[Record]) -> int:
+    return sum(len(record.body) for record in found)
+
+
+async def test_a_read_ends_early_once_its_bodies_are_large_enough(channel_log: ChannelLog) -> None:
+    await put_large(channel_log, *[LARGE] * 12)
+    seen: list[int] = []
+    while (batch := await channel_log.read(OUT, len(seen), 1000)).records:
+        assert weight_of(batch.records) <= READ_BYTES + LARGE
+        assert (batch.next_seq, batch.timestamp) == (12, START_MS)
+        seen += seqs_of(batch.records)
+    assert seen == list(range(12))
+
+
+async def test_reading_back_ends_early_once_its_bodies_are_large_enough(channel_log: ChannelLog) -> None:
+    await put_large(channel_log, *[LARGE] * 12)
+    before = 12
+    while found := await channel_log.read_back(OUT, before, 1000):
+        assert weight_of(found) <= READ_BYTES + LARGE
+        assert seqs_of(found) == list(range(found[-1].seq, before))[::-1]
+        before = found[-1].seq
+    assert before == 0
+
+
+async def test_the_first_record_is_read_however_large_it_is(channel_log: ChannelLog) -> None:
+    await put_large(channel_log, 1, 2 * READ_BYTES, 2 * READ_BYTES, 1)
+    assert seqs_of((await channel_log.read(OUT, 1, 1000)).records) == [1]
+    assert seqs_of(await channel_log.read_back(OUT, 3, 1000)) == [2]
+
+
+async def test_an_answer_that_is_not_large_is_cut_by_its_limit_alone(channel_log: ChannelLog) -> None:
+    await put_large(channel_log, *[READ_BYTES // 10] * 6)
+    assert seqs_of((await channel_log.read(OUT, 0, 5)).records) == [0, 1, 2, 3, 4]
+    assert seqs_of(await channel_log.read_back(OUT, 6, 5)) == [5, 4, 3, 2, 1]
+
+
+async def test_a_follower_gets_large_records_in_small_batches(channel_log: ChannelLog) -> None:
+    await put_large(channel_log, *[LARGE] * 12)
+    seen: list[int] = []
+    async with channel_log.follow(OUT, 0) as batches:
+        while len(seen) < 12:
+            batch = await anext(batches)
+            assert weight_of(batch.records) <= READ_BYTES + LARGE
+            seen += seqs_of(batch.records)
+    assert seen == list(range(12))
 
 
 # --- trim ---

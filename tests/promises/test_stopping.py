@@ -25,11 +25,12 @@ STOP_SECONDS = 15.0
 
 @attrs.define(eq=False)
 class Writer:
-    """Appends messages, every fifth a slow one, until the server is gone.
+    """Appends messages until the server is gone. The fifth is a slow one, so it is being answered when SIGTERM comes.
 
     Attributes:
         acknowledged: What was taken, by its seq.
-        unknown: What got no answer, so may or may not have been taken.
+        unknown: What got no answer, or no good one, so may or may not have been taken.
+        refusals: Answers that a stopping server must not give.
     """
 
     name: str
@@ -52,7 +53,9 @@ class Writer:
                 continue
             if answer.status == 200:
                 self.acknowledged[answer.body["seq"]] = text
-            elif answer.status < 500:
+            elif answer.status >= 500:
+                self.unknown.add(text)
+            else:
                 self.refusals.append(f"{self.name}: {answer.status} {answer.body}")
             await asyncio.sleep(0.02)
 

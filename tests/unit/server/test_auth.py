@@ -274,7 +274,8 @@ async def test_a_minted_token_is_signed_with_the_current_key_and_has_the_contrac
     auth: Authenticator, store: InMemoryEnvironmentStore, clock: ManualClock
 ) -> None:
     await store.rotate_root_key(ONE, NEW_KEY, grace=timedelta(hours=1))
-    token = await auth.mint(ONE, ("read:sessions:é",), timedelta(hours=1), {"otu": True})
+    caller = await auth.authenticate(NEW_KEY)
+    token = await auth.mint(caller, ("read:sessions:é",), timedelta(hours=1), {"otu": True})
     assert jwt.get_unverified_header(token) == {"alg": "HS256"}
     content = jwt.decode(token, options={"verify_signature": False})
     now = int(clock.now().timestamp())
@@ -293,6 +294,23 @@ async def test_a_minted_token_is_signed_with_the_current_key_and_has_the_contrac
     )
     assert verified is not None
     assert (await auth.authenticate(token)).scopes == ("read:sessions:é",)
+
+
+async def test_a_minted_token_never_outlives_the_key_or_token_it_was_asked_for_with(
+    auth: Authenticator, store: InMemoryEnvironmentStore, clock: ManualClock
+) -> None:
+    def ends_in(token: str) -> float:
+        exp: float = jwt.decode(token, options={"verify_signature": False})["exp"]
+        return exp - clock.now().timestamp()
+
+    day, old_token = timedelta(days=1), encode(claims(clock, exp=int(clock.now().timestamp()) + 5000))
+    assert ends_in(await auth.mint(await auth.authenticate(KEY), (), day)) == 86_400
+    assert ends_in(await auth.mint(await auth.authenticate(old_token), (), day)) == 5000
+    await store.rotate_root_key(ONE, NEW_KEY, grace=timedelta(seconds=600.5))
+    fresh = Authenticator(environments=store, ledger=auth.ledger, clock=clock)
+    assert ends_in(await fresh.mint(await fresh.authenticate(KEY), (), day)) == 600
+    assert ends_in(await fresh.mint(await fresh.authenticate(old_token), (), day)) == 600
+    assert ends_in(await fresh.mint(await fresh.authenticate(NEW_KEY), (), day)) == 86_400
 
 
 async def test_a_one_time_token_is_used_once_however_it_is_spelled(auth: Authenticator, clock: ManualClock) -> None:

@@ -31,6 +31,6 @@ def test_a_root_key_is_taken_as_it_is(key: str) -> None:
 
 @pytest.mark.parametrize("key", BAD, ids=range(len(BAD)))
 def test_anything_else_is_refused_by_the_name_of_its_option_and_not_repeated(key: str) -> None:
-    with pytest.raises(InvalidError, match="^--dev-key must be tr_<dev") as caught:
+    with pytest.raises(InvalidError, match=r"^--dev-key must be tr_<dev") as caught:
         parse_root_key(key, "--dev-key")
     assert not key.strip() or key.strip() not in str(caught.value)

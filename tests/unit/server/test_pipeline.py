@@ -1,4 +1,4 @@
-"""A client that leaves: what it has set off is carried out whole, and what fails then is logged."""
+"""Requests on their way to a handler: clients that leave, one-time tokens, tokens that end with their creator's."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
+import jwt
 import pytest
 from aiohttp import StreamReader, web
 from aiohttp.test_utils import make_mocked_request
 
 from sessions_adapters.profiles import open_sessions
 from sessions_core.domain.channel import UPGRADE_REQUIRED, Io
-from sessions_core.domain.environment import Environment, EnvironmentType
+from sessions_core.domain.environment import Environment, EnvironmentType, RootKey
 from sessions_core.domain.guard import Guard
 from sessions_core.domain.ids import EnvironmentId, OrganizationId, ProjectId, RunId
 from sessions_core.facade import Sessions
+from sessions_server import tokens
 from sessions_server.app import HttpServer, build_server
 from sessions_server.config import Config
 
@@ -41,13 +43,27 @@ async def server(tmp_path: Path) -> AsyncGenerator[HttpServer]:
         yield build_server(sessions, Config())
 
 
-def ask(server: HttpServer, path: str, body: Any) -> asyncio.Task[web.StreamResponse]:
-    """Begin a POST; cancelling the task is what aiohttp does when the client leaves."""
+def ask(
+    server: HttpServer, path: str, body: Any, *, credential: str = KEY, method: str = "POST"
+) -> asyncio.Task[web.StreamResponse]:
+    """Begin a request; cancelling the task is what aiohttp does when the client leaves."""
     payload = StreamReader(Mock(_reading_paused=False), 2**16, loop=asyncio.get_running_loop())
-    payload.feed_data(json.dumps(body).encode())
+    payload.feed_data(body if isinstance(body, bytes) else json.dumps(body).encode())
     payload.feed_eof()
-    request = make_mocked_request("POST", path, {"Authorization": f"Bearer {KEY}"}, payload=payload)
+    request = make_mocked_request(method, path, {"Authorization": f"Bearer {credential}"}, payload=payload)
     return asyncio.create_task(server.handle(request))
+
+
+def json_of(response: web.StreamResponse) -> Any:
+    assert isinstance(response, web.Response)
+    assert isinstance(response.body, bytes)
+    return json.loads(response.body)
+
+
+def token(server: HttpServer, scopes: list[str], *, seconds: int = 600, **more: Any) -> str:
+    now = int(server.context.sessions.clock.now().timestamp())
+    claims = {"sub": ONE, "pub": True, "scopes": scopes, "iat": now, "exp": now + seconds, **more}
+    return tokens.sign(claims, RootKey(value=KEY))
 
 
 async def create(server: HttpServer, name: str) -> str:
@@ -57,10 +73,7 @@ async def create(server: HttpServer, name: str) -> str:
         "taskIdentifier": "nobodys",
         "triggerConfig": {"basePayload": {}},
     }
-    response = await ask(server, "/api/v1/sessions", body)
-    assert isinstance(response, web.Response)
-    assert isinstance(response.body, bytes)
-    return str(json.loads(response.body)["runId"])
+    return str(json_of(await ask(server, "/api/v1/sessions", body))["runId"])
 
 
 async def begin(sessions: Sessions, name: str, run: str) -> None:
@@ -136,3 +149,55 @@ async def test_a_change_that_does_not_end_is_cut_off(
     await asyncio.wait([asking])
     await server.close()
     assert "changes were cut off" in caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"\xff", 400),
+        (b"x" * 1_048_577, 413),
+        (b"x" * 1_048_570, 413),
+        (b'{"payload": {"actionSource"' + b"[" * 100_000, 200),
+    ],
+    ids=["no UTF-8", "over the cap", "over the log's limit", "odd but a text"],
+)
+async def test_a_one_time_token_is_good_until_a_record_is_acceptable(
+    server: HttpServer, body: bytes, status: int
+) -> None:
+    await create(server, "chat-1")
+    once = token(server, ["write:sessions:chat-1"], otu=True)
+    path = "/realtime/v1/sessions/chat-1/in/append"
+    assert (await ask(server, path, body, credential=once)).status == status
+    assert (await ask(server, path, b"second", credential=once)).status == (401 if status == 200 else 200)
+    assert (await ask(server, path, b"third", credential=once)).status == 401
+
+
+async def test_a_one_time_token_is_used_up_by_a_change(server: HttpServer) -> None:
+    await create(server, "chat-1")
+    once = token(server, ["admin:sessions:chat-1"], otu=True)
+    tagged = [
+        (await ask(server, "/api/v1/sessions/chat-1", {"tags": [tag]}, credential=once, method="PATCH")).status
+        for tag in "ab"
+    ]
+    assert tagged == [200, 401]
+    assert (await server.context.sessions.sessions.get(ONE, "chat-1")).tags == ("a",)
+
+
+async def test_a_sessions_token_ends_with_the_token_that_created_it(server: HttpServer) -> None:
+    body = {"type": "t", "taskIdentifier": "x", "triggerConfig": {"basePayload": {}}}
+    for credential, longest in ((token(server, ["write:tasks:x"], seconds=300), 300), (KEY, 3600)):
+        created = json_of(await ask(server, "/api/v1/sessions", body, credential=credential))
+        claims = jwt.decode(created["publicAccessToken"], options={"verify_signature": False})
+        now = server.context.sessions.clock.now().timestamp()
+        assert longest - 60 < claims["exp"] - now <= longest
+
+
+async def test_of_a_sessions_runs_the_newest_are_listed(server: HttpServer) -> None:
+    first = await create(server, "chat-1")
+    path = "/api/v1/sessions/chat-1"
+    await ask(server, f"{path}/end-and-continue", {"callingRunId": first, "reason": "upgrade"})
+    both = json_of(await ask(server, f"{path}/runs", b"", method="GET"))["data"]
+    assert [run["reason"] for run in both] == ["upgrade", "initial"]
+    assert json_of(await ask(server, f"{path}/runs?limit=1", b"", method="GET"))["data"] == both[:1]
+    for limit in ("0", "101", "x"):
+        assert json_of(await ask(server, f"{path}/runs?limit={limit}", b"", method="GET"))["field"] == "limit"
