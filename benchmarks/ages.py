@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import attrs
+
 from benchmarks import requests
 from benchmarks.caller import IsWhole, has_body, has_ended, has_records
 from benchmarks.figures import Figure, Series, p50_ratios

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import attrs
+
 from benchmarks.figures import Aim, Figure, Series, p50_ratios, rate_ratios
 from benchmarks.load import AppendLoad, Writer
 from benchmarks.processes import LoadClient, spawned

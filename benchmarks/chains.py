@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import attrs
+
 from benchmarks.requests import IN
 from benchmarks.stage import Stage
-
 from harness.chain import broken_links
 
 

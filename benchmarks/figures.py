@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 import attrs
+
 from benchmarks.samples import Samples
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.progress import Progress
-
 from sessions_adapters import sqlite
 from sessions_adapters.profiles import DATABASE_NAME
 from sessions_adapters.system import SystemClock

@@ -8,10 +8,10 @@ from time import perf_counter, process_time
 from typing import Final
 
 import attrs
+
 from benchmarks import requests
 from benchmarks.caller import Caller, IsWhole, connect, has_body
 from benchmarks.samples import Samples
-
 from harness.chain import Chain
 
 BODY_BYTES: Final = 200

@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
 import attrs
+
 from benchmarks.samples import Samples
 
 _SPAWN = multiprocessing.get_context("spawn")

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import attrs
+
 from benchmarks.ages import KINDS, Ages
 from benchmarks.appends import CROWDS, TARGETS, Appends
 from benchmarks.chains import Chains

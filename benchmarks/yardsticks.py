@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from aiohttp import web
+
 from benchmarks.caller import HOST
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

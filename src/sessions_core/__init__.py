@@ -4,7 +4,7 @@ This module has the names that an embedding service needs; everything else is fo
 written with :mod:`sessions_core.chat`. ``sessions_adapters.profiles.open_sessions`` opens a ready :class:`Sessions`.
 """
 
-from sessions_core.agents import Agents, Message, Run
+from sessions_core.agents import Agents, Run
 from sessions_core.domain.channel import Appended, Batch, Channel, Envelope, Io, Record
 from sessions_core.domain.environment import Environment, EnvironmentType
 from sessions_core.domain.ids import EnvironmentId, ExternalId, OrganizationId, PartId, ProjectId, RunId, SessionId
@@ -14,6 +14,8 @@ from sessions_core.domain.status import RunStatus, SessionStatus
 from sessions_core.domain.trigger_config import TriggerConfig
 from sessions_core.errors import SessionsError
 from sessions_core.facade import Ports, Sessions, Settings
+from sessions_core.inbox import Inbox, Message
+from sessions_core.outbox import Outbox
 from sessions_core.services.run_manager import HandOver
 from sessions_core.services.session_service import CreatedSession, NewSession
 from sessions_core.services.sweep import SweepConfig
@@ -33,10 +35,12 @@ __all__ = [
     "EnvironmentType",
     "ExternalId",
     "HandOver",
+    "Inbox",
     "Io",
     "Message",
     "NewSession",
     "OrganizationId",
+    "Outbox",
     "Page",
     "PageRequest",
     "PartId",

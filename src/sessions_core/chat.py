@@ -29,10 +29,11 @@ import attrs
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from sessions_core import agents as raw
-from sessions_core.agents import Message, close_generator
 from sessions_core.domain.channel import SESSION_IN_EVENT_ID, TURN_COMPLETE, Io, control_record
 from sessions_core.domain.events import TurnFailed
 from sessions_core.domain.json_values import as_list, as_object
+from sessions_core.inbox import Message
+from sessions_core.outbox import close_generator
 
 MESSAGE: Final = "message"
 STOP: Final = "stop"

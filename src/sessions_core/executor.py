@@ -13,7 +13,7 @@ import anyio
 import attrs
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from sessions_core.agents import Agents, Inbox, Outbox
+from sessions_core.agents import Agents
 from sessions_core.domain.channel import Io
 from sessions_core.domain.events import RunBegun, RunEnded, SystemFailed
 from sessions_core.domain.guard import Guard
@@ -22,6 +22,8 @@ from sessions_core.domain.run import Holding, Progress, RunRecord, hand_over_not
 from sessions_core.domain.session import Session
 from sessions_core.domain.status import RunStatus
 from sessions_core.errors import ClosedError, SessionsError, StaleRunError, UnavailableError
+from sessions_core.inbox import Inbox
+from sessions_core.outbox import Outbox
 from sessions_core.ports.clock import Clock
 from sessions_core.ports.observer import Observer
 from sessions_core.ports.run_store import RunStore

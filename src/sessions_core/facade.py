@@ -160,12 +160,13 @@ class Sessions:
         return self.ports.direct_writes
 
     async def check(self) -> None:
-        """Ask the stores for a sign of life.
+        """Find out whether the store can be read and written.
 
         Raises:
-            UnavailableError: One of them gives none.
+            UnavailableError: It cannot.
         """
         await self.ports.sessions.find(EnvironmentId("readiness"), "readiness")
+        await self.ports.sessions.check()
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[Sessions]:

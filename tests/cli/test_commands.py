@@ -154,7 +154,7 @@ def test_what_is_no_http_is_refused_in_the_usual_form(tmp_path: Path) -> None:
                 connection.sendall(request + b"\r\nHost: x\r\n\r\n")
                 answer = b"".join(iter(lambda: connection.recv(65_536), b""))
             head, _, body = answer.partition(b"\r\n\r\n")
-            assert head.startswith(b"HTTP/1.1 400 "), answer
+            assert head.split(b" ")[1] == b"400", answer
             assert b"\r\nX-Request-Id: " in head
             assert json.loads(body) == {"error": "The request is malformed", "code": "malformed_request"}
     assert "Traceback" not in "".join(server.output)

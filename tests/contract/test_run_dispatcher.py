@@ -5,7 +5,7 @@ A dispatcher does not know how a run ended, and does not ask: the run's record d
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from functools import partial
@@ -31,19 +31,14 @@ def make_run(name: str = "one", task: str = "echo") -> RunRecord:
 
 @attrs.define(eq=False)
 class Worker:
-    """Carries runs out and takes notes. A run goes on until it is let go, or asked to end by a drain.
-
-    Attributes:
-        known: The tasks it knows; runs of others (by the prefix of their session's name) are put back at once.
-        begun: Every execution that began, in order.
-    """
+    """Carries runs out and takes notes. A run goes on until it is let go; a drain lets it go, too, if it is heeded."""
 
     dispatcher: ServedDispatcher
     drains: int = attrs.field(init=False, default=0)
+    heeds_drain: bool = attrs.field(init=False, default=True)
     begun: list[RunId] = attrs.field(init=False, factory=list)
     ended: list[RunId] = attrs.field(init=False, factory=list)
     cancelled: list[RunId] = attrs.field(init=False, factory=list)
-    heeds_drain: bool = True
     _may_end: anyio.Event = attrs.field(init=False, factory=anyio.Event)
     _changed: anyio.Event = attrs.field(init=False, factory=anyio.Event)
 
@@ -216,12 +211,13 @@ async def test_a_queued_run_can_be_cancelled(run_dispatcher: ServedDispatcher, w
 async def test_a_run_that_is_cancelled_as_soon_as_it_is_dispatched_does_not_go_on(
     run_dispatcher: ServedDispatcher, worker: Worker
 ) -> None:
-    run = make_run()
-    async with worker.serve():
-        await run_dispatcher.dispatch(run)
-        await run_dispatcher.cancel(run.id)
-        await anyio.wait_all_tasks_blocked()
-        assert worker.cancelled == worker.begun
+    run, worker.heeds_drain = make_run(), False
+    with anyio.fail_after(10):  # much less than the patience with a run that goes on
+        async with worker.serve(LONG):
+            await run_dispatcher.dispatch(run)
+            await run_dispatcher.cancel(run.id)
+            await anyio.wait_all_tasks_blocked()
+    assert worker.cancelled == worker.begun
     assert worker.ended == []
 
 
@@ -293,11 +289,12 @@ async def test_a_group_of_failures_does_not_hurt_others(run_dispatcher: ServedDi
         raise ValueError("mine")
 
     async def execute(run_id: RunId) -> None:
-        if run_id != failing.id:
-            return await worker.execute(run_id)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(fail)
-            tasks.start_soon(fail)
+            if run_id == failing.id:
+                tasks.start_soon(fail)
+                tasks.start_soon(fail)
+            else:
+                await worker.execute(run_id)
 
     async with run_dispatcher.serve(execute, drain=worker.drain, patience=LONG):
         await run_dispatcher.dispatch(failing)
@@ -379,7 +376,9 @@ async def test_a_cancelled_run_may_clean_up_before_serving_ends(run_dispatcher: 
     assert cleaned_up
 
 
-async def test_serving_that_is_cancelled_cancels_its_runs_without_patience(run_dispatcher: ServedDispatcher, worker: Worker) -> None:
+async def test_serving_that_is_cancelled_cancels_its_runs_without_patience(
+    run_dispatcher: ServedDispatcher, worker: Worker
+) -> None:
     run = make_run()
     with anyio.fail_after(10), anyio.CancelScope() as scope:
         async with worker.serve():
@@ -399,9 +398,7 @@ async def test_a_run_that_is_dispatched_while_serving_ends_is_taken_and_not_begu
         await worker.until(lambda: worker.begun == [late.id])
 
 
-async def dispatch_from_within(
-    dispatcher: ServedDispatcher, first: RunRecord, late: RunRecord, worker: Worker
-) -> None:
+async def dispatch_from_within(dispatcher: ServedDispatcher, first: RunRecord, late: RunRecord, worker: Worker) -> None:
     """Let *first* dispatch *late* once it is asked to end, as a run that leaves input behind does."""
     asked = anyio.Event()
     begun = anyio.Event()

@@ -442,3 +442,13 @@ async def test_another_environment_sees_no_history(session_store: SessionStore) 
     session = await store_new(session_store, make_session())
     assert await session_store.list_runs(ENV_B.id, session.id, 10) == []
     assert await session_store.list_runs(ENV_A.id, SessionId("session_unknown"), 10) == []
+
+
+# --- check ---
+
+
+async def test_a_check_of_a_working_store_changes_nothing(session_store: SessionStore) -> None:
+    session = await store_new(session_store, make_session())
+    await session_store.check()
+    await at_once([session_store.check] * 10)
+    assert await session_store.find(ENV_A.id, session.id) == session

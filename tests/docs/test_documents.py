@@ -16,6 +16,8 @@ from harness.server import KEY, ServerProcess
 ROOT = Path(__file__).parents[2]
 MARKED = re.compile(r"<!-- executed: tests/docs -->\n```(\w+)\n(.*?)```", re.DOTALL)
 
+LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
+
 
 def blocks(language: str) -> list[object]:
     return list(_blocks(language))
@@ -33,7 +35,9 @@ def _blocks(language: str) -> Iterator[object]:
 def test_shell_lines_work_against_a_fresh_server(block: str, tmp_path: Path) -> None:
     with ServerProcess(tmp_path / "data") as server:
         script = block.replace("http://127.0.0.1:8787", server.address).replace("curl -s", "curl --fail-with-body -s")
-        environment = {**os.environ, "KEY": KEY, "DATA": str(server.data)}
+        script = script.replace("export KEY=tr_dev_...", f"export KEY={KEY}")
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        environment = {**os.environ, "PATH": path, "KEY": KEY, "DATA": str(server.data)}
         command = ["bash", "-euo", "pipefail", "-c", script]
         done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -45,3 +49,23 @@ def test_python_blocks_run(block: str, tmp_path: Path) -> None:
     command = [sys.executable, "-W", "error", str(tmp_path / "example.py")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_every_page_is_linked_from_the_list_of_pages_and_no_link_is_dead() -> None:
+    pages = {ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")}
+    links = {page: {(page.parent / link).resolve() for link in LINK.findall(page.read_text())} for page in pages}
+    assert {link for found in links.values() for link in found if not link.exists()} == set()
+    index = ROOT / "docs" / "README.md"
+    assert {page for page in pages if ROOT / "docs" in page.parents} - links[index] == {index}
+
+
+def test_contributing_names_every_folder_of_tests() -> None:
+    table = (ROOT / "CONTRIBUTING.md").read_text()
+    folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and not path.name.startswith("__")}
+    assert {folder for folder in folders if f"| `tests/{folder}` |" not in table} == set()
+
+
+def test_the_first_steps_say_which_key() -> None:
+    first = MARKED.search((ROOT / "README.md").read_text())
+    assert first is not None
+    assert first[2].startswith("export KEY=tr_dev_...")

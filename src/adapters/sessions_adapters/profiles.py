@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import anyio
 
@@ -13,18 +13,26 @@ from sessions_adapters.local_runs import LocalRunDispatcher
 from sessions_adapters.system import RandomIds, SystemClock
 from sessions_core.agents import Agents
 from sessions_core.domain.events import Event
-from sessions_core.errors import InvalidError
+from sessions_core.errors import IncompatibleStoreError, InvalidError
 from sessions_core.facade import Ports, Sessions, Settings
 from sessions_core.ports.clock import Clock
 from sessions_core.ports.environment_store import Cipher, EnvironmentStore
 from sessions_core.ports.observer import Observer
 from sessions_core.ports.run_dispatcher import RunDispatcher
 
+if TYPE_CHECKING:
+    from sessions_adapters.sqlite import SqliteDatabase
+
 MEMORY: Final = "memory"
 EMBEDDED: Final = "embedded"
 PROFILES: Final = (MEMORY, EMBEDDED)
 DATABASE_NAME: Final = "sessions.db"
 KEY_NAME: Final = "encryption.key"
+_REMEDY: Final = (
+    "the root keys in the database can be read with that key alone: restore the one from the backup. If there is none, "
+    "they are lost, and `sessions env rotate-key` cannot help by itself: delete them with the SQL statement "
+    '"delete from access_key where sealed is not null", then make new ones with `sessions env rotate-key`'
+)
 
 
 def new_id() -> str:
@@ -61,7 +69,7 @@ async def open_sessions(
 
     Raises:
         InvalidError: No such profile, or no directory given.
-        IncompatibleStoreError: The directory is in use, or was written by a newer version.
+        IncompatibleStoreError: The directory is in use, was written by a newer version, or lacks its encryption key.
     """
     settings = settings or Settings(owns_data=True)
     async with AsyncExitStack() as stack:
@@ -80,28 +88,56 @@ async def open_sessions(
 
 @asynccontextmanager
 async def open_environments(
-    profile: str = EMBEDDED, *, data: Path | None = None, clock: Clock | None = None
+    profile: str = EMBEDDED, *, data: Path | None = None, clock: Clock | None = None, create: bool = False
 ) -> AsyncIterator[EnvironmentStore]:
     """Open only the environments and keys of *profile*; works beside a running server.
 
+    Args:
+        profile: ``embedded``.
+        data: Directory of the embedded profile.
+        clock: Replaces this machine's clock.
+        create: Make the directory and the database if they do not exist.
+
     Raises:
         InvalidError: This profile keeps no environments outside a server, or no directory was given.
-        IncompatibleStoreError: The directory was written by a newer version.
+        IncompatibleStoreError: There is no database, or it was written by a newer version or with another encryption key.
     """
     if profile != EMBEDDED or data is None:
         raise InvalidError("profile", "keeps no environments outside a running server")
+    if not create and not await anyio.Path(data / DATABASE_NAME).is_file():
+        raise IncompatibleStoreError(f"{data / DATABASE_NAME} does not exist; name the data directory of the server")
     from sessions_adapters import sqlite
 
-    config = sqlite.SqliteConfig(path=data / DATABASE_NAME, owner=False)
-    async with sqlite.open_database(config, clock=clock or SystemClock(), cipher=await _cipher(data)) as db:
+    async with _database(data, clock or SystemClock(), owner=False) as db:
         yield sqlite.SqliteEnvironmentStore(db)
 
 
-async def _cipher(data: Path) -> Cipher:
-    from sessions_adapters.fernet import FernetCipher, load_or_create_key
+@asynccontextmanager
+async def _database(data: Path, clock: Clock, *, owner: bool) -> AsyncIterator[SqliteDatabase]:
+    from sessions_adapters import sqlite
 
     await anyio.Path(data).mkdir(parents=True, exist_ok=True, mode=0o700)
-    return FernetCipher(load_or_create_key(data / KEY_NAME))
+    config = sqlite.SqliteConfig(path=data / DATABASE_NAME, owner=owner)
+    async with sqlite.open_database(config, clock=clock) as db:
+        db.cipher = _cipher(data, await sqlite.find_sealed_key(db))
+        yield db
+
+
+def _cipher(data: Path, sealed: bytes | None) -> Cipher:
+    """Return the cipher of *data*. Its key is made only while nothing is encrypted, else tried on *sealed*."""
+    from sessions_adapters.fernet import FernetCipher, load_key, load_or_create_key
+
+    path = data / KEY_NAME
+    if sealed is None:
+        return FernetCipher(load_or_create_key(path))
+    if not path.exists():
+        raise IncompatibleStoreError(f"{path} is missing; {_REMEDY}")
+    cipher = FernetCipher(load_key(path))
+    try:
+        cipher.decrypt(sealed)
+    except IncompatibleStoreError as exc:
+        raise IncompatibleStoreError(f"{path} is not the key that was used before; {_REMEDY}") from exc
+    return cipher
 
 
 async def _open_ports(
@@ -149,9 +185,7 @@ async def _embedded(
 ) -> Ports:
     from sessions_adapters import memory, sqlite
 
-    cipher = await _cipher(data)
-    config = sqlite.SqliteConfig(path=data / DATABASE_NAME, owner=True)
-    db = await stack.enter_async_context(sqlite.open_database(config, clock=clock, cipher=cipher))
+    db = await stack.enter_async_context(_database(data, clock, owner=True))
     return Ports(
         sessions=sqlite.SqliteSessionStore(db),
         runs=sqlite.SqliteRunStore(db),

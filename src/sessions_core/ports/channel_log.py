@@ -5,10 +5,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Final, Protocol
 
 from sessions_core.domain.channel import Appended, Batch, Channel, NewRecord, Record, Tail
 from sessions_core.domain.guard import Guard, GuardChange
+
+READ_BYTES: Final = 1_048_576
+"""About how many bytes of bodies one answer of a log holds, so that no reader brings everybody's memory down."""
 
 
 class ChannelLog(Protocol):
@@ -27,12 +30,13 @@ class ChannelLog(Protocol):
 
         A record whose part id was appended before (within the window: the channel's last 1 000 records or 15 minutes,
         whichever is more) is not stored again but answered with its first seq. If that holds for every record, the guard
-        does not matter. New records get consecutive seqs and one arrival time that is not before the tail's.
+        does not matter, and the channel may be sealed. A sealed channel refuses every new record, whatever guard is
+        named, also ``sealed``. New records get consecutive seqs and one arrival time that is not before the tail's.
 
         Cancelling the call leaves it open whether the records were stored.
 
         Raises:
-            GuardMismatchError: The channel's guard is another one; nothing was stored.
+            GuardMismatchError: The channel's guard is another one, or it is sealed; nothing was stored.
             ChannelUnavailableError: No answer; the records may have been stored. A retry with the same part ids is safe.
         """
 
@@ -52,17 +56,24 @@ class ChannelLog(Protocol):
 
     @abstractmethod
     async def read(self, channel: Channel, start: int, limit: int) -> Batch:
-        """Return at most *limit* kept records from seq *start* on, oldest first, without waiting."""
+        """Return at most *limit* kept records from seq *start* on, oldest first, without waiting.
+
+        Fewer, but at least one, once their bodies come to about :data:`READ_BYTES`: whether there is more is told by the
+        batch's ``next_seq``, not by how many there are.
+        """
 
     @abstractmethod
     async def read_back(self, channel: Channel, before: int, limit: int) -> list[Record]:
-        """Return at most *limit* kept records with a seq below *before*, newest first."""
+        """Return at most *limit* kept records with a seq below *before*, newest first.
+
+        Fewer, but at least one, once their bodies come to about :data:`READ_BYTES`; none only if none is kept.
+        """
 
     @abstractmethod
     def follow(self, channel: Channel, start: int) -> AbstractAsyncContextManager[AsyncIterator[Batch]]:
         """Open an endless reading from seq *start*: what is there, then what comes, in order, no gap, no repeat.
 
-        Batches are never empty. A *start* beyond the tail waits for that record. Records that were trimmed before they
+        Batches are never empty, and not larger than a read's when it catches up. A *start* beyond the tail waits for that record. Records that were trimmed before they
         were read are skipped.
 
         Raises:
@@ -73,8 +84,9 @@ class ChannelLog(Protocol):
     async def trim(self, channel: Channel, first_kept: int, *, guard: Guard) -> int:
         """Append a trim command and let records before *first_kept* go, at once or later.
 
-        Never drops the command itself or anything after it. Returns the command's seq.
+        Never drops the command itself or anything after it. Returns the command's seq. A sealed channel is not trimmed:
+        the command would be a new record.
 
         Raises:
-            GuardMismatchError: The channel's guard is another one; nothing was stored.
+            GuardMismatchError: The channel's guard is another one, or it is sealed; nothing was stored.
         """

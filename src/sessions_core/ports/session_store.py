@@ -97,3 +97,11 @@ class SessionStore(Protocol):
     @abstractmethod
     async def list_runs(self, environment_id: EnvironmentId, session_id: SessionId, limit: int) -> list[SessionRun]:
         """Return the history of a session's runs, newest first, at most *limit*."""
+
+    @abstractmethod
+    async def check(self) -> None:
+        """Commit something tiny that changes nothing: find out whether writes are possible at all.
+
+        Raises:
+            StoreUnavailableError: They are not.
+        """

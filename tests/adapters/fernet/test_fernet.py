@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sessions_adapters.fernet import FernetCipher, load_or_create_key
+from sessions_adapters.fernet import FernetCipher, load_key, load_or_create_key
 from sessions_core.errors import IncompatibleStoreError, InvalidError
 
 
@@ -58,6 +58,24 @@ def test_a_file_without_a_key_is_refused_and_kept(tmp_path: Path) -> None:
     with pytest.raises(IncompatibleStoreError, match="holds no encryption key"):
         load_or_create_key(path)
     assert path.read_bytes() == b""
+
+
+def test_a_key_file_that_cannot_be_read_is_refused_by_its_name(tmp_path: Path) -> None:
+    folder = tmp_path / "encryption.key"
+    folder.mkdir(mode=0o700)
+    nowhere = tmp_path / "missing" / "encryption.key"
+    for path in (folder, nowhere):
+        with pytest.raises(IncompatibleStoreError, match=rf"{path} cannot be read or made"):
+            load_or_create_key(path)
+    with pytest.raises(IncompatibleStoreError, match=rf"{nowhere} cannot be read"):
+        load_key(nowhere)
+
+
+def test_a_key_can_be_loaded_without_ever_making_one(tmp_path: Path) -> None:
+    path = tmp_path / "encryption.key"
+    with pytest.raises(IncompatibleStoreError):
+        load_key(path)
+    assert load_or_create_key(path) == load_key(path)
 
 
 def test_a_missing_driver_names_the_extra() -> None:

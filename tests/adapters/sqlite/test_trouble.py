@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import sqlite3
+from contextlib import closing
 from datetime import timedelta
 
 import anyio
@@ -19,6 +20,7 @@ from sessions_adapters.sqlite import (
     SqliteSessionStore,
     SqliteWaitpointStore,
     open_database,
+    schema,
 )
 from sessions_adapters.sqlite.writer import Writer
 from sessions_core.domain.channel import Appended, Channel, NewRecord
@@ -151,6 +153,38 @@ async def test_nobody_hangs_when_the_writer_dies(
             with pytest.raises(ChannelUnavailableError):
                 await log.append(channel, [record(1)], guard=UNTOUCHED)
             assert (await log.tail(channel)).next_seq == 0, "reading goes on"
+
+
+async def test_a_check_fails_when_the_writer_has_died_and_the_log_says_so(
+    config: SqliteConfig, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def die(*_: object) -> None:
+        raise SystemExit
+
+    async with open_database(config, clock=clock) as db:
+        store = SqliteSessionStore(db)
+        await store.check()
+        monkeypatch.setattr(Writer, "_decide", die)
+        for _ in range(2):
+            with anyio.fail_after(5), pytest.raises(StoreUnavailableError):
+                await store.check()
+    assert [(record.name, record.levelname) for record in caplog.records] == [("sessions.sqlite", "CRITICAL")]
+
+
+async def test_a_check_writes_and_so_fails_when_nothing_can_be_written(
+    config: SqliteConfig, clock: ManualClock
+) -> None:
+    async with open_database(attrs.evolve(config, busy_timeout=timedelta(milliseconds=20)), clock=clock) as db:
+        store = SqliteSessionStore(db)
+        size = config.path.with_name("sessions.db-wal").stat().st_size
+        await store.check()
+        assert config.path.with_name("sessions.db-wal").stat().st_size > size
+        with closing(sqlite3.connect(config.path, isolation_level=None)) as other:
+            other.execute("begin immediate")
+            with pytest.raises(StoreUnavailableError):
+                await store.check()
+        await store.check()
+        assert await db.read(schema.stored_version) == schema.list_migrations()[-1].number
 
 
 async def test_the_end_writes_what_was_taken_and_releases_everybody(

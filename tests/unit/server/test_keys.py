@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from harness.server import KEY
 from sessions_core.domain.environment import EnvironmentType
 from sessions_core.errors import InvalidError
+from sessions_server.cli import environments, serve
 from sessions_server.cli.keys import new_root_key, parse_root_key
 
 GOOD = ["tr_dev_" + "a" * 24, "tr_stg_" + "Z" * 30, "tr_prod_" + "0" * 24, "tr_preview_" + "aB3" * 8, KEY]
@@ -34,3 +38,13 @@ def test_anything_else_is_refused_by_the_name_of_its_option_and_not_repeated(key
     with pytest.raises(InvalidError, match=r"^--dev-key must be tr_<dev") as caught:
         parse_root_key(key, "--dev-key")
     assert not key.strip() or key.strip() not in str(caught.value)
+
+
+def test_every_key_in_the_documents_and_the_help_could_be_one() -> None:
+    root = Path(__file__).parents[3]
+    pages = [root / "README.md", *(root / "docs").rglob("*.md")]
+    texts = [*(page.read_text() for page in pages), serve.EXAMPLES, environments.EXAMPLES]
+    keys = [key for text in texts for key in re.findall(r"\btr_[a-z]+_[A-Za-z0-9]+\b", text)]
+    assert keys
+    for key in keys:
+        parse_root_key(key, "--key")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sessions_adapters.fernet.cipher import FernetCipher
@@ -20,11 +21,32 @@ def load_or_create_key(path: Path) -> bytes:
     Of any number of processes that do this at once, all get the same key.
 
     Raises:
-        IncompatibleStoreError: Other users may read or write the file, or it holds no key.
+        IncompatibleStoreError: Other users may read or write the file, or it holds no key, or cannot be read or made.
     """
-    if not path.exists():
-        _create(path, FernetCipher.generate_key())
-    return _load(path)
+    with _named(path, "cannot be read or made"):
+        if not path.exists():
+            _create(path, FernetCipher.generate_key())
+        return _load(path)
+
+
+def load_key(path: Path) -> bytes:
+    """Return the key in the file *path*.
+
+    Raises:
+        IncompatibleStoreError: Other users may read or write the file, or it holds no key, or cannot be read.
+    """
+    with _named(path, "cannot be read"):
+        return _load(path)
+
+
+@contextmanager
+def _named(path: Path, problem: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise IncompatibleStoreError(
+            f"{path} {problem} ({exc.strerror}); it is the file of the encryption key"
+        ) from exc
 
 
 def _create(path: Path, key: bytes) -> None:

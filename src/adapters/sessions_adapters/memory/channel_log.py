@@ -9,10 +9,10 @@ and waiting, and an append sets the very event that followers wait for, so no wa
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import Final, Self
 
 import anyio
@@ -23,7 +23,7 @@ from sessions_core.domain.channel import Appended, Batch, Channel, NewRecord, Re
 from sessions_core.domain.guard import UNTOUCHED, Guard, GuardChange
 from sessions_core.domain.ids import PartId
 from sessions_core.errors import GuardMismatchError
-from sessions_core.ports.channel_log import ChannelLog
+from sessions_core.ports.channel_log import READ_BYTES, ChannelLog
 from sessions_core.ports.clock import Clock
 
 FOLLOWED_AT_ONCE: Final = 1000
@@ -102,9 +102,24 @@ class _Contents:
         del self.records[: max(surplus, 0)]
 
     def batch(self, start: int, limit: int) -> Batch:
-        """Return up to *limit* kept records from *start* on."""
+        """Return up to *limit* kept records from *start* on, and not much more than the log reads at once."""
         index = max(start - self.first_seq, 0)
-        return Batch(tuple(self.records[index : index + limit]), self.next_seq, self.timestamp)
+        return Batch(tuple(_light(islice(self.records, index, index + limit))), self.next_seq, self.timestamp)
+
+    def before(self, seq: int, limit: int) -> list[Record]:
+        """Return up to *limit* kept records before *seq*, newest first, and not much more than the log reads at once."""
+        index = min(max(seq - self.first_seq, 0), len(self.records))
+        return list(_light(self.records[number] for number in range(index - 1, max(index - limit, 0) - 1, -1)))
+
+
+def _light(records: Iterable[Record]) -> Iterator[Record]:
+    """Give *records* until their bodies come to as much as the log reads at once."""
+    left = READ_BYTES
+    for record in records:
+        yield record
+        left -= len(record.body)
+        if left <= 0:
+            return
 
 
 @attrs.define(eq=False)
@@ -160,8 +175,7 @@ class InMemoryChannelLog(ChannelLog):
 
     async def read_back(self, channel: Channel, before: int, limit: int) -> list[Record]:
         await checkpoint()
-        contents = self._look_at(channel)
-        return contents.records[: max(before - contents.first_seq, 0)][::-1][:limit]
+        return self._look_at(channel).before(before, limit)
 
     @asynccontextmanager
     async def follow(self, channel: Channel, start: int) -> AsyncGenerator[AsyncIterator[Batch]]:

@@ -101,6 +101,9 @@ class InMemorySessionStore(SessionStore):
         session = self._tables.find(environment_id, session_id)
         return [] if session is None else self._tables.history[session.id][::-1][:limit]
 
+    async def check(self) -> None:
+        await checkpoint()
+
     def _get(self, environment_id: EnvironmentId, session_id: SessionId) -> Session:
         session = self._tables.find(environment_id, session_id)
         if session is None:

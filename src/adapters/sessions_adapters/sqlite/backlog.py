@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
@@ -9,6 +10,7 @@ from typing import Any, Final
 import attrs
 
 from sessions_adapters.sqlite.database import SqliteDatabase, for_owner
+from sessions_adapters.sqlite.readers import snapshot
 from sessions_adapters.sqlite.run_rows import SELECT_RUN, WAITS_FOR_WORKER, end_values, run_of
 from sessions_adapters.sqlite.session_rows import session_of
 from sessions_adapters.sqlite.values import to_ms_up
@@ -22,34 +24,24 @@ LIST_UNDISPATCHED: Final = (
     + f"""
     where run.dispatched_at is null and run.{WAITS_FOR_WORKER} and run.created_at < :before
         and (run.dispatch_after is null or run.dispatch_after <= :now)
-    order by run.created_at, run.id limit :limit
+    order by run.created_at, run.id
 """
 )
 LIST_STALLED: Final = (
     SELECT_RUN
     + """
-    where run.status = 'EXECUTING' and run.heartbeat_at < :before order by run.heartbeat_at, run.id limit :limit
+    where run.status = 'EXECUTING' and run.heartbeat_at < :before order by run.heartbeat_at, run.id
 """
 )
 LIST_UNSETTLED: Final = (
     SELECT_RUN
     + """
-    where run.settled_at is null and run.ended_at is not null order by run.ended_at, run.id limit :limit
+    where run.settled_at is null and run.ended_at is not null order by run.ended_at, run.id
 """
 )
-LIST_UNSEALED: Final = """
-    select * from (
-        select * from (
-            select * from session where sealed_at is null and closed_at is not null
-            order by closed_at, id limit :limit
-        )
-        union all
-        select * from (
-            select * from session where sealed_at is null and closed_at is null and expires_at <= :now
-            order by expires_at, id limit :limit
-        )
-    )
-    order by coalesce(closed_at, expires_at), id limit :limit
+LIST_CLOSED: Final = "select * from session where sealed_at is null and closed_at is not null order by closed_at, id"
+LIST_EXPIRED: Final = """
+    select * from session where sealed_at is null and closed_at is null and expires_at <= ? order by expires_at, id
 """
 FORGET_DISPATCHES: Final = f"""
     update run set dispatched_at = null where dispatched_at is not null and {WAITS_FOR_WORKER}
@@ -68,18 +60,24 @@ class SqliteBacklog(Backlog):
     _db: SqliteDatabase = attrs.field(validator=for_owner)
 
     async def list_undispatched(self, before: datetime, limit: int) -> list[RunRecord]:
-        values = {"before": to_ms_up(before), "now": self._db.now_ms(), "limit": limit}
-        return await self._list_runs(LIST_UNDISPATCHED, values)
+        values = {"before": to_ms_up(before), "now": self._db.now_ms()}
+        return await self._list_runs(LIST_UNDISPATCHED, values, limit)
 
     async def list_stalled(self, before: datetime, limit: int) -> list[RunRecord]:
-        return await self._list_runs(LIST_STALLED, {"before": to_ms_up(before), "limit": limit})
+        return await self._list_runs(LIST_STALLED, {"before": to_ms_up(before)}, limit)
 
     async def list_unsettled(self, limit: int) -> list[RunRecord]:
-        return await self._list_runs(LIST_UNSETTLED, {"limit": limit})
+        return await self._list_runs(LIST_UNSETTLED, {}, limit)
 
     async def list_unsealed(self, limit: int) -> list[Session]:
-        values = {"now": self._db.now_ms(), "limit": limit}
-        return await self._db.read(lambda c: [session_of(row) for row in c.execute(LIST_UNSEALED, values)])
+        now = self._db.now_ms()
+
+        def run(connection: sqlite3.Connection) -> list[Session]:
+            with snapshot(connection):
+                over = connection.execute(LIST_CLOSED), connection.execute(LIST_EXPIRED, (now,))
+                return self._db.unreadable.merge(over, session_of, limit, key=_over_since)
+
+        return await self._db.read(run)
 
     async def forget_dispatches(self) -> int:
         return await self._db.write(lambda c: c.execute(FORGET_DISPATCHES).rowcount)
@@ -88,5 +86,9 @@ class SqliteBacklog(Backlog):
         values = {"run": run_id, "now": self._db.now_ms(), **end_values(end)}
         await self._db.write(lambda c: c.execute(SETTLE, values).rowcount)
 
-    async def _list_runs(self, statement: str, values: Mapping[str, Any]) -> list[RunRecord]:
-        return await self._db.read(lambda c: [run_of(row) for row in c.execute(statement, values)])
+    async def _list_runs(self, statement: str, values: Mapping[str, Any], limit: int) -> list[RunRecord]:
+        return await self._db.read(lambda c: self._db.unreadable.read(c.execute(statement, values), run_of, limit))
+
+
+def _over_since(row: sqlite3.Row) -> tuple[int, str]:
+    return (row["expires_at"] if row["closed_at"] is None else row["closed_at"], row["id"])

@@ -23,6 +23,7 @@ from sessions_adapters.sqlite.log_writer import LogWriter
 from sessions_adapters.sqlite.readers import Readers
 from sessions_adapters.sqlite.requests import Work
 from sessions_adapters.sqlite.trimmer import Trimmer
+from sessions_adapters.sqlite.unreadable import UnreadableRows
 from sessions_adapters.sqlite.values import MILLISECOND, to_ms
 from sessions_adapters.sqlite.waiters import Waiters
 from sessions_adapters.sqlite.writer import Writer
@@ -45,6 +46,7 @@ class SqliteDatabase:
         followers: Who reads channels on and on.
         waiters: Who waits for a waitpoint.
         leaders: Who leads.
+        unreadable: What lists leave out.
     """
 
     config: SqliteConfig
@@ -58,6 +60,7 @@ class SqliteDatabase:
     trimmer: Trimmer = attrs.field(init=False, repr=False)
     waiters: Waiters = attrs.field(init=False, factory=Waiters, repr=False)
     leaders: Leaders = attrs.field(init=False, factory=Leaders, repr=False)
+    unreadable: UnreadableRows = attrs.field(init=False, factory=UnreadableRows, repr=False)
 
     def now(self) -> datetime:
         """Return the store's time."""

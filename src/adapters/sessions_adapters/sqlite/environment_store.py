@@ -40,6 +40,7 @@ FIND_ROOT_KEYS: Final = """
     where environment = ? and scopes is null and (expires_at is null or expires_at > ?)
     order by rowid desc
 """
+FIND_SEALED: Final = "select sealed from access_key where sealed is not null order by rowid desc limit 1"
 CONSUME: Final = """
     insert into used_token (environment, hash, expires_at) values (:environment, :hash, :expires_at)
     on conflict (environment, hash) do update set expires_at = excluded.expires_at where expires_at <= :now
@@ -120,6 +121,12 @@ class SqliteEnvironmentStore(EnvironmentStore):
 
     def _seal(self, root_key: str) -> bytes:
         return self._cipher().encrypt(root_key.encode())
+
+
+async def find_sealed_key(db: SqliteDatabase) -> bytes | None:
+    """Return the newest root key as it is stored, encrypted, or None if there is none: what a cipher can be tried on."""
+    row = await db.read(lambda c: c.execute(FIND_SEALED).fetchone())
+    return None if row is None else row["sealed"]
 
 
 def _insert_key(

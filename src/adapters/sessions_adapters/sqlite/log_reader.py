@@ -12,6 +12,7 @@ from sessions_adapters.sqlite.heads import FIND_CHANNEL, FIND_LAST, address_of
 from sessions_adapters.sqlite.readers import snapshot
 from sessions_core.domain.channel import Batch, Channel, Headers, Record, Tail
 from sessions_core.domain.guard import Guard
+from sessions_core.ports.channel_log import READ_BYTES
 
 READ: Final = """
     select seq, timestamp, body, headers from log where channel = ? and seq >= ? order by seq limit ?
@@ -33,26 +34,34 @@ def read_tail(connection: sqlite3.Connection, channel: Channel) -> Tail:
         return _find_end(connection, channel).tail
 
 
-def read(connection: sqlite3.Connection, channel: Channel, start: int, limit: int, max_bytes: int = _LARGEST) -> Batch:
+def read(
+    connection: sqlite3.Connection, channel: Channel, start: int, limit: int, max_bytes: int = READ_BYTES
+) -> Batch:
     """Return at most *limit* kept records from *start* on; fewer, but at least one, once *max_bytes* are passed."""
     with snapshot(connection):
         end = _find_end(connection, channel)
         first = max(storable(start), end.tail.first_seq)
-        records: list[Record] = []
-        for row in connection.execute(READ, (end.id, first, storable(limit))):
-            records.append(_record(row))
-            max_bytes -= len(row["body"])
-            if max_bytes <= 0:
-                break
+        records = _records(connection, READ, (end.id, first, storable(limit)), max_bytes)
         return Batch(tuple(records), end.tail.next_seq, end.tail.timestamp)
 
 
 def read_back(connection: sqlite3.Connection, channel: Channel, before: int, limit: int) -> list[Record]:
-    """Return at most *limit* kept records before *before*, newest first."""
+    """Return at most *limit* kept records before *before*, newest first; fewer, but at least one, if they are large."""
     with snapshot(connection):
         end = _find_end(connection, channel)
         values = (end.id, end.tail.first_seq, storable(before), storable(limit))
-        return [_record(row) for row in connection.execute(READ_BACK, values)]
+        return _records(connection, READ_BACK, values, READ_BYTES)
+
+
+def _records(connection: sqlite3.Connection, statement: str, values: tuple[int, ...], max_bytes: int) -> list[Record]:
+    """Read until the bodies come to *max_bytes*; rows beyond that are not even loaded."""
+    records: list[Record] = []
+    for row in connection.execute(statement, values):
+        records.append(_record(row))
+        max_bytes -= len(row["body"])
+        if max_bytes <= 0:
+            break
+    return records
 
 
 @attrs.frozen

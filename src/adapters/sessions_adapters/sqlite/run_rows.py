@@ -7,6 +7,7 @@ import sqlite3
 from typing import Any, Final
 
 from sessions_adapters.sqlite.session_rows import environment_of
+from sessions_adapters.sqlite.unreadable import stored
 from sessions_adapters.sqlite.values import from_ms, maybe_moment, maybe_ms, to_ms
 from sessions_core.domain.channel import encode_json
 from sessions_core.domain.ids import RunId, addressing_key
@@ -91,8 +92,13 @@ def end_values(end: Progress | None) -> dict[str, int | None]:
     }
 
 
+@stored
 def run_of(row: sqlite3.Row) -> RunRecord:
-    """Return the run in a row of :data:`SELECT_RUN`."""
+    """Return the run in a row of :data:`SELECT_RUN`.
+
+    Raises:
+        StoreUnavailableError: It breaks a rule of this version.
+    """
     return RunRecord(
         id=row["id"],
         session_id=row["session_id"],

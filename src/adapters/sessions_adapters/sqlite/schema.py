@@ -54,6 +54,11 @@ def stored_version(connection: sqlite3.Connection) -> int:
     return version
 
 
+def rewrite_version(connection: sqlite3.Connection) -> None:
+    """Write one page without changing anything, in the transaction at hand."""
+    connection.execute(f"pragma user_version = {stored_version(connection):d}")
+
+
 def apply(connection: sqlite3.Connection, migration: Migration) -> None:
     """Apply one migration, all or nothing."""
     try:

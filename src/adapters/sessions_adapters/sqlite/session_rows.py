@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Any, Final
 
+from sessions_adapters.sqlite.unreadable import stored
 from sessions_adapters.sqlite.values import (
     from_ms,
     json_list,
@@ -99,8 +100,13 @@ def _values(session: Session) -> dict[str, Any]:
     }
 
 
+@stored
 def session_of(row: sqlite3.Row) -> Session:
-    """Return the session in *row*."""
+    """Return the session in *row*.
+
+    Raises:
+        StoreUnavailableError: It breaks a rule of this version.
+    """
     return Session(
         id=row["id"],
         environment=environment_of(row),

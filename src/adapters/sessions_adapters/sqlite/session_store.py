@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import attrs
 
+from sessions_adapters.sqlite import schema
 from sessions_adapters.sqlite.database import SqliteDatabase, for_owner
 from sessions_adapters.sqlite.run_rows import history_of, insert_run
 from sessions_adapters.sqlite.session_rows import OPEN, insert_session, replace_tags, session_of
@@ -66,7 +67,7 @@ class SqliteSessionStore(SessionStore):
 
     async def find_many(self, environment_id: EnvironmentId, ids: Collection[SessionId]) -> list[Session]:
         values = (json_list(ids), bindable(environment_id))
-        return await self._db.read(lambda c: [session_of(row) for row in c.execute(FIND_MANY, values)])
+        return await self._db.read(lambda c: self._db.unreadable.read(c.execute(FIND_MANY, values), session_of))
 
     async def update(self, environment_id: EnvironmentId, session_id: SessionId, change: SessionUpdate) -> Session:
         return await self._db.write(lambda c: _update(c, environment_id, session_id, change, self._db.now_ms()))
@@ -126,6 +127,9 @@ class SqliteSessionStore(SessionStore):
     async def list_runs(self, environment_id: EnvironmentId, session_id: SessionId, limit: int) -> list[SessionRun]:
         values = (bindable(session_id), bindable(environment_id), limit)
         return await self._db.read(lambda c: [history_of(row) for row in c.execute(LIST_RUNS, values)])
+
+    async def check(self) -> None:
+        await self._db.write(schema.rewrite_version)
 
 
 def _create(connection: sqlite3.Connection, session: Session, run: RunRecord, now: int) -> Creation:

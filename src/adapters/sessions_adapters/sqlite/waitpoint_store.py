@@ -9,6 +9,7 @@ from typing import Any, Final
 import attrs
 
 from sessions_adapters.sqlite.database import SqliteDatabase, for_owner
+from sessions_adapters.sqlite.unreadable import stored
 from sessions_adapters.sqlite.values import (
     bindable,
     from_ms,
@@ -43,9 +44,9 @@ COMPLETE: Final = """
     update waitpoint set status = :status, output = :output, seq = :seq, completed_at = :now
     where id = :id and status = 'WAITING'
 """
-LIST_WAITING: Final = "select * from waitpoint where status = 'WAITING' and id > ? order by id limit ?"
+LIST_WAITING: Final = "select * from waitpoint where status = 'WAITING' and id > ? order by id"
 LIST_DUE: Final = """
-    select * from waitpoint where status = 'WAITING' and expires_at <= ? order by expires_at, id limit ?
+    select * from waitpoint where status = 'WAITING' and expires_at <= ? order by expires_at, id
 """
 
 
@@ -87,10 +88,10 @@ class SqliteWaitpointStore(WaitpointStore):
         return await self._get(environment_id, waitpoint_id)
 
     async def list_waiting(self, after: WaitpointId | None, limit: int) -> list[Waitpoint]:
-        return await self._list(LIST_WAITING, ("" if after is None else after, limit))
+        return await self._list(LIST_WAITING, ("" if after is None else after,), limit)
 
     async def list_due(self, limit: int) -> list[Waitpoint]:
-        return await self._list(LIST_DUE, (self._db.now_ms(), limit))
+        return await self._list(LIST_DUE, (self._db.now_ms(),), limit)
 
     async def _get(self, environment_id: EnvironmentId, waitpoint_id: WaitpointId) -> Waitpoint:
         waitpoint = await self.find(environment_id, waitpoint_id)
@@ -98,8 +99,10 @@ class SqliteWaitpointStore(WaitpointStore):
             raise WaitpointNotFoundError(waitpoint_id)
         return waitpoint
 
-    async def _list(self, statement: str, values: tuple[Any, ...]) -> list[Waitpoint]:
-        return await self._db.read(lambda c: [_waitpoint_of(row) for row in c.execute(statement, values)])
+    async def _list(self, statement: str, values: tuple[Any, ...], limit: int) -> list[Waitpoint]:
+        return await self._db.read(
+            lambda c: self._db.unreadable.read(c.execute(statement, values), _waitpoint_of, limit)
+        )
 
 
 def _create(connection: sqlite3.Connection, waitpoint: Waitpoint, now: int) -> WaitpointCreation:
@@ -133,6 +136,7 @@ def _values(waitpoint: Waitpoint) -> dict[str, Any]:
     }
 
 
+@stored
 def _waitpoint_of(row: sqlite3.Row) -> Waitpoint:
     return Waitpoint(
         id=row["id"],

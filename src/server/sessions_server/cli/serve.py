@@ -93,7 +93,7 @@ def _stop_on_signals(stop: asyncio.Event) -> None:
         for number in SIGNALS:
             loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_DFL)
-        print("sessions is stopping; once more ends it at once", flush=True)
+        print("sessions is stopping; a second signal ends it at once", flush=True)
 
     for number in SIGNALS:
         loop.add_signal_handler(number, ask)
