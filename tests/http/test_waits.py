@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from harness.client import Answer, Client
-from harness.in_process import OTHER_KEY, Site
+from harness.in_process import OTHER_KEY, ROOT_KEY, Site
 
 
 @pytest.fixture
@@ -119,3 +119,34 @@ async def test_a_run_may_say_that_it_waits(client: Client, run: str) -> None:
     assert (await client.call("POST", path)).body == {"success": True}
     for wrong in (path.replace(run, "run_x"), path.replace(waitpoint_id, "waitpoint_x")):
         assert (await client.call("POST", wrong)).status == 404
+
+
+@pytest.mark.parametrize("host", ["x:abc", "x:99999999", "x:-1", "http://y/"])
+async def test_a_host_that_is_none_does_not_matter(site: Site, host: str) -> None:
+    created = await site.client().create("s", task="nobody")
+    wait = await site.client().call(
+        "POST", f"/api/v1/runs/{created.body['runId']}/session-streams/wait", {"session": "s", "io": "in"}
+    )
+    path = f"/api/v1/waitpoints/tokens/{wait.body['waitpointId']}"
+    lines = [f"GET {path} HTTP/1.1", f"Host: {host}", f"Authorization: Bearer {ROOT_KEY}", "Connection: close"]
+    answer = await site.raw("\r\n".join(lines).encode() + b"\r\n\r\n")
+    assert answer.status == 200
+    assert answer.json["url"].endswith(path)
+
+
+@pytest.mark.parametrize("timeout", ["9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59"])
+async def test_a_timeout_beyond_the_calendar_is_none(site: Site, timeout: str) -> None:
+    created = await site.client().create("s", task="nobody")
+    wait = await site.client().call(
+        "POST",
+        f"/api/v1/runs/{created.body['runId']}/session-streams/wait",
+        {"session": "s", "io": "in", "timeout": timeout},
+    )
+    assert wait.status == 200
+
+
+async def test_two_one_time_tokens_of_one_second_are_two(site: Site) -> None:
+    await site.client().create("s", task="nobody")
+    body = {"scopes": ["write:sessions:s"], "oneTimeUse": True}
+    minted = [(await site.client().call("POST", "/api/v1/auth/public-tokens", body)).body["token"] for _ in range(2)]
+    assert [(await site.client(token).append("s", "x")).status for token in minted] == [200, 200]

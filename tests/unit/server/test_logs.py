@@ -91,10 +91,9 @@ def test_a_failure_of_a_task_is_an_error_with_its_traceback(
     def answer() -> None:
         raise ValueError("the reason")
 
-    try:
+    with pytest.raises(ValueError, match="the reason") as caught:
         answer()
-    except ValueError as error:
-        event = make(error)
+    event = make(caught.value)
     assert "the reason" not in repr(event)
     EventLog()(event)
     [line] = caplog.records

@@ -31,14 +31,15 @@ async def create(call: Call) -> web.StreamResponse:
     body: CreatePublicToken = call.body
     if call.caller.scopes is not None and not may_grant(call.caller.scopes, body.scopes):
         raise ForbiddenError("A token cannot be given scopes that the key does not have")
-    token = await call.context.auth.mint(call.caller, body.scopes, _lifetime(call, body), _extra(body))
+    token = await call.context.auth.mint(call.caller, body.scopes, _lifetime(call, body), _extra(call, body))
     if len(token) > LONGEST_TOKEN:
         raise InvalidError("scopes", "are too many for one token")
     return respond(PublicTokenItem(token=token), headers=UNSTORED)
 
 
-def _extra(body: CreatePublicToken) -> dict[str, Any]:
-    extra: dict[str, Any] = {"otu": True} if body.one_time_use is True else {}
+def _extra(call: Call, body: CreatePublicToken) -> dict[str, Any]:
+    # Two one-time tokens of the same second and the same scopes must still be two.
+    extra: dict[str, Any] = {"otu": True, "jti": call.sessions.ids.new()} if body.one_time_use is True else {}
     return extra if body.realtime is UNSET else {**extra, "realtime": body.realtime}
 
 

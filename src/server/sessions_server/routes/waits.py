@@ -25,12 +25,20 @@ async def retrieve(call: Call) -> web.StreamResponse:
     """Read a waitpoint; with ``Timeout-Seconds``, wait so long for its end."""
     waitpoint_id = WaitpointId(call.params["waitpoint"])
     text = call.header("Timeout-Seconds")
-    if text is None:
-        waitpoint = await call.sessions.waits.get(call.environment_id, waitpoint_id)
-    else:
+    if text is not None:
         patience = timedelta(seconds=parse_digits(text.strip(), "Timeout-Seconds", 1, MAX_WINDOW_SECONDS))
-        waitpoint = await call.sessions.waits.wait(call.environment_id, waitpoint_id, patience)
-    return respond(waitpoint_item(waitpoint, str(call.request.url.with_query(None))))
+        with call.context.streams.open():  # A server that stops answers at once with what it knows.
+            await call.sessions.waits.wait(call.environment_id, waitpoint_id, patience)
+    waitpoint = await call.sessions.waits.get(call.environment_id, waitpoint_id)
+    return respond(waitpoint_item(waitpoint, _url_of(call)))
+
+
+def _url_of(call: Call) -> str:
+    """Return where the waitpoint can be read again: only the path, if the request's ``Host`` is none."""
+    try:
+        return str(call.request.url.with_query(None))
+    except ValueError:
+        return call.request.rel_url.raw_path
 
 
 async def block(call: Call) -> web.StreamResponse:
