@@ -97,8 +97,11 @@ async def test_a_closed_session_is_not_created_again(client: Client) -> None:
 
 async def test_a_session_that_is_over_before_it_begins_is_refused(client: Client, site: Site) -> None:
     answer = await client.create("chat-1", expiresAt="2020-01-01T00:00:00Z")
-    assert (answer.status, answer.body["code"]) == (409, "session_expired")
+    assert (answer.status, answer.body["field"]) == (400, "expiresAt")
     assert await site.count_sessions() == 0
+    await client.create("chat-2")
+    cached = await client.create("chat-2", expiresAt="2020-01-01T00:00:00Z")
+    assert (cached.status, cached.body["isCached"], cached.body["expiresAt"]) == (200, True, None)
 
 
 @pytest.mark.parametrize("moment", ["2999-01-01T00:00:00.123Z", "2999-01-01", 32472144000123, None])
