@@ -171,8 +171,10 @@ class ChannelService:
         """Return what is there from seq *start* on, at most *limit* records, without waiting."""
         first = await self.log.read(channel, start, READ_RECORDS if limit is None else limit)
         records = list(first.records)
-        while limit is None and records and records[-1].seq + 1 < first.next_seq:
-            more = await self.log.read(channel, records[-1].seq + 1, READ_RECORDS)
+        # A read may be cut short by the size of what it found.
+        while records and records[-1].seq + 1 < first.next_seq and (limit is None or len(records) < limit):
+            left = READ_RECORDS if limit is None else limit - len(records)
+            more = await self.log.read(channel, records[-1].seq + 1, left)
             if not more.records:
                 break
             records.extend(more.records)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from sessions_adapters.sqlite.config import SqliteConfig
-from sessions_core.errors import IncompatibleStoreError
+from sessions_core.errors import StoreInUseError
 
 _PAUSE_SECONDS: Final = 0.02
 _CACHE_KIB: Final = 32_768
@@ -38,13 +38,13 @@ def lock(path: Path, *, patience: float = 0) -> Iterator[None]:
         patience: Seconds to wait for another owner.
 
     Raises:
-        IncompatibleStoreError: Somebody else holds it, be it another process or this one.
+        StoreInUseError: Somebody else holds it, be it another process or this one.
     """
     with path.with_name(path.name + ".lock").open("a+", encoding="ascii") as file:
         if not _acquire(file.fileno(), time.monotonic() + patience):
             file.seek(0)
             holder = file.read(20).strip() or "unknown"
-            raise IncompatibleStoreError(f"{path} is in use by process {holder}; stop it first, or choose another path")
+            raise StoreInUseError(f"{path} is in use by process {holder}; stop it first, or choose another path")
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()

@@ -514,3 +514,11 @@ async def test_a_guard_that_keeps_changing_ends_in_an_error(world: World, sessio
     with pytest.raises(ClaimExhaustedError):
         await world.sessions(Restless()).channels.append_text(session, Io.IN, "x")
     assert RunId(world.runs()[-1].id) == world.session().current_run_id
+
+
+async def test_a_drain_with_a_limit_gets_that_many_large_records(sessions: Sessions, session: Session) -> None:
+    for number in range(12):
+        await sessions.channels.append_text(session, Io.IN, f"{number}".ljust(300_000))
+    channel = session.channel(Io.IN)
+    assert [record.seq for record in (await sessions.channels.records(channel, 0, 10)).records] == list(range(10))
+    assert len((await sessions.channels.records(channel, 0)).records) == 12
