@@ -14,6 +14,7 @@ from aiohttp.http_exceptions import BadHttpMessage
 from sessions_core.domain.events import (
     Event,
     InputGivenUp,
+    RecordsAppended,
     RunEnded,
     RunRecovered,
     SystemFailed,
@@ -82,6 +83,8 @@ class EventLog(Observer):
 
     def __call__(self, event: Event) -> None:
         """Log *event*."""
+        if type(event) is RecordsAppended and not event_logger.isEnabledFor(logging.DEBUG):
+            return  # by far the most frequent, and on the way of every append
         exception = event.exception if isinstance(event, RunEnded | TurnFailed) else None
         level = logging.ERROR if exception is not None else _level_of(event)
         if event_logger.isEnabledFor(level):

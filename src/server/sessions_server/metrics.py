@@ -1,6 +1,6 @@
 """Prometheus metrics: of requests, and of what the core tells its observer. No label names an environment or a session.
 
-Requests are counted in plain numbers that are put into Prometheus' form only when somebody looks: its own counters take
+Everything is counted in plain numbers that are put into Prometheus' form only when somebody looks: its own counters take
 a lock each, which an append would feel.
 """
 
@@ -9,10 +9,10 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from itertools import accumulate
-from typing import Any, Final
+from typing import Final
 
 import attrs
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -61,21 +61,49 @@ class _Requests(Collector):
         yield histogram
 
 
+@attrs.define(eq=False)
+class _Facts(Collector):
+    """What the core told."""
+
+    events: dict[str, int] = attrs.field(factory=dict)
+    ended: dict[str, int] = attrs.field(factory=dict)
+    stored: dict[str, int] = attrs.field(factory=lambda: dict.fromkeys(Io, 0))
+    again: dict[str, int] = attrs.field(factory=lambda: dict.fromkeys(Io, 0))
+
+    def add(self, event: Event) -> None:
+        name = type(event).__name__
+        self.events[name] = self.events.get(name, 0) + 1
+        if isinstance(event, events.RecordsAppended):
+            io = event.channel.io
+            self.stored[io] += event.count - event.duplicates
+            self.again[io] += event.duplicates
+        elif isinstance(event, events.RunEnded):
+            status = event.status.value
+            self.ended[status] = self.ended.get(status, 0) + 1
+
+    def collect(self) -> Iterator[Metric]:
+        yield _counter("sessions_events", "Facts the core told.", "event", self.events)
+        yield _counter("sessions_runs_ended", "Runs ended.", "status", self.ended)
+        yield _counter("sessions_records_appended", "Records stored.", "io", self.stored)
+        yield _counter("sessions_records_duplicate", "Records that were there already.", "io", self.again)
+
+
+def _counter(name: str, text: str, label: str, counts: dict[str, int]) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, text, labels=(label,))
+    for value, count in counts.items():
+        family.add_metric((str(value),), count)
+    return family
+
+
 class Metrics(Observer):
     """Counts, for one process. Give it to the core as its observer and to the server."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
-        self._requests = _Requests()
+        self._requests, self._facts = _Requests(), _Facts()
         registry.register(self._requests)
+        registry.register(self._facts)
         self._streams = Gauge("sessions_subscriptions", "Open subscriptions.", registry=registry)
-        self._events = Counter("sessions_events", "Facts the core told.", ("event",), registry=registry)
-        self._runs_ended = Counter("sessions_runs_ended", "Runs ended.", ("status",), registry=registry)
-        stored = Counter("sessions_records_appended", "Records stored.", ("io",), registry=registry)
-        again = Counter("sessions_records_duplicate", "Records that were there already.", ("io",), registry=registry)
-        self._stored = {io: stored.labels(io.value) for io in Io}
-        self._again = {io: again.labels(io.value) for io in Io}
-        self._event_counts: dict[type[Event], Any] = {}
 
     def watch_streams(self, count: Callable[[], int]) -> None:
         """Ask *count* for the number of open subscriptions whenever metrics are read."""
@@ -87,17 +115,7 @@ class Metrics(Observer):
 
     def __call__(self, event: Event) -> None:
         """Count *event*."""
-        kind = type(event)
-        count = self._event_counts.get(kind)
-        if count is None:
-            count = self._event_counts[kind] = self._events.labels(kind.__name__)
-        count.inc()
-        if isinstance(event, events.RecordsAppended):
-            self._stored[event.channel.io].inc(event.count - event.duplicates)
-            if event.duplicates:
-                self._again[event.channel.io].inc(event.duplicates)
-        elif isinstance(event, events.RunEnded):
-            self._runs_ended.labels(event.status.value).inc()
+        self._facts.add(event)
 
     def render(self) -> bytes:
         """Return everything in Prometheus' text format."""

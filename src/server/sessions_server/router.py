@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final, Generic, Protocol, TypeVar
 from urllib.parse import unquote_to_bytes
 
@@ -95,6 +96,7 @@ class Router(Generic[R]):
         node.names = tuple(segment[1:-1] for segment in segments if segment.startswith("{"))
 
 
+@lru_cache(maxsize=8192)
 def decode_segment(segment: str, name: str) -> str:
     """Percent-decode one parameter.
 

@@ -30,7 +30,7 @@ _logger = logging.getLogger("sessions.sqlite")
 _logger.addHandler(logging.NullHandler())
 
 _PAGES_PER_WORK: Final = 6
-_PATIENCE: Final = 4
+_PATIENCE: Final = 16
 """How many times more pages than usual may be written before a checkpoint lets others wait."""
 
 
