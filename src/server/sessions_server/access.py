@@ -15,7 +15,7 @@ def wrong_credential(access: Access) -> HttpError:
     """Return how a caller is refused whose kind of credential the route does not take.
 
     Where the route is about a session, a token is the right kind of thing without the right; elsewhere it is no
-    credential at all (server.md 7.1).
+    credential at all.
     """
     if access.target is Target.SESSION:
         return ForbiddenError("Writing to the out channel requires secret key authentication")

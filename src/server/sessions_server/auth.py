@@ -1,4 +1,4 @@
-"""From the ``Authorization`` header to the caller: who asks, in which environment, and what it may do (server.md 7.1).
+"""From the ``Authorization`` header to the caller: who asks, in which environment, and what it may do.
 
 How this works
 --------------

@@ -1,4 +1,4 @@
-"""What happens to every request, in the order of the wire contract (server.md 1.1, 1.2).
+"""What happens to every request, in the order that docs/reference/http.md states.
 
 Path, method, credential, length, parameters, query, body, permission, then the handler; every failure becomes an answer
 by the table in :mod:`~sessions_server.problems`. This is one function instead of a stack of middlewares, because it is

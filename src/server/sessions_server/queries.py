@@ -1,4 +1,4 @@
-"""Query strings: as a flat map of texts (server.md 1.6), and what two routes read from them."""
+"""Query strings: as a flat map of texts, and what two routes read from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Server-sent events as the clients read them: batches of records, pings that tell the tail, ``[DONE]`` (server.md 4).
+"""Server-sent events as the clients read them: batches of records, pings that tell the tail, ``[DONE]``.
 
 A batch's frames are encoded once, whoever reads them. A reader that does not keep up fills two small buffers, the
 kernel's and ours, and is then waited for; after the time for a slow write it is cut off and comes back where it was.

@@ -1,4 +1,4 @@
-"""Public access tokens: JWTs signed with HS256 under a root key of their environment (server.md 6.5, client.md 3.1).
+"""Public access tokens: JWTs signed with HS256 under a root key of their environment.
 
 Nothing but the environment's root keys can make one, so whoever holds a root key may sign tokens without asking us.
 """
