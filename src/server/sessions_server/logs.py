@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
+from enum import Enum
 from typing import Any, Final
 
 import attrs
@@ -88,7 +89,11 @@ class EventLog(Observer):
         exception = event.exception if isinstance(event, RunEnded | TurnFailed) else None
         level = logging.ERROR if exception is not None else _level_of(event)
         if event_logger.isEnabledFor(level):
-            facts = attrs.asdict(event, filter=lambda field, _: field.name != "exception")
+            facts = attrs.asdict(
+                event,
+                filter=lambda field, _: field.name != "exception",
+                value_serializer=lambda _, __, value: value.value if isinstance(value, Enum) else value,
+            )
             event_logger.log(level, type(event).__name__, exc_info=exception, extra={"event": facts})
 
 
