@@ -114,6 +114,8 @@ ACCESS: Final[dict[str, Access]] = {
     "close_session": Access(action=Action.ADMIN, target=Target.SESSION),
     "end_and_continue": Access(action=Action.WRITE, target=Target.SESSION),
     "list_session_runs": Access(action=Action.READ, target=Target.SESSION),
+    "list_session_waitpoints": Access(action=Action.READ, target=Target.SESSION),
+    "list_session_channels": Access(action=Action.READ, target=Target.SESSION),
     "read_snapshot": Access(action=Action.READ, target=Target.SESSION),
     "write_snapshot": Access(action=Action.WRITE, target=Target.SESSION),
     "read_transcript": Access(action=Action.READ, target=Target.SESSION),

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 import attrs
 
 from sessions_core.domain.ids import EnvironmentId, OrganizationId, ProjectId
+from sessions_core.domain.json_values import check_text
+from sessions_core.errors import InvalidError
+
+MAX_ID: Final = 256
 
 
 class EnvironmentType(StrEnum):
@@ -32,14 +37,26 @@ _SLUGS = {
 }
 
 
+def _check_id(_: object, __: object, value: EnvironmentId) -> None:
+    check_text(value, field="environment")
+    if not 1 <= len(value) <= MAX_ID:
+        raise InvalidError("environment", f"must have 1 to {MAX_ID} characters")
+
+
 @attrs.frozen(kw_only=True)
 class Environment:
-    """One tenancy boundary. Nothing crosses it (promise 6)."""
+    """One tenancy boundary. Nothing crosses it (promise 6).
 
-    id: EnvironmentId
-    organization_id: OrganizationId
-    project_id: ProjectId
-    type: EnvironmentType = attrs.field(converter=EnvironmentType)
+    A service that embeds sessions names its environments as it likes: only ``id`` separates them.
+
+    Raises:
+        InvalidError: The id is empty, longer than 256 characters, or not storable.
+    """
+
+    id: EnvironmentId = attrs.field(converter=EnvironmentId, validator=_check_id)
+    organization_id: OrganizationId = attrs.field(default=OrganizationId("default"), converter=OrganizationId)
+    project_id: ProjectId = attrs.field(default=ProjectId("default"), converter=ProjectId)
+    type: EnvironmentType = attrs.field(default=EnvironmentType.PRODUCTION, converter=EnvironmentType)
 
 
 @attrs.frozen(kw_only=True)

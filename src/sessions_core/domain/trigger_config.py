@@ -89,15 +89,19 @@ _RULES: Final[Mapping[str, Callable[[object, str], object]]] = {
 }
 
 
+def _minimal() -> Mapping[str, Any]:
+    return {"basePayload": {}}
+
+
 @attrs.frozen
 class TriggerConfig:
     """Stored whole as the caller gave it; the members this library knows are checked.
 
     Attributes:
-        members: The JSON object. ``basePayload`` is always there and is an object.
+        members: The JSON object. ``basePayload`` is always there and is an object; nothing else is needed.
     """
 
-    members: Mapping[str, Any]
+    members: Mapping[str, Any] = attrs.field(factory=_minimal)
 
     def __attrs_post_init__(self) -> None:
         field = "triggerConfig"

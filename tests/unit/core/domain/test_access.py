@@ -185,7 +185,7 @@ def test_34_empty_lists_never_authorise() -> None:
 def test_the_table_names_every_route_once_and_completely() -> None:
     routes = {
         "create_session", "list_sessions", "retrieve_session", "update_session", "close_session", "end_and_continue",
-        "list_session_runs", "read_snapshot", "write_snapshot", "read_transcript", "initialize_in", "initialize_out",
+        "list_session_runs", "list_session_waitpoints", "list_session_channels", "read_snapshot", "write_snapshot", "read_transcript", "initialize_in", "initialize_out",
         "subscribe", "read_records", "append_in", "append_out", "create_wait", "retrieve_waitpoint",
         "wait_for_waitpoint", "retrieve_run", "read_token_claims", "create_public_token",
     }  # fmt: skip

@@ -106,6 +106,10 @@ def test_a_config_without_base_payload_is_refused() -> None:
         TriggerConfig({})
 
 
+def test_a_trigger_config_needs_nothing() -> None:
+    assert TriggerConfig().members == {"basePayload": {}}
+
+
 def test_nesting_is_bounded() -> None:
     deep: Any = 1
     for _ in range(70):
