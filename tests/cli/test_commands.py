@@ -9,15 +9,14 @@ import shlex
 import signal
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from harness.command import PROGRAM, environment, sessions
 from harness.server import KEY, ServerProcess
 
-PROGRAM = [sys.executable, "-m", "sessions_server"]
 OTHER_KEY = "tr_dev_" + "k" * 24
 FAILING_AGENT = """
 import anyio
@@ -32,14 +31,6 @@ async def echo(run: Run) -> None:
             await turn.text("working")
             await anyio.sleep(60)
 """
-
-
-def sessions(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [*PROGRAM, *map(str, arguments)]
-    given = {name: value for name, value in os.environ.items() if not name.startswith("SESSIONS_")}
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=50, check=False, env={**given, **environment}
-    )
 
 
 def wait_for(server: ServerProcess, text: str) -> str:
@@ -118,7 +109,7 @@ def test_agents_and_the_first_key_are_taken_from_the_environment(tmp_path: Path)
     (tmp_path / "mine.py").write_text(
         "from sessions_core import Agents\nagents = Agents()\nagents.task('my-task')(print)"
     )
-    environment = {
+    given = {
         **os.environ,
         "SESSIONS_AGENTS": "mine:agents",
         "SESSIONS_DEV_KEY": OTHER_KEY,
@@ -126,16 +117,40 @@ def test_agents_and_the_first_key_are_taken_from_the_environment(tmp_path: Path)
         "SESSIONS_DRAIN": "1",
     }
     process = subprocess.Popen(
-        [*PROGRAM, "serve"], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [*PROGRAM, "serve"], cwd=tmp_path, env=given, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     assert process.stdout is not None
     with process, process.stdout:
-        lines = [process.stdout.readline() for _ in range(3)]
+        lines = [process.stdout.readline() for _ in range(4)]
         process.terminate()
         process.stdout.read()
     assert lines[1].strip() == "agents: my-task"
-    assert lines[2].split()[-1] == OTHER_KEY
+    assert [line.split()[-1] for line in lines if line.startswith("development key: ")] == [OTHER_KEY]
     assert process.returncode == 0
+
+
+def test_what_serve_prints_as_json_is_one_object_per_line(tmp_path: Path) -> None:
+    command = [*PROGRAM, "serve", "--json", "--port", "0", "--data", str(tmp_path), "--dev-key", OTHER_KEY]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
+    assert process.stdout is not None
+    welcome = json.loads(process.stdout.readline())
+    process.terminate()
+    out, err = process.communicate(timeout=20)
+    assert (welcome["event"], welcome["key"]) == ("listening", OTHER_KEY)
+    assert "echo" in welcome["agents"]
+    assert welcome["address"].startswith("http://127.0.0.1:")
+    assert json.loads(out) == {"event": "stopping"}
+    assert all(json.loads(line) for line in err.splitlines())
+
+
+def test_the_first_conversation_that_serve_proposes_works(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path / "data", agents="sessions_server.bundled:agents") as server:
+        wait_for(server, "tail hello")
+        lines = [line for line in server.output if line.startswith("  ")]
+        script = "\n".join(lines).replace("tail hello", "tail hello --no-follow")
+        done = subprocess.run(["bash", "-euc", script], capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("you said: slow and steady 1 2 3")
 
 
 def test_a_port_that_is_taken_is_said_in_one_line(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ async def test_no_statement_scans_a_table(db: SqliteDatabase, module: ModuleType
 @pytest.mark.parametrize(
     "statement",
     [heads.FIND_LAST, log_reader.READ, log_reader.READ_BACK, backlog.LIST_UNDISPATCHED, backlog.LIST_UNSETTLED,
-     backlog.LIST_STALLED, backlog.LIST_CLOSED, backlog.LIST_EXPIRED, waitpoint_store.LIST_DUE, waitpoint_store.LIST_WAITING, session_store.LIST_RUNS],
+     backlog.LIST_STALLED, backlog.LIST_CLOSED, backlog.LIST_EXPIRED, waitpoint_store.LIST_DUE, waitpoint_store.LIST_WAITING, waitpoint_store.LIST_WAITING_ON, session_store.LIST_RUNS],
 )  # fmt: skip
 async def test_what_is_limited_is_read_in_its_order_without_sorting(db: SqliteDatabase, statement: str) -> None:
     assert not [step for step in await explain(db, statement) if "TEMP B-TREE" in step]

@@ -45,6 +45,10 @@ COMPLETE: Final = """
     where id = :id and status = 'WAITING'
 """
 LIST_WAITING: Final = "select * from waitpoint where status = 'WAITING' and id > ? order by id"
+LIST_WAITING_ON: Final = """
+    select * from waitpoint where status = 'WAITING' and environment = ? and key = ? and io = ? and name is ?
+    order by id
+"""
 LIST_DUE: Final = """
     select * from waitpoint where status = 'WAITING' and expires_at <= ? order by expires_at, id
 """
@@ -89,6 +93,10 @@ class SqliteWaitpointStore(WaitpointStore):
 
     async def list_waiting(self, after: WaitpointId | None, limit: int) -> list[Waitpoint]:
         return await self._list(LIST_WAITING, ("" if after is None else after,), limit)
+
+    async def list_waiting_on(self, channel: Channel, limit: int) -> list[Waitpoint]:
+        address = (bindable(channel.environment_id), bindable(channel.key), channel.io.value, channel.name)
+        return await self._list(LIST_WAITING_ON, address, limit)
 
     async def list_due(self, limit: int) -> list[Waitpoint]:
         return await self._list(LIST_DUE, (self._db.now_ms(),), limit)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import math
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -16,6 +15,7 @@ from sessions_core.domain.environment import Environment, EnvironmentType
 from sessions_core.domain.ids import EnvironmentId
 from sessions_core.ports.environment_store import EnvironmentStore
 from sessions_server.cli.keys import new_environment, new_root_key, parse_root_key
+from sessions_server.cli.text import table, to_json
 from sessions_server.config import Config
 
 GRACE_HOURS: Final = 24
@@ -39,16 +39,22 @@ def add_parser(commands: Any) -> None:
     )
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
     create = _action(actions, "create", "make an environment and print its root key", _create)
-    create.add_argument("--type", type=_type, default=EnvironmentType.DEVELOPMENT, help="default: DEVELOPMENT")
+    create.add_argument(
+        "--type", type=_type, metavar="TYPE", default=EnvironmentType.DEVELOPMENT, help="default: DEVELOPMENT"
+    )
     create.add_argument("--organization", default="default", help="id of the organization (default: default)")
     create.add_argument("--project", default="default", help="id of the project (default: default)")
     create.add_argument("--key", help="use this root key instead of a fresh one")
     listing = _action(actions, "list", "list all environments", _list)
     listing.add_argument("--show-keys", action="store_true", help="show the current root keys, too")
     rotate = _action(actions, "rotate-key", "make a new root key; the old one works for a while", _rotate)
-    rotate.add_argument("environment", help="id of the environment")
+    rotate.add_argument("environment", metavar="ID", help="id of the environment")
     rotate.add_argument(
-        "--grace-hours", type=_hours, default=GRACE_HOURS, help=f"how long the old key works (default: {GRACE_HOURS})"
+        "--grace-hours",
+        type=_hours,
+        default=GRACE_HOURS,
+        metavar="HOURS",
+        help=f"how long the old key works (default: {GRACE_HOURS})",
     )
 
 
@@ -73,8 +79,14 @@ Act = Callable[[EnvironmentStore, argparse.Namespace], Awaitable[list[dict[str, 
 
 
 def _action(actions: Any, name: str, summary: str, act: Act) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = actions.add_parser(name, help=summary, description=summary)
-    parser.add_argument("--data", type=Path, help="the server's data directory")
+    parser: argparse.ArgumentParser = actions.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[:1].upper()}{summary[1:]}.",
+        epilog="examples:\n" + "".join(f"{line}\n" for line in EXAMPLES.splitlines() if f" env {name}" in line),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--data", type=Path, metavar="DIR", help="the server's data directory")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(command=lambda arguments: asyncio.run(_run(act, arguments)), key=None)
     return parser
@@ -125,7 +137,7 @@ def _row(environment: Environment, key: str | None = None) -> dict[str, Any]:
 
 def _show(rows: list[dict[str, Any]], *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(rows, indent=2))
+        print(to_json(rows, indent=2))
         return
-    for row in rows:
-        print("  ".join(str(value) for value in row.values()))
+    for line in table([[str(value) for value in row.values()] for row in rows]):
+        print(line)

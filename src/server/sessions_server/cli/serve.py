@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import shlex
 import signal
 import sys
@@ -21,11 +20,13 @@ from sessions_core.facade import Sessions, Settings
 from sessions_server.app import HttpServer, build_server
 from sessions_server.cli.keys import new_environment, new_root_key, parse_root_key
 from sessions_server.cli.loading import load_agents
+from sessions_server.cli.text import to_json
 from sessions_server.config import DEFAULT_AGENTS, Config
 from sessions_server.logs import EventLog, Observers, set_up_logging
 from sessions_server.metrics import Metrics
+from sessions_server.tokens import SignedSessionTokens
 
-OPTIONS: Final = ("host", "port", "data", "agents", "dev_key")
+OPTIONS: Final = ("host", "port", "data", "agents", "dev_key", "demo")
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 EXAMPLES: Final = """examples:
   sessions serve
@@ -50,41 +51,57 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--data", type=Path, help="directory for everything that is kept (default: ./data)")
     parser.add_argument("--agents", help=f"module:attribute of the agents (default: {DEFAULT_AGENTS})")
     parser.add_argument("--dev-key", help="root key of the first environment, when it is made")
+    parser.add_argument(
+        "--demo",
+        action="store_true",
+        default=None,
+        help="show the chat page to everybody who reaches the server, not only to people on this machine",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object per line, here and in the log (SESSIONS_LOG_JSON)"
+    )
     parser.set_defaults(command=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT; return 0 after a clean end."""
     given = {name: value for name in OPTIONS if (value := getattr(arguments, name)) is not None}
+    if arguments.json:
+        given["log_json"] = True
     config = attrs.evolve(Config.load(), **given)
     if config.dev_key is not None:
         parse_root_key(config.dev_key, "--dev-key")
     set_up_logging(config)
-    asyncio.run(_serve(config, load_agents(config.agents)))
+    asyncio.run(_serve(config, load_agents(config.agents), as_json=arguments.json))
     return 0
 
 
-async def _serve(config: Config, agents: Agents) -> None:
+async def _serve(config: Config, agents: Agents, *, as_json: bool) -> None:
     stop = asyncio.Event()
-    _stop_on_signals(stop)
+    _stop_on_signals(stop, as_json=as_json)
     metrics = Metrics()
     observer = Observers((metrics, EventLog()))
     settings = Settings(owns_data=True, drain=config.drain)
     async with open_sessions(
-        config.profile, data=config.data, agents=agents, observer=observer, settings=settings
+        config.profile,
+        data=config.data,
+        agents=agents,
+        observer=observer,
+        settings=settings,
+        session_tokens=SignedSessionTokens(config.session_token_lifetime),
     ) as sessions:
         key = await _first_environment(sessions, config.dev_key)
         server = build_server(sessions, config, metrics=metrics)
         try:
             await _listen(server, config)
-            _welcome(server.address, key, agents, config)
+            print(_welcome(server, key, agents, config, as_json=as_json), flush=True)
             await stop.wait()
             await server.drain()
         finally:
             await server.close()
 
 
-def _stop_on_signals(stop: asyncio.Event) -> None:
+def _stop_on_signals(stop: asyncio.Event, *, as_json: bool) -> None:
     """Set *stop* at the first SIGTERM or SIGINT; a second one ends the process at once, as a crash would."""
     loop = asyncio.get_running_loop()
 
@@ -93,7 +110,8 @@ def _stop_on_signals(stop: asyncio.Event) -> None:
         for number in SIGNALS:
             loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_DFL)
-        print("sessions is stopping; a second signal ends it at once", flush=True)
+        farewell = "sessions is stopping; a second signal ends it at once"
+        print(to_json({"event": "stopping"}) if as_json else farewell, flush=True)
 
     for number in SIGNALS:
         loop.add_signal_handler(number, ask)
@@ -115,8 +133,13 @@ async def _first_environment(sessions: Sessions, dev_key: str | None) -> str | N
     return key
 
 
-def _welcome(address: str, key: str | None, agents: Agents, config: Config) -> None:
+def _welcome(server: HttpServer, key: str | None, agents: Agents, config: Config, *, as_json: bool) -> str:
+    address = server.address
+    if as_json:
+        return to_json({"event": "listening", "address": address, "agents": agents.names, "key": key})
     lines = [f"sessions is listening on {address}", f"agents: {', '.join(agents.names) or 'none'}"]
+    if server.context.page.is_served:
+        lines.append(f"talk to them in the browser: {address}/")
     if key is None:
         if config.dev_key is not None:
             lines.append("--dev-key was ignored: there are environments already")
@@ -124,30 +147,25 @@ def _welcome(address: str, key: str | None, agents: Agents, config: Config) -> N
     else:
         lines += [f"development key: {key}", "try, in another terminal:"]
         lines += _try(address, key, next(iter(agents.names), "echo"))
-    print("\n".join(lines), flush=True)
+    return "\n".join(lines)
 
 
 def _show_keys(config: Config) -> str:
-    """Return the command that shows the keys, as this program was started."""
-    started = sys.argv[0]
-    program = [sys.executable, "-m", "sessions_server"] if Path(started).name == "__main__.py" else [started]
     data = [] if config.data == Config().data else ["--data", str(config.data)]
-    return shlex.join([*program, "env", "list", "--show-keys", *data])
+    return shlex.join([*_program(), "env", "list", "--show-keys", *data])
+
+
+def _program() -> list[str]:
+    """Return the words with which this program was started."""
+    started = sys.argv[0]
+    return [sys.executable, "-m", "sessions_server"] if Path(started).name == "__main__.py" else [started]
 
 
 def _try(address: str, key: str, task: str) -> list[str]:
     """Return the lines of a first conversation, to be pasted into another terminal."""
-    auth = f"-H 'Authorization: Bearer {key}'"
-    session = {
-        "type": "chat.agent",
-        "externalId": "hello",
-        "taskIdentifier": task,
-        "triggerConfig": {"basePayload": {}},
-    }
-    said = {"id": "m1", "role": "user", "parts": [{"type": "text", "text": "slow and steady"}]}
-    record = {"kind": "message", "payload": {"trigger": "submit-message", "message": said}}
+    program = shlex.join(_program())
     return [
-        f"  curl -s {address}/api/v1/sessions {auth} -d '{json.dumps(session)}'",
-        f"  curl -s {address}/realtime/v1/sessions/hello/in/append {auth} -d '{json.dumps(record)}'",
-        f"  curl -sN {address}/realtime/v1/sessions/hello/out {auth}",
+        f"  export SESSIONS_URL={address} SESSIONS_KEY={key}",
+        f"  {program} send hello 'slow and steady' --create {shlex.quote(task)} --wait",
+        f"  {program} tail hello",
     ]
