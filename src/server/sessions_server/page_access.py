@@ -1,0 +1,103 @@
+"""The chat page: its files, and who may have it.
+
+How this works
+--------------
+The page creates sessions without a key, so it is there only for people who sit at this machine: the server listens on
+loopback addresses alone, and the request names one as its host. The second is what stops DNS rebinding, where somebody
+else's page makes the browser take a name of theirs for 127.0.0.1. A proxy in front, which makes strangers look like people
+on this machine, gives itself away by the headers that it adds. ``demo`` lifts all of this.
+
+For everybody else its paths are unknown. Changes also have to come from the page itself and not from another one in the
+same browser; the browser says so in ``Sec-Fetch-Site``, or in ``Origin`` if it is an old one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from ipaddress import ip_address
+from typing import Final
+
+import attrs
+from multidict import CIMultiDictProxy
+
+from sessions_core.errors import InvalidError
+from sessions_server.problems import ForbiddenError
+
+INDEX: Final = "index.html"
+_LOOPBACK_HOST: Final = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?", re.IGNORECASE)
+_PROXY_HEADERS: Final = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via")
+_TYPES: Final = {
+    "html": "text/html; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
+}
+
+
+@attrs.frozen
+class PageFile:
+    """A file of the page, as it is sent."""
+
+    body: bytes
+    content_type: str
+    etag: str
+
+
+def read_files() -> Mapping[str, PageFile]:
+    """Read all files of the page, by name. What is not among them does not exist."""
+    folder = files("sessions_server") / "page"
+    found = sorted((entry for entry in folder.iterdir() if entry.is_file()), key=lambda entry: entry.name)
+    return {entry.name: _as_sent(entry.name, entry.read_bytes()) for entry in found}
+
+
+def _as_sent(name: str, body: bytes) -> PageFile:
+    return PageFile(body, _TYPES[name.rpartition(".")[2]], f'"{hashlib.sha256(body).hexdigest()[:32]}"')
+
+
+@attrs.define(eq=False)
+class Page:
+    """What the server knows about its chat page.
+
+    Attributes:
+        is_demo: Everybody may have it.
+        is_local: The server listens on loopback addresses alone. Set when it begins to listen.
+    """
+
+    is_demo: bool = False
+    is_local: bool = attrs.field(default=False, init=False)
+    files: Mapping[str, PageFile] = attrs.field(init=False, factory=read_files)
+
+    def listens_on(self, hosts: Iterable[str]) -> None:
+        """Take note of the addresses that the server listens on."""
+        self.is_local = all(ip_address(host).is_loopback for host in hosts)
+
+    @property
+    def is_served(self) -> bool:
+        """Whether anybody may have it."""
+        return self.is_demo or self.is_local
+
+    def admits(self, headers: CIMultiDictProxy[str]) -> bool:
+        """Tell whether the page exists for a request with these headers."""
+        if self.is_demo or not self.is_local:
+            return self.is_demo
+        hosts = headers.getall("Host", [])
+        came_directly = not any(name in headers for name in _PROXY_HEADERS)
+        return came_directly and len(hosts) == 1 and _LOOPBACK_HOST.fullmatch(hosts[0]) is not None
+
+
+def check_sender(headers: CIMultiDictProxy[str]) -> None:
+    """Let a change pass if this server's own page asks for it.
+
+    Raises:
+        ForbiddenError: Another page, or nobody knows who.
+        InvalidError: The body does not say that it is JSON, as a plain form of another page could not.
+    """
+    site, origin, host = headers.get("Sec-Fetch-Site"), headers.get("Origin"), headers.get("Host")
+    is_ours = site == "same-origin" if site is not None else origin in (f"http://{host}", f"https://{host}")
+    if not is_ours:
+        raise ForbiddenError("Only this server's own page may do this")
+    if headers.get("Content-Type", "").partition(";")[0].strip().lower() != "application/json":
+        raise InvalidError("Content-Type", "must be application/json")
