@@ -1,28 +1,23 @@
-"""What the age of a channel costs: the same requests to a young and to an old one, by turns."""
+"""What the age of a channel costs: the same requests to young and to old ones, by turns."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
 from benchmarks import requests
+from benchmarks.bench import Bench
 from benchmarks.caller import IsWhole, has_body, has_ended, has_records
-from benchmarks.figures import Figure, Series, p50_ratios
+from benchmarks.figures import Comparison, Figure, Series, p50_ratios
 from benchmarks.fill import fill
 from benchmarks.load import Exchanges, Writer
-from benchmarks.processes import LoadClient
-from benchmarks.progress import Progress
-from benchmarks.scale import Scale
-from benchmarks.stage import Stage
+from benchmarks.section import NOTHING_CHECKED, Row
+from benchmarks.targets import in_turn
 
 AIM: Final = 1.5
-YOUNG: Final = "young"
-OLD: Final = "old"
-PAIR: Final = (YOUNG, OLD)
-YOUNG_RECORDS: Final = 100
 BEHIND: Final = 10
 """How many records before the tail a reader comes back."""
 
@@ -32,25 +27,56 @@ class Ages:
     """What was found.
 
     Attributes:
-        sizes: Records of each channel, by session.
+        sizes: Records of each channel, by session, youngest first.
         series: By kind of request and session.
     """
 
     sizes: dict[str, int]
     series: dict[tuple[str, str], Series] = attrs.field(factory=dict)
+    checked = NOTHING_CHECKED
+
+    head = ("by age", "records", "p50 ms", "p99 ms")
+
+    @property
+    def rows(self) -> list[Row]:
+        """One for each kind of request and age."""
+        return [
+            (kind.name, str(size), f"{self.series[kind.name, name].p50:.3f}", f"{self.series[kind.name, name].p99:.3f}")
+            for kind in KINDS
+            for name, size in self.sizes.items()
+        ]
 
     @property
     def figures(self) -> list[Figure]:
         """What matters."""
-        old, young = self.sizes[OLD], self.sizes[YOUNG]
+        young, *older = self.sizes
         return [
             Figure(
-                name=f"{kind.name}: p50 at {old} records / at {young}",
-                values=p50_ratios(self.series[kind.name, OLD], self.series[kind.name, YOUNG]),
+                name=f"{kind.name}: p50 at {self.sizes[old]} records / at {self.sizes[young]}",
+                values=p50_ratios(self.series[kind.name, old], self.series[kind.name, young]),
                 aim=AIM,
             )
             for kind in KINDS
+            for old in older
         ]
+
+    @property
+    def comparisons(self) -> list[Comparison]:
+        """Each kind of request, by age."""
+        return [self._comparison(kind.name) for kind in KINDS]
+
+    def as_json(self) -> list[dict[str, Any]]:
+        """Return everything that was measured."""
+        return [
+            {"request": kind, "records": self.sizes[name], **series.as_json()}
+            for (kind, name), series in self.series.items()
+        ]
+
+    def _comparison(self, kind: str) -> Comparison:
+        p50 = {f"{size} records": self.series[kind, name].p50 for name, size in self.sizes.items()}
+        return Comparison(
+            name=f"{kind}, by age: p50", unit="ms", values=p50, yardsticks=1, limit=AIM * next(iter(p50.values()))
+        )
 
 
 @attrs.frozen
@@ -97,26 +123,31 @@ KINDS: Final = (
 )
 
 
-def measure(stage: Stage, client: LoadClient, scale: Scale, progress: Progress) -> Ages:
-    """Fill channels, and measure. Restarts the server, so that nothing is remembered."""
-    found = Ages({YOUNG: YOUNG_RECORDS, OLD: scale.old_records})
-    stage.create(PAIR)
-    stage.stop()
-    asyncio.run(fill(stage.data, stage.environment_id, found.sizes, progress))
-    progress.say("starting the server again")
+def measure(bench: Bench) -> Ages:
+    """Fill channels, restart the server so that nothing is remembered, and measure."""
+    stage, rounds = bench.stage, bench.scale.rounds
+    bench.progress.expect(2 * rounds)
+    found = Ages({f"aged-{size}": size for size in bench.scale.sizes})
     stage.start()
-    _round(Ages(found.sizes), stage, client, "warm", scale.samples, PAIR)
-    for number in range(scale.rounds):
-        progress.say(f"round {number + 1} of {scale.rounds}: young and old channels")
-        _round(found, stage, client, f"round-{number}", scale.samples, PAIR[:: -1 if number % 2 else 1])
+    stage.create(list(found.sizes))
+    stage.stop()
+    asyncio.run(fill(stage.data, stage.environment_id, found.sizes, bench.progress))
+    stage.start()
+    _round(Ages(found.sizes), bench, "warm", list(found.sizes))
+    for number in range(rounds):
+        bench.progress.step(f"ages: round {number + 1} of {rounds}")
+        _round(found, bench, f"round-{number}", in_turn(list(found.sizes), number))
+    stage.stop()
     return found
 
 
-def _round(found: Ages, stage: Stage, client: LoadClient, label: str, count: int, order: Sequence[str]) -> None:
+def _round(found: Ages, bench: Bench, label: str, order: Sequence[str]) -> None:
+    stage = bench.stage
     subjects = [_Subject(name, stage.tokens[name], found.sizes[name], label) for name in order]
     for kind in KINDS:
-        scripts = [kind.requests(subject, count) for subject in subjects]
-        samples = client.measure(Exchanges(stage.port, tuple(_by_turns(scripts)), kind.is_whole, kind.reconnect))
+        scripts = [kind.requests(subject, bench.scale.samples) for subject in subjects]
+        exchanges = Exchanges(stage.port, tuple(_by_turns(scripts)), kind.is_whole, kind.reconnect)
+        samples = bench.client.measure(exchanges)
         for place, name in enumerate(order):
             found.series.setdefault((kind.name, name), Series()).rounds.append(samples.part(place, len(order)))
 

@@ -6,39 +6,25 @@ import asyncio
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import attrs
-
 from benchmarks.requests import IN
+from benchmarks.section import Checked
 from benchmarks.stage import Stage
 from harness.chain import broken_links
 
 
-@attrs.frozen
-class Chains:
-    """What was found."""
-
-    records: int
-    problems: list[str]
-
-    def __str__(self) -> str:
-        if self.problems:
-            return "\n".join([f"CHAINS BROKEN ({len(self.problems)} problems):", *self.problems[:20]])
-        return f"chains intact: {self.records} records"
-
-
-def verify(stage: Stage, acknowledged: Mapping[str, int]) -> Chains:
+def verify(stage: Stage, acknowledged: Mapping[str, int]) -> Checked:
     """Read all sessions in *acknowledged*, and compare."""
     return asyncio.run(_verify(stage, acknowledged))
 
 
-async def _verify(stage: Stage, acknowledged: Mapping[str, int]) -> Chains:
+async def _verify(stage: Stage, acknowledged: Mapping[str, int]) -> Checked:
     total, problems = 0, list[str]()
     async with stage.client() as client:
         for name, count in acknowledged.items():
             stored = await client.records(name, IN)
             total += len(stored)
             problems += [f"{name}: {what}" for what in _wrong(stored, count)]
-    return Chains(total, problems)
+    return Checked(total, problems)
 
 
 def _wrong(stored: list[dict[str, Any]], acknowledged: int) -> Iterator[str]:

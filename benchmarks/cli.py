@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from benchmarks import ages, appends, chains, machine, report
+from benchmarks import machine, plot, report, suite, usage
+from benchmarks.bench import Bench
 from benchmarks.processes import load_client
 from benchmarks.progress import Progress
 from benchmarks.report import Report
@@ -21,6 +24,7 @@ INTERRUPTED: Final = 130
 EXAMPLES: Final = """examples:
   make bench
   make bench ARGS='--short --json bench.json'
+  make bench ARGS='--only fan-out --compare bench.json --plot bench.svg'
   python benchmarks --data /mnt/other-disk
 """
 
@@ -29,41 +33,71 @@ def main() -> int:
     """Run the benchmarks and print what they found.
 
     Returns:
-        0; 1 if a record was lost, doubled or reordered; 130 after an interrupt. Missing an aim changes nothing.
+        0; 1 if a record was lost, doubled, reordered or changed; 130 after an interrupt. A missed aim changes nothing.
     """
     arguments = _parse()
     scale = SHORT if arguments.short else FULL
+    before = None if arguments.compare is None else json.loads(arguments.compare.read_text(encoding="utf-8"))
     try:
         with tempfile.TemporaryDirectory(prefix="bench-", dir=arguments.data) as folder:
-            found = _measure(Path(folder), scale, Progress(sys.stderr))
+            found = _measure(Path(folder), scale, arguments.only or list(suite.PARTS))
     except KeyboardInterrupt:
         return INTERRUPTED
     print(report.as_text(found))
-    if arguments.json is not None:
-        arguments.json.write_text(json.dumps(report.as_json(found), indent=2) + "\n", encoding="utf-8")
-    return 1 if found.chains.problems else 0
+    if before is not None:
+        print(f"\n{report.as_changes(before, found)}")
+    _write(found, arguments.json, arguments.plot)
+    return 1 if found.problems else 0
 
 
-def _measure(folder: Path, scale: Scale, progress: Progress) -> Report:
-    started = time.monotonic()
+def _measure(folder: Path, scale: Scale, names: list[str]) -> Report:
+    started, date = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
+    readers = usage.readers_allowed(scale.readers)
+    if readers < scale.readers:
+        print(f"only {readers} idle readers: this machine lets a process open no more files", file=sys.stderr)
+    progress = Progress(sys.stderr, suite.total(names))
     with progress, load_client() as client, Stage(folder / "server") as stage:
         place = machine.describe(folder)
-        append = appends.measure(stage, client, folder, scale, progress)
-        age = ages.measure(stage, client, scale, progress)
-        progress.say("reading everything back")
-        intact = chains.verify(stage, append.acknowledged)
-    return Report(machine=place, append=append, age=age, chains=intact, seconds=time.monotonic() - started)
+        bench = Bench(stage=stage, client=client, folder=folder, scale=scale, progress=progress, readers=readers)
+        sections = suite.run(bench, names)
+    return Report(machine=place, date=date, commit=_commit(), sections=sections, seconds=time.monotonic() - started)
+
+
+def _write(found: Report, json_path: Path | None, plot_path: Path | None) -> None:
+    if json_path is not None:
+        json_path.write_text(json.dumps(report.as_json(found), indent=2) + "\n", encoding="utf-8")
+    if plot_path is not None:
+        title = f"Sessions, {found.date}, {found.machine}"
+        plot_path.write_text(plot.draw(title, found.comparisons), encoding="utf-8")
+
+
+def _commit() -> str | None:
+    """Return the commit that this code is, with a ``+`` if it was changed since; None outside a checkout."""
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+", "--exclude=*"]
+    try:
+        return subprocess.run(git, check=True, capture_output=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="benchmarks",
-        description="Measure what appends cost, and what the age of a channel costs, beside yardsticks of the same run.",
+        description="Measure what sessions cost, beside yardsticks of the same run.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--short", action="store_true", help="few rounds and small channels; figures are rough")
+    parser.add_argument(
+        "--only",
+        action="append",
+        metavar="PART",
+        choices=suite.PARTS,
+        help=f"one of {', '.join(suite.PARTS)}; repeatable",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured to FILE")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw it into FILE, as SVG")
+    parser.add_argument("--compare", type=Path, metavar="FILE", help="show what changed since FILE, written by --json")
     parser.add_argument(
         "--data", type=Path, metavar="DIR", default=_disk(), help="put data below DIR (default: %(default)s)"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -21,19 +21,21 @@ class Aim(StrEnum):
 
 @attrs.frozen(kw_only=True)
 class Figure:
-    """A ratio of two measurements, taken once in each round.
+    """Something that has an aim: a ratio of two measurements, or a quantity, taken once in each round.
 
     Attributes:
         name: What is divided by what.
         values: One for each round.
         aim: What the median ought to be.
         side: On which side of it.
+        unit: Empty for a ratio.
     """
 
     name: str
     values: Sequence[float]
     aim: float
     side: Aim = Aim.AT_MOST
+    unit: str = ""
 
     @property
     def value(self) -> float:
@@ -43,7 +45,7 @@ class Figure:
     @property
     def middle(self) -> tuple[float, float]:
         """Between what the middle half of the rounds lies."""
-        low, _, high = statistics.quantiles(self.values, n=4, method="inclusive")
+        low, _, high = quartiles(self.values)
         return low, high
 
     @property
@@ -53,8 +55,31 @@ class Figure:
 
     def as_json(self) -> dict[str, Any]:
         """Return everything known about it."""
-        aim = f"{self.side} {self.aim}"
-        return {"name": self.name, "value": self.value, "rounds": list(self.values), "aim": aim, "met": self.is_met}
+        return {
+            "name": self.name,
+            "value": self.value,
+            "unit": self.unit,
+            "rounds": list(self.values),
+            "aim": f"{self.side} {self.aim}",
+            "met": self.is_met,
+        }
+
+
+@attrs.frozen(kw_only=True)
+class Comparison:
+    """The same quantity of several targets, side by side.
+
+    Attributes:
+        values: By target, yardsticks first.
+        yardsticks: How many of them are yardsticks.
+        limit: What the aim makes of the yardstick: the most, or the least, that the last target ought to have.
+    """
+
+    name: str
+    unit: str
+    values: Mapping[str, float]
+    yardsticks: int
+    limit: float | None = None
 
 
 @attrs.frozen
@@ -66,48 +91,66 @@ class Series:
     @property
     def p50(self) -> float:
         """Milliseconds."""
-        return statistics.median(samples.p50 for samples in self.rounds)
+        return self.median_of(lambda samples: samples.p50)
 
     @property
     def p99(self) -> float:
         """Milliseconds."""
-        return statistics.median(samples.p99 for samples in self.rounds)
+        return self.median_of(lambda samples: samples.p99)
 
     @property
     def rate(self) -> float:
         """Requests per second."""
-        return statistics.median(samples.rate for samples in self.rounds)
+        return self.median_of(lambda samples: samples.rate)
 
     @property
     def unrest(self) -> float:
         """How far the middle half of the rounds is apart, as a share of the median: how noisy the machine was."""
-        rates = [samples.rate for samples in self.rounds]
-        low, median, high = statistics.quantiles(rates, n=4, method="inclusive")
+        low, median, high = quartiles([samples.rate for samples in self.rounds])
         return (high - low) / median
 
     @property
     def busy(self) -> float:
         """The load client's share of a processor."""
-        return statistics.median(samples.busy for samples in self.rounds)
+        return self.median_of(lambda samples: samples.busy)
 
-    def as_json(self) -> dict[str, float]:
-        """Return the medians."""
-        count = sum(len(samples.latencies) for samples in self.rounds)
+    def median_of(self, quantity: Callable[[Samples], float]) -> float:
+        """Return the median of the rounds."""
+        return statistics.median(map(quantity, self.rounds))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the medians of the rounds."""
         return {
-            "requests": count,
+            "requests": sum(len(samples.latencies) for samples in self.rounds),
             "p50Ms": self.p50,
+            "p90Ms": self.median_of(lambda samples: samples.percentile(90)),
             "p99Ms": self.p99,
+            "maxMs": self.median_of(lambda samples: samples.percentile(100)),
+            "p50MsOfRounds": [samples.p50 for samples in self.rounds],
             "requestsPerSecond": self.rate,
             "unrest": self.unrest,
             "clientBusy": self.busy,
         }
 
 
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return what cuts *values* into four parts; thrice the value if there is but one."""
+    if len(values) == 1:
+        return (values[0],) * 3
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+    return low, median, high
+
+
+def ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
+    """Divide round by round."""
+    return [a / b for a, b in zip(above, below, strict=True)]
+
+
 def p50_ratios(above: Series, below: Series) -> list[float]:
     """Divide medians, round by round."""
-    return [a.p50 / b.p50 for a, b in zip(above.rounds, below.rounds, strict=True)]
+    return ratios([samples.p50 for samples in above.rounds], [samples.p50 for samples in below.rounds])
 
 
 def rate_ratios(above: Series, below: Series) -> list[float]:
     """Divide throughputs, round by round."""
-    return [a.rate / b.rate for a, b in zip(above.rounds, below.rounds, strict=True)]
+    return ratios([samples.rate for samples in above.rounds], [samples.rate for samples in below.rounds])

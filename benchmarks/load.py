@@ -21,24 +21,29 @@ _PATIENCE_SECONDS: Final = 30
 
 @attrs.frozen(kw_only=True)
 class Writer:
-    """Somebody who appends to a session.
+    """Somebody who appends to a channel of a session.
 
     Attributes:
-        name: Unique among all writers to this session; the name of its hash chain.
+        name: Unique among all writers to this channel; the name of its hash chain.
     """
 
     name: str
     session: str
     token: str
+    io: str = requests.IN
 
     def requests(self, count: int) -> list[bytes]:
         """Return the first *count* appends of this writer, each with a fresh part id."""
         chain = Chain(self.name)
         payload = "x" * (BODY_BYTES - len(_EMPTY_LINK) - len(self.name))
         return [
-            requests.append(self.session, self.token, chain.link(payload), f"{self.name}-{number}")
+            requests.append(self.session, self.token, chain.link(payload), self.part_id(number), self.io)
             for number in range(count)
         ]
+
+    def part_id(self, number: int) -> str:
+        """Return the part id of this writer's *number*-th append."""
+        return f"{self.name}-{number}"
 
 
 @attrs.frozen(kw_only=True)

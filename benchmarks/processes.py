@@ -8,20 +8,20 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import attrs
 
-from benchmarks.samples import Samples
-
 _SPAWN = multiprocessing.get_context("spawn")
 _PATIENCE_SECONDS = 10
+T_co = TypeVar("T_co", covariant=True)
+T = TypeVar("T")
 
 
-class Job(Protocol):
+class Job(Protocol[T_co]):
     """Something to be measured."""
 
-    def run(self) -> Samples:
+    def run(self) -> T_co:
         """Measure it. Called in the load client's process."""
 
 
@@ -31,7 +31,7 @@ class LoadClient:
 
     _pipe: Connection[Any, Any]
 
-    def measure(self, job: Job) -> Samples:
+    def measure(self, job: Job[T]) -> T:
         """Carry out *job* and return what it found.
 
         Raises:
@@ -41,8 +41,8 @@ class LoadClient:
         answer = self._pipe.recv()
         if isinstance(answer, Exception):
             raise answer
-        assert isinstance(answer, Samples)
-        return answer
+        found: T = answer
+        return found
 
 
 @contextmanager
@@ -83,7 +83,7 @@ def _carry_out(pipe: Connection[Any, Any]) -> None:
         pipe.send(_outcome(job))
 
 
-def _outcome(job: Job) -> Samples | Exception:
+def _outcome(job: Job[T]) -> T | Exception:
     try:
         return job.run()
     except Exception as error:  # noqa: BLE001 - the bench raises it

@@ -2,98 +2,109 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
 
-from benchmarks.ages import KINDS, Ages
-from benchmarks.appends import CROWDS, TARGETS, Appends
-from benchmarks.chains import Chains
-from benchmarks.figures import Figure
+from benchmarks.figures import Comparison, Figure
 from benchmarks.machine import Machine
+from benchmarks.section import Section
+from benchmarks.tables import number, table
 
 
 @attrs.frozen(kw_only=True)
 class Report:
-    """Everything that a run has found."""
+    """Everything that a run has found.
+
+    Attributes:
+        date: When it began, in ISO form.
+        commit: Of the code that was measured; ends in ``+`` if it was changed since; None if nobody knows.
+        sections: By name.
+    """
 
     machine: Machine
-    append: Appends
-    age: Ages
-    chains: Chains
+    date: str
+    commit: str | None
+    sections: Mapping[str, Section]
     seconds: float
 
     @property
     def figures(self) -> list[Figure]:
         """What matters."""
-        return [*self.append.figures, *self.age.figures]
+        return [figure for section in self.sections.values() for figure in section.figures]
+
+    @property
+    def comparisons(self) -> list[Comparison]:
+        """What is shown side by side."""
+        return [comparison for section in self.sections.values() for comparison in section.comparisons]
+
+    @property
+    def problems(self) -> list[str]:
+        """Records that were lost, doubled, reordered or changed."""
+        return [problem for section in self.sections.values() for problem in section.checked.problems]
+
+    @property
+    def records(self) -> int:
+        """How many records were looked at."""
+        return sum(section.checked.records for section in self.sections.values())
 
 
 def as_text(found: Report) -> str:
     """Return tables for people."""
-    parts = [
-        [f"{found.machine}; took {found.seconds:.0f} s"],
-        _table(
-            ("append", "writers", "p50 ms", "p99 ms", "requests/s", "unrest", "client busy"), _append_rows(found.append)
-        ),
-        _table(("by age", "records", "p50 ms", "p99 ms"), _age_rows(found.age)),
-        _table(("figure", "median", "middle half", "aim", "met"), map(_figure_row, found.figures)),
-        [str(found.chains)],
-    ]
-    return "\n\n".join("\n".join(part) for part in parts)
+    commit = f", commit {found.commit}" if found.commit else ""
+    parts = [[f"{found.date}{commit}", f"{found.machine}; took {found.seconds:.0f} s"]]
+    parts += [table(section.head, section.rows) for section in found.sections.values()]
+    parts += [table(("figure", "median", "middle half", "aim", "met"), map(_figure_row, found.figures))]
+    return "\n\n".join("\n".join(part) for part in [*parts, _records(found)])
 
 
 def as_json(found: Report) -> dict[str, Any]:
     """Return the same for programs."""
-    appends = [
-        {"target": target, "writers": writers, **series.as_json()}
-        for (target, writers), series in found.append.series.items()
-    ]
-    ages = [
-        {"request": kind, "records": found.age.sizes[name], **series.as_json()}
-        for (kind, name), series in found.age.series.items()
-    ]
     return {
+        "date": found.date,
+        "commit": found.commit,
         "machine": attrs.asdict(found.machine),
         "seconds": found.seconds,
-        "appends": appends,
-        "ages": ages,
+        "sections": {name: section.as_json() for name, section in found.sections.items()},
+        "comparisons": [attrs.asdict(comparison) for comparison in found.comparisons],
         "figures": [figure.as_json() for figure in found.figures],
-        "chains": attrs.asdict(found.chains),
+        "records": {"checked": found.records, "problems": found.problems},
     }
 
 
-def _append_rows(found: Appends) -> Iterator[Sequence[str]]:
-    for sessions in CROWDS:
-        for target in TARGETS:
-            series = found.series[target, len(sessions)]
-            shares = (f"{series.unrest:.0%}", f"{series.busy:.0%}")
-            yield (target, str(len(sessions)), f"{series.p50:.3f}", f"{series.p99:.3f}", f"{series.rate:.0f}", *shares)
+def as_changes(before: Mapping[str, Any], found: Report) -> str:
+    """Return a table of what *before*, a report as JSON, and *found* have in common."""
+    rows = list(_changes(before, as_json(found)))
+    return "\n".join(table((f"since {before['date']}", "before", "after", "after / before"), rows))
 
 
-def _age_rows(found: Ages) -> Iterator[Sequence[str]]:
-    for kind in KINDS:
-        for name, size in found.sizes.items():
-            series = found.series[kind.name, name]
-            yield (kind.name, str(size), f"{series.p50:.3f}", f"{series.p99:.3f}")
+def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Sequence[str]]:
+    old, new = _quantities(before), _quantities(after)
+    for name in [name for name in new if name in old]:
+        change = f"{new[name] / old[name]:.2f}" if old[name] else "-"
+        yield (name, number(old[name]), number(new[name]), change)
+
+
+def _quantities(report: Mapping[str, Any]) -> dict[str, float]:
+    """Return every quantity of every target, and every figure, by a name that says it all."""
+    found = {
+        f"{comparison['name']}, {comparison['unit']}: {target}": value
+        for comparison in report["comparisons"]
+        for target, value in comparison["values"].items()
+    }
+    return found | {figure["name"]: figure["value"] for figure in report["figures"]}
+
+
+def _records(found: Report) -> list[str]:
+    if found.problems:
+        return [f"RECORDS BROKEN ({len(found.problems)} problems):", *found.problems[:20]]
+    return [f"records intact: {found.records} looked at"]
 
 
 def _figure_row(figure: Figure) -> Sequence[str]:
     low, high = figure.middle
-    spread = f"{low:.2f} to {high:.2f}"
-    aim = f"{figure.side} {figure.aim}"
-    return (figure.name, f"{figure.value:.2f}", spread, aim, "yes" if figure.is_met else "no")
-
-
-def _table(head: Sequence[str], rows: Iterator[Sequence[str]]) -> list[str]:
-    lines = [head, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    return ["  ".join(_cells(line, widths)) for line in lines]
-
-
-def _cells(line: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
-    """Align the first column left and the others, which hold numbers, right."""
-    yield line[0].ljust(widths[0])
-    for cell, width in zip(line[1:], widths[1:], strict=True):
-        yield cell.rjust(width)
+    unit = f" {figure.unit}" if figure.unit else ""
+    met = "yes" if figure.is_met else "no"
+    spread, aim = f"{number(low)} to {number(high)}", f"{figure.side} {number(figure.aim)}{unit}"
+    return (figure.name, f"{number(figure.value)}{unit}", spread, aim, met)

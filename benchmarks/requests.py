@@ -10,11 +10,11 @@ IN: Final = "in"
 OUT: Final = "out"
 
 
-def append(session: str, token: str, text: str, part_id: str) -> bytes:
-    """Append a text to ``in``."""
+def append(session: str, token: str, text: str, part_id: str, io: str = IN) -> bytes:
+    """Append a text."""
     body = text.encode()
     fields = {"Content-Type": "application/json", "Content-Length": str(len(body)), "X-Part-Id": part_id}
-    return _request("POST", f"{_channel(session, IN)}/append", token, fields) + body
+    return _request("POST", f"{_channel(session, io)}/append", token, fields) + body
 
 
 def records(session: str, token: str, after: int) -> bytes:
@@ -22,9 +22,11 @@ def records(session: str, token: str, after: int) -> bytes:
     return _request("GET", f"{_channel(session, OUT)}/records?afterEventId={after}", token, {})
 
 
-def subscribe(session: str, token: str, after: int, *, peek_settled: bool = False) -> bytes:
-    """Subscribe to ``out`` after a seq."""
-    fields = {"Accept": "text/event-stream", "Last-Event-ID": str(after), "Timeout-Seconds": "60"}
+def subscribe(session: str, token: str, after: int | None = None, *, peek_settled: bool = False) -> bytes:
+    """Subscribe to ``out`` after a seq, or from the beginning."""
+    fields = {"Accept": "text/event-stream", "Timeout-Seconds": "60"}
+    if after is not None:
+        fields["Last-Event-ID"] = str(after)
     if peek_settled:
         fields["X-Peek-Settled"] = "1"
     return _request("GET", _channel(session, OUT), token, fields)

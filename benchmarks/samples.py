@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 
@@ -32,12 +33,16 @@ class Samples:
     @property
     def p99(self) -> float:
         """The 99th percentile in milliseconds."""
-        return sorted(self.latencies)[len(self.latencies) * 99 // 100] * 1000
+        return self.percentile(99)
 
     @property
     def rate(self) -> float:
         """Requests per second."""
         return len(self.latencies) / self.seconds
+
+    def percentile(self, percent: int) -> float:
+        """Return the least latency, in milliseconds, that *percent* of 100 do not exceed."""
+        return sorted(self.latencies)[math.ceil(len(self.latencies) * percent / 100) - 1] * 1000
 
     def part(self, start: int, step: int) -> Samples:
         """Return every *step*-th latency from *start* on."""

@@ -16,16 +16,30 @@ class Scale:
         alone_seconds: How long one writer writes in a round.
         crowd_seconds: How long many writers write in a round.
         warm_up_seconds: How long they do before that counts.
-        old_records: Records of the old channel.
-        samples: How often each request to the young and the old channel is sent in a round.
+        sizes: Records of the channels of different age, youngest first.
+        samples: How often each request to each of these channels is sent in a round.
+        fan_out_rounds: Rounds of the fan-out, which last longer.
+        fan_out_seconds: How long records are written to readers in such a round.
+        fan_out_warm_up_seconds: How long before that counts.
+        first_output_rounds: Rounds of first outputs. Between them the runs have to leave, which takes over a second.
+        first_output_sessions: How many sessions are woken in such a round.
+        memory_rounds: How often the server is started again to be filled with idle readers.
+        readers: Idle readers.
     """
 
     rounds: int
     alone_seconds: float
     crowd_seconds: float
     warm_up_seconds: float
-    old_records: int
+    sizes: tuple[int, ...]
     samples: int
+    fan_out_rounds: int
+    fan_out_seconds: float
+    fan_out_warm_up_seconds: float
+    first_output_rounds: int
+    first_output_sessions: int
+    memory_rounds: int
+    readers: int = 1000
 
 
 FULL: Final = Scale(
@@ -33,14 +47,26 @@ FULL: Final = Scale(
     alone_seconds=0.4,
     crowd_seconds=0.6,
     warm_up_seconds=0.1,
-    old_records=1_000_000,
+    sizes=(100, 10_000, 1_000_000),
     samples=40,
+    fan_out_rounds=7,
+    fan_out_seconds=4.0,
+    fan_out_warm_up_seconds=0.5,
+    first_output_rounds=7,
+    first_output_sessions=20,
+    memory_rounds=3,
 )
 SHORT: Final = Scale(
     rounds=3,
     alone_seconds=0.2,
     crowd_seconds=0.4,
     warm_up_seconds=0.1,
-    old_records=50_000,
+    sizes=(100, 10_000, 50_000),
     samples=20,
+    fan_out_rounds=2,
+    fan_out_seconds=1.0,
+    fan_out_warm_up_seconds=0.2,
+    first_output_rounds=2,
+    first_output_sessions=8,
+    memory_rounds=1,
 )

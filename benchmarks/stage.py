@@ -1,4 +1,4 @@
-"""The server under measurement, and the sessions that are used. Nobody runs their task, so no agent is at work."""
+"""The server under measurement, and the sessions that are used."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import aiohttp
 import attrs
@@ -16,7 +16,10 @@ from harness.server import KEY, ServerProcess
 from sessions_core.domain.ids import EnvironmentId
 from sessions_server.tokens import peek_environment
 
-TASK: Final = "bench"
+NOBODYS_TASK: Final = "bench"
+"""Nobody runs it, so no agent is at work."""
+ECHO: Final = "echo"
+AT_ONCE: Final = 64
 
 
 @attrs.define(eq=False)
@@ -36,6 +39,12 @@ class Stage:
         """Where the server listens."""
         assert self._server is not None
         return self._server.port
+
+    @property
+    def pid(self) -> int:
+        """The server's process."""
+        assert self._server is not None
+        return self._server.pid
 
     @property
     def environment_id(self) -> EnvironmentId:
@@ -58,9 +67,14 @@ class Stage:
             self._server.stop()
             self._server = None
 
-    def create(self, names: Sequence[str]) -> None:
-        """Create sessions."""
-        asyncio.run(self._create(names))
+    def restart(self) -> None:
+        """Stop the server, if it runs, and start it again: nothing is remembered but what was stored."""
+        self.stop()
+        self.start()
+
+    def create(self, names: Sequence[str], task: str = NOBODYS_TASK, **trigger: Any) -> None:
+        """Create sessions; *trigger* are members of their trigger config."""
+        asyncio.run(self._create(names, task, {"basePayload": {}, **trigger}))
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Client]:
@@ -69,10 +83,12 @@ class Stage:
         async with aiohttp.ClientSession() as http:
             yield Client(http, self._server.address, KEY)
 
-    async def _create(self, names: Sequence[str]) -> None:
+    async def _create(self, names: Sequence[str], task: str, trigger: dict[str, Any]) -> None:
         async with self.client() as client:
-            for name in names:
-                answer = await client.create(name, TASK)
-                if answer.status != 201:
-                    raise RuntimeError(f"no session: {answer}")
-                self.tokens[name] = answer.body["publicAccessToken"]
+            for start in range(0, len(names), AT_ONCE):
+                group = names[start : start + AT_ONCE]
+                answers = await asyncio.gather(*(client.create(name, task, triggerConfig=trigger) for name in group))
+                for name, answer in zip(group, answers, strict=True):
+                    if answer.status != 201:
+                        raise RuntimeError(f"no session: {answer}")
+                    self.tokens[name] = answer.body["publicAccessToken"]
