@@ -8,25 +8,32 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
+import uuid
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from datetime import timedelta
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import attrs
+import pytest
 
+from contract.replicas import CaughtUpIndex, Feed, FeedingStore
+from harness import databases
+from harness.clickhouse import CLICKHOUSE
+from harness.redis import REDIS
 from sessions_adapters import memory
 from sessions_adapters.local_runs import LocalRunDispatcher
 from sessions_core.domain.ids import RunId
+from sessions_core.errors import IncompatibleStoreError
 from sessions_core.ports.backlog import Backlog
 from sessions_core.ports.channel_log import ChannelLog
 from sessions_core.ports.environment_store import EnvironmentStore, TokenLedger
 from sessions_core.ports.leader_lock import LeaderLock
 from sessions_core.ports.run_dispatcher import RunDispatcher
 from sessions_core.ports.run_store import RunStore
-from sessions_core.ports.session_index import SessionIndex
+from sessions_core.ports.session_index import IndexWriter, SessionIndex
 from sessions_core.ports.session_store import SessionStore
 from sessions_core.ports.waitpoint_store import WaitpointStore, WaitRegistry
 from sessions_core.testing import ManualClock
@@ -47,6 +54,7 @@ class Adapters:
     """What one technology offers, over one fresh and empty storage.
 
     Attributes:
+        indexed_store: The store whose sessions the index shows, where that is not the ``session_store`` itself.
         stored_runs: Reaches around the ports: the ids of all run records that are stored.
         is_readable_at_rest: Reaches around the ports: whether a text is found in what is stored outside the process.
     """
@@ -56,6 +64,8 @@ class Adapters:
     run_store: RunStore | None = None
     backlog: Backlog | None = None
     session_index: SessionIndex | None = None
+    index_writer: IndexWriter | None = None
+    indexed_store: SessionStore | None = None
     channel_log: ChannelLog | None = None
     waitpoint_store: WaitpointStore | None = None
     wait_registry: WaitRegistry | None = None
@@ -69,7 +79,7 @@ class Adapters:
 
 NOT_OFFERED_AS_FIXTURE: Final = frozenset({"clock"})
 PORTS: Final = frozenset(field.name for field in attrs.fields(Adapters)) - NOT_OFFERED_AS_FIXTURE
-STORAGE: Final = PORTS - {"run_dispatcher"}
+STORAGE: Final = PORTS - {"run_dispatcher", "index_writer", "indexed_store"}
 
 
 @attrs.frozen(kw_only=True)
@@ -79,12 +89,21 @@ class Technology:
     Attributes:
         ports: Names of what it offers.
         backends: Event loops it runs on.
+        needs: Markers of the systems that must run for it.
+        examples: How many random stories a model tells it; fewer where each takes long.
     """
 
     name: str
     open: Callable[[ManualClock], AbstractAsyncContextManager[Adapters]]
     ports: frozenset[str] = STORAGE
     backends: tuple[str, ...] = ("asyncio",)
+    needs: tuple[pytest.MarkDecorator, ...] = ()
+    examples: int = 40
+
+    def offers(self, wanted: frozenset[str]) -> bool:
+        """Tell whether it has all *wanted* ports. A store is indexed by an index that reads the same rows."""
+        is_own_index = {"session_store", "session_index"} <= self.ports
+        return wanted <= (self.ports | {"indexed_store"} if is_own_index else self.ports)
 
 
 @attrs.frozen
@@ -146,9 +165,69 @@ async def open_sqlite(clock: ManualClock) -> AsyncGenerator[Adapters]:
 
 
 @asynccontextmanager
+async def open_postgres(clock: ManualClock) -> AsyncGenerator[Adapters]:
+    """Open adapters on an empty Postgres database."""
+    from sessions_adapters import postgres
+    from sessions_adapters.fernet import FernetCipher
+
+    cipher = FernetCipher(FernetCipher.generate_key())
+    async with databases.find_databases().empty() as url:
+        config = postgres.PostgresConfig(url=url, leader_check=timedelta(milliseconds=20))
+        async with postgres.open_database(config, clock=clock, cipher=cipher) as db:
+            yield Adapters(
+                clock=clock,
+                session_store=postgres.PostgresSessionStore(db),
+                run_store=postgres.PostgresRunStore(db),
+                backlog=postgres.PostgresBacklog(db),
+                session_index=postgres.PostgresSessionIndex(db),
+                channel_log=postgres.PostgresChannelLog(db),
+                waitpoint_store=postgres.PostgresWaitpointStore(db),
+                wait_registry=postgres.PostgresWaitRegistry(db),
+                environment_store=postgres.PostgresEnvironmentStore(db),
+                token_ledger=postgres.PostgresTokenLedger(db),
+                leader_lock=postgres.PostgresLeaderLock(db),
+                stored_runs=lambda: {row["id"] for row in databases.look(url, "select id from sessions.run")},
+                is_readable_at_rest=lambda text: databases.is_anywhere(url, text),
+            )
+
+
+@asynccontextmanager
 async def open_local_runs(clock: ManualClock) -> AsyncGenerator[Adapters]:
     """Open a dispatcher that carries runs out in this process."""
     yield Adapters(clock=clock, run_dispatcher=LocalRunDispatcher())
+
+
+@asynccontextmanager
+async def open_redis(clock: ManualClock) -> AsyncGenerator[Adapters]:
+    """Open a registry of waits under keys that nobody else has. Redis keeps its own time."""
+    from sessions_adapters import redis
+
+    config = redis.RedisConfig(url=REDIS.get(), prefix=f"test:{uuid.uuid4().hex}:", timeout=timedelta(seconds=10))
+    async with redis.RedisWaitRegistry.connect(config) as registry:
+        yield Adapters(clock=clock, wait_registry=registry)
+
+
+@asynccontextmanager
+async def open_clickhouse(clock: ManualClock) -> AsyncGenerator[Adapters]:
+    """Open an index over an empty table, fed from a store in memory before each question."""
+    from sessions_adapters import clickhouse
+
+    config = clickhouse.ClickHouseConfig(url=CLICKHOUSE.get(), database="contract", timeout=timedelta(seconds=30))
+    async with clickhouse.open_database(config) as database:
+        try:
+            await clickhouse.check_schema(database)
+        except IncompatibleStoreError:
+            await clickhouse.migrate(config)
+        await database.run(lambda client: client.command("TRUNCATE TABLE sessions_v1"))
+        writer = clickhouse.ClickHouseIndexWriter(database)
+        index = clickhouse.ClickHouseSessionIndex(database, clock)
+        feed = Feed(writer)
+        yield Adapters(
+            clock=clock,
+            session_index=CaughtUpIndex(index, feed),
+            index_writer=writer,
+            indexed_store=FeedingStore(memory.InMemorySessionStore(memory.Tables(clock)), feed),
+        )
 
 
 def _sqlite_runs(path: Path) -> set[str]:
@@ -169,16 +248,25 @@ TECHNOLOGIES: Final = (
         ports=frozenset({"run_dispatcher"}),
         backends=("asyncio", "trio"),
     ),
+    Technology(name="postgres", open=open_postgres, needs=(pytest.mark.needs_postgres,)),
+    Technology(
+        name="clickhouse",
+        open=open_clickhouse,
+        ports=frozenset({"session_index", "index_writer", "indexed_store"}),
+        needs=(pytest.mark.needs_clickhouse,),
+        examples=12,
+    ),
+    Technology(name="redis", open=open_redis, ports=frozenset({"wait_registry"}), needs=(pytest.mark.needs_redis,)),
 )
 
 
-def cases_with(ports: Iterable[str], *, backends: Iterable[str] = ("asyncio", "trio")) -> list[Case]:
-    """Return the cases that offer all of *ports*."""
+def cases_with(ports: Iterable[str], *, backends: Iterable[str] = ("asyncio", "trio")) -> list[Any]:
+    """Return pytest's parameters for the cases that offer all of *ports*."""
     wanted = frozenset(ports)
     return [
-        Case(technology, backend)
+        pytest.param(Case(technology, backend), marks=technology.needs)
         for technology in TECHNOLOGIES
-        if wanted <= technology.ports
+        if technology.offers(wanted)
         for backend in technology.backends
         if backend in backends
     ]

@@ -13,7 +13,7 @@ from sessions_core.ports.channel_log import ChannelLog
 from sessions_core.ports.environment_store import EnvironmentStore, TokenLedger
 from sessions_core.ports.leader_lock import LeaderLock
 from sessions_core.ports.run_store import RunStore
-from sessions_core.ports.session_index import SessionIndex
+from sessions_core.ports.session_index import IndexWriter, SessionIndex
 from sessions_core.ports.session_store import SessionStore
 from sessions_core.ports.waitpoint_store import WaitpointStore, WaitRegistry
 from sessions_core.testing import ManualClock
@@ -67,6 +67,17 @@ def backlog(adapters: Adapters) -> Backlog:
 @pytest.fixture
 def session_index(adapters: Adapters) -> SessionIndex:
     return _offered(adapters.session_index)
+
+
+@pytest.fixture
+def index_writer(adapters: Adapters) -> IndexWriter:
+    return _offered(adapters.index_writer)
+
+
+@pytest.fixture
+def indexed_store(adapters: Adapters) -> SessionStore:
+    """The store whose sessions the index shows."""
+    return _offered(adapters.indexed_store or adapters.session_store)
 
 
 @pytest.fixture

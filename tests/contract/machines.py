@@ -38,9 +38,13 @@ class AdapterMachine(RuleBasedStateMachine):
             return type(error)
 
 
-def run_machine(machine: Callable[[Case, BlockingPortal], AdapterMachine], case: Case, *, examples: int = 40) -> None:
-    """Run random examples of *machine* against the adapters of *case*."""
-    modest = settings(max_examples=examples, stateful_step_count=30, suppress_health_check=HEALTH)
+def run_machine(
+    machine: Callable[[Case, BlockingPortal], AdapterMachine], case: Case, *, examples: int | None = None
+) -> None:
+    """Run random examples of *machine* against the adapters of *case*, as many as its technology bears if not said."""
+    modest = settings(
+        max_examples=examples or case.technology.examples, stateful_step_count=30, suppress_health_check=HEALTH
+    )
     with start_blocking_portal(case.backend) as portal:
         # Typed as a class, but only ever called.
         factory = cast("type[RuleBasedStateMachine]", partial(machine, case, portal))

@@ -1,6 +1,6 @@
 """What every index of sessions guarantees.
 
-An index that lags behind the store is filled by its technology before a test looks at it.
+An index that lags behind the store is caught up by its technology before each question.
 """
 
 from __future__ import annotations
@@ -60,37 +60,37 @@ async def walk(
 
 
 async def test_entries_come_newest_first_and_tell_their_time(
-    session_index: SessionIndex, session_store: SessionStore
+    session_index: SessionIndex, indexed_store: SessionStore
 ) -> None:
     sessions = spread(5)
-    await fill(session_store, reversed(sessions))
+    await fill(indexed_store, reversed(sessions))
     entries = await session_index.select(ENV_A, ALL, PageRequest(size=10))
     assert entries == [IndexEntry(session.created_at, session.id) for session in sessions]
 
 
 async def test_of_equal_milliseconds_the_greater_id_comes_first(
-    session_index: SessionIndex, session_store: SessionStore
+    session_index: SessionIndex, indexed_store: SessionStore
 ) -> None:
-    await fill(session_store, [make_session(name) for name in ("b", "A", "a", "B", "aa", "_", "0")])
+    await fill(indexed_store, [make_session(name) for name in ("b", "A", "a", "B", "aa", "_", "0")])
     entries = await session_index.select(ENV_A, ALL, PageRequest(size=10))
     assert ids_of(entries) == [f"session_{name}" for name in ("b", "aa", "a", "_", "B", "A", "0")]
 
 
 @pytest.mark.parametrize("size", [1, 3, 9, 10, 11])
 async def test_one_entry_more_than_the_size_tells_that_there_is_more(
-    session_index: SessionIndex, session_store: SessionStore, size: int
+    session_index: SessionIndex, indexed_store: SessionStore, size: int
 ) -> None:
-    await fill(session_store, spread(10))
+    await fill(indexed_store, spread(10))
     assert len(await session_index.select(ENV_A, ALL, PageRequest(size=size))) == min(size + 1, 10)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
 @pytest.mark.parametrize("per_millisecond", [1, 4, 20])
 async def test_a_walk_sees_every_session_once_in_both_directions(
-    session_index: SessionIndex, session_store: SessionStore, size: int, per_millisecond: int
+    session_index: SessionIndex, indexed_store: SessionStore, size: int, per_millisecond: int
 ) -> None:
     sessions = spread(20, per_millisecond)
-    await fill(session_store, sessions)
+    await fill(indexed_store, sessions)
     forth = await walk(session_index, ALL, size, Direction.AFTER)
     assert [session_id for page in forth for session_id in page] == ids_of(sessions)
     oldest = Cursor(sessions[-1].created_at, sessions[-1].id)
@@ -100,10 +100,10 @@ async def test_a_walk_sees_every_session_once_in_both_directions(
 
 @pytest.mark.parametrize("position", range(6))
 async def test_the_row_at_the_cursor_is_not_returned(
-    session_index: SessionIndex, session_store: SessionStore, position: int
+    session_index: SessionIndex, indexed_store: SessionStore, position: int
 ) -> None:
     sessions = spread(6, 3)
-    await fill(session_store, sessions)
+    await fill(indexed_store, sessions)
     cursor = Cursor(sessions[position].created_at, sessions[position].id)
     older = await session_index.select(ENV_A, ALL, PageRequest(size=10, cursor=cursor))
     newer = await session_index.select(ENV_A, ALL, PageRequest(size=10, cursor=cursor, direction=Direction.BEFORE))
@@ -111,19 +111,19 @@ async def test_the_row_at_the_cursor_is_not_returned(
     assert ids_of(newer) == ids_of(sessions[:position])[::-1]
 
 
-async def test_a_cursor_may_lie_where_no_row_is(session_index: SessionIndex, session_store: SessionStore) -> None:
+async def test_a_cursor_may_lie_where_no_row_is(session_index: SessionIndex, indexed_store: SessionStore) -> None:
     sessions = spread(6, 3)
-    await fill(session_store, sessions)
+    await fill(indexed_store, sessions)
     cursor = Cursor(sessions[2].created_at, SessionId(sessions[2].id[:-1]))  # just below three rows of one millisecond
     older = await session_index.select(ENV_A, ALL, PageRequest(size=10, cursor=cursor))
     assert ids_of(older) == [s.id for s in sessions if (s.created_at, s.id) < (cursor.created_at, cursor.id)]
 
 
 async def test_rows_that_come_during_a_walk_neither_double_nor_hide_the_others(
-    session_index: SessionIndex, session_store: SessionStore
+    session_index: SessionIndex, indexed_store: SessionStore
 ) -> None:
     sessions = spread(12, 4)
-    await fill(session_store, sessions)
+    await fill(indexed_store, sessions)
     seen: list[SessionId] = []
     cursor: Cursor | None = None
     for number in range(12):
@@ -133,8 +133,8 @@ async def test_rows_that_come_during_a_walk_neither_double_nor_hide_the_others(
         cursor = page.next
         if cursor is None:
             break
-        await fill(session_store, [make_session(f"new {number}", at=START + SECOND)])
-        await fill(session_store, [make_session(f"mid {number}", at=START + number * MILLISECOND)])
+        await fill(indexed_store, [make_session(f"new {number}", at=START + SECOND)])
+        await fill(indexed_store, [make_session(f"mid {number}", at=START + number * MILLISECOND)])
     assert len(set(seen)) == len(seen)
     assert [session_id for session_id in seen if session_id in ids_of(sessions)] == ids_of(sessions)
 
@@ -207,9 +207,9 @@ async def populate(store: SessionStore, clock: ManualClock) -> list[Session]:
 
 @pytest.mark.parametrize("members", FILTERS, ids=str)
 async def test_exactly_what_the_filter_admits_is_selected_and_counted(
-    session_index: SessionIndex, session_store: SessionStore, clock: ManualClock, members: dict[str, Any]
+    session_index: SessionIndex, indexed_store: SessionStore, clock: ManualClock, members: dict[str, Any]
 ) -> None:
-    stored = await populate(session_store, clock)
+    stored = await populate(indexed_store, clock)
     wanted = SessionFilter(environment_id=ENV_A.id, **members)
     expected = [session.id for session in stored if wanted.admits(session, NOW)]
     assert ids_of(await session_index.select(ENV_A, wanted, PageRequest(size=50))) == expected
@@ -219,27 +219,27 @@ async def test_exactly_what_the_filter_admits_is_selected_and_counted(
 
 
 async def test_a_filter_follows_what_happens_to_a_session(
-    session_index: SessionIndex, session_store: SessionStore, clock: ManualClock
+    session_index: SessionIndex, indexed_store: SessionStore, clock: ManualClock
 ) -> None:
     session = make_session(tags=("old",), expires_at=START + SECOND)
-    await fill(session_store, [session])
+    await fill(indexed_store, [session])
 
     async def has(**members: Any) -> bool:
         return await session_index.count(ENV_A, SessionFilter(environment_id=ENV_A.id, **members)) == 1
 
-    await session_store.update(ENV_A.id, session.id, SessionUpdate(tags=("new",)))
+    await indexed_store.update(ENV_A.id, session.id, SessionUpdate(tags=("new",)))
     assert (await has(tags=("new",)), await has(tags=("old",))) == (True, False)
     assert await has(statuses=(SessionStatus.ACTIVE,))
     clock.advance(SECOND)
     assert await has(statuses=(SessionStatus.EXPIRED,))
-    await session_store.close(ENV_A.id, session.id, None)
+    await indexed_store.close(ENV_A.id, session.id, None)
     assert (await has(statuses=(SessionStatus.CLOSED,)), await has(statuses=(SessionStatus.EXPIRED,))) == (True, False)
 
 
 async def test_another_environment_has_nothing_of_it(
-    session_index: SessionIndex, session_store: SessionStore, clock: ManualClock
+    session_index: SessionIndex, indexed_store: SessionStore, clock: ManualClock
 ) -> None:
-    await populate(session_store, clock)
+    await populate(indexed_store, clock)
     theirs = SessionFilter(environment_id=ENV_B.id)
     assert ids_of(await session_index.select(ENV_B, theirs, PageRequest())) == ["session_theirs"]
     assert await session_index.count(ENV_B, theirs) == 1
@@ -250,10 +250,10 @@ async def test_another_environment_has_nothing_of_it(
 
 
 @pytest.fixture
-async def tagged(session_store: SessionStore) -> None:
+async def tagged(indexed_store: SessionStore) -> None:
     tags = [("b", "a"), ("B", "a_b", "a%b"), ("b", "äpfel", "ÄPFEL", "\U0001f980"), ("\uffff",)]
-    await fill(session_store, [make_session(f"{n}", tags=some) for n, some in enumerate(tags)])
-    await fill(session_store, [make_session("b", environment=ENV_B, tags=("theirs",))])
+    await fill(indexed_store, [make_session(f"{n}", tags=some) for n, some in enumerate(tags)])
+    await fill(indexed_store, [make_session("b", environment=ENV_B, tags=("theirs",))])
 
 
 async def test_tags_are_distinct_and_in_byte_order(session_index: SessionIndex, tagged: None) -> None:
@@ -284,18 +284,18 @@ async def test_tags_are_searched_whatever_the_case_and_letter_by_letter(
 
 @pytest.mark.parametrize("environment", [ENV_A, ENV_B], ids=lambda environment: environment.id)
 async def test_tags_of_sessions_that_are_over_are_listed_too(
-    session_index: SessionIndex, session_store: SessionStore, environment: Environment
+    session_index: SessionIndex, indexed_store: SessionStore, environment: Environment
 ) -> None:
     session = make_session(environment=environment, tags=("kept",))
-    await fill(session_store, [session])
-    await session_store.close(environment.id, session.id, None)
+    await fill(indexed_store, [session])
+    await indexed_store.close(environment.id, session.id, None)
     assert await session_index.list_tags(environment) == ["kept"]
 
 
 async def test_a_tag_that_was_taken_away_is_not_listed(
-    session_index: SessionIndex, session_store: SessionStore
+    session_index: SessionIndex, indexed_store: SessionStore
 ) -> None:
     session = make_session(tags=("old", "kept"))
-    await fill(session_store, [session])
-    await session_store.update(ENV_A.id, session.id, SessionUpdate(tags=("kept", "new")))
+    await fill(indexed_store, [session])
+    await indexed_store.update(ENV_A.id, session.id, SessionUpdate(tags=("kept", "new")))
     assert await session_index.list_tags(ENV_A) == ["kept", "new"]

@@ -58,9 +58,10 @@ class SessionIndexMachine(AdapterMachine):
     def __init__(self, case: Case, portal: BlockingPortal) -> None:
         super().__init__(case, portal)
         assert self.adapters.session_index is not None
-        assert self.adapters.session_store is not None
         self.index = self.adapters.session_index
-        self.store = self.adapters.session_store
+        store = self.adapters.indexed_store or self.adapters.session_store
+        assert store is not None
+        self.store = store
         self.sessions: dict[SessionId, Session] = {}
 
     @initialize(first=st.lists(sessions, max_size=12))
@@ -120,6 +121,6 @@ class SessionIndexMachine(AdapterMachine):
         return ENV_A if wanted.environment_id == ENV_A.id else ENV_B
 
 
-@pytest.mark.parametrize("subject", cases_with(["session_index", "session_store"], backends=["asyncio"]), ids=str)
+@pytest.mark.parametrize("subject", cases_with(["session_index", "indexed_store"], backends=["asyncio"]), ids=str)
 def test_an_index_does_what_a_sorted_list_does(subject: Case) -> None:
     run_machine(SessionIndexMachine, subject)

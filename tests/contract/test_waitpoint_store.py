@@ -273,6 +273,27 @@ async def test_a_walk_in_steps_sees_every_waiting_waitpoint_once(waitpoint_store
     assert seen == [f"waitpoint_{number}" for number in range(10)]
 
 
+async def test_who_waits_on_a_channel_is_listed_by_id_and_nobody_else(waitpoint_store: WaitpointStore) -> None:
+    mine = make_channel("ä/b")
+    others = [
+        make_channel("ä/b", env="env_b"),
+        make_channel("ä"),
+        make_channel("ä/b", io=Io.IN),
+        make_channel("ä/b", name="side"),
+        make_channel("ä/b", name=""),
+    ]
+    waitpoints = [make_waitpoint(name, channel=mine, expires_at=START) for name in "cadb"]
+    for waitpoint in (*waitpoints, *(make_waitpoint(f"x{n}", channel=other) for n, other in enumerate(others))):
+        await waitpoint_store.create(waitpoint)
+    await waitpoint_store.complete(WaitpointId("waitpoint_c"), DONE)
+    in_order = sorted((w for w in waitpoints if not w.id.endswith("c")), key=lambda waitpoint: waitpoint.id)
+    assert await waitpoint_store.list_waiting_on(mine, 10) == in_order
+    assert await waitpoint_store.list_waiting_on(mine, 2) == in_order[:2]
+    for number, other in enumerate(others):
+        assert [w.id for w in await waitpoint_store.list_waiting_on(other, 10)] == [f"waitpoint_x{number}"]
+    assert await waitpoint_store.list_waiting_on(make_channel("nobody"), 10) == []
+
+
 async def test_a_waiting_waitpoint_is_due_from_its_time_on(waitpoint_store: WaitpointStore, clock: ManualClock) -> None:
     due = make_waitpoint("due", expires_at=START + SECOND)
     later = make_waitpoint("later", expires_at=START + 2 * SECOND, channel=IN_B)

@@ -117,6 +117,13 @@ class WaitpointStoreMachine(AdapterMachine):
         expected = [self.expected[name] for name in waiting if after is None or name > after][:limit]
         assert self.answer(self.store.list_waiting, after, limit) == expected
 
+    @rule(where=environments, limit=st.integers(1, MOST))
+    def list_waiting_on(self, where: Environment, limit: int) -> None:
+        channel = make_channel(env=where.id)
+        waiting = sorted(w.id for w in self.expected.values() if w.is_waiting and w.channel == channel)
+        expected = [self.expected[name] for name in waiting][:limit]
+        assert self.answer(self.store.list_waiting_on, channel, limit) == expected
+
     @rule()
     def list_due(self) -> None:
         now = self.clock.now()

@@ -14,6 +14,7 @@ from aiohttp import ClientSession
 
 from harness.client import Client
 from sessions_adapters.profiles import open_sessions
+from sessions_core.agents import Agents
 from sessions_core.domain.access import session_scopes
 from sessions_core.domain.environment import Environment, EnvironmentType, RootKey
 from sessions_core.domain.ids import EnvironmentId, OrganizationId, ProjectId
@@ -110,13 +111,19 @@ def session_token(site: Site, name: str, **more: Any) -> str:
 
 
 @asynccontextmanager
-async def open_site(profile: str, data: Path, config: Config | None = None) -> AsyncGenerator[Site]:
-    """Serve *profile* until the block ends."""
-    metrics = Metrics()
-    async with open_sessions(profile, data=data, observer=metrics) as sessions, ClientSession() as http:
+async def open_site(
+    profile: str, data: Path, config: Config | None = None, agents: Agents | None = None
+) -> AsyncGenerator[Site]:
+    """Serve *profile*, and carry out the runs of *agents*, until the block ends."""
+    config, metrics = config or Config(), Metrics()
+    session_tokens = tokens.SignedSessionTokens(config.session_token_lifetime)
+    async with (
+        open_sessions(profile, data=data, observer=metrics, agents=agents, session_tokens=session_tokens) as sessions,
+        ClientSession() as http,
+    ):
         for environment_id, key in ((ENVIRONMENT, ROOT_KEY), (OTHER_ENVIRONMENT, OTHER_KEY)):
             await sessions.environments.create(_environment(environment_id), key)
-        server = build_server(sessions, config or Config(), metrics=metrics)
+        server = build_server(sessions, config, metrics=metrics)
         try:
             await server.listen("127.0.0.1", 0)
             yield Site(server, sessions, http)

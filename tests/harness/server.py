@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import attrs
 
 KEY = "tr_dev_harness000000000000000000"
 START_SECONDS = 30
+LISTENING = re.compile(r" (?:listening|[Rr]unning) on (http://\S+)")
 
 
 @attrs.define(eq=False)
@@ -41,8 +43,7 @@ class ServerProcess:
 
     def start(self) -> Self:
         """Start it and wait until it says where it listens."""
-        command = [sys.executable, "-m", "sessions_server", "serve", "--port", str(self.port)]
-        command += ["--data", str(self.data), "--agents", self.agents, "--dev-key", KEY]
+        command = self.command()
         if self.file_limit is not None:
             command = ["bash", "-c", f'ulimit -f {self.file_limit}; exec "$@"', "bash", *command]
         self._lines = queue.SimpleQueue()
@@ -58,6 +59,11 @@ class ServerProcess:
         self.address = self._await_address()
         self.port = int(self.address.rsplit(":", 1)[1])
         return self
+
+    def command(self) -> list[str]:
+        """Return the command that starts it."""
+        serve = [sys.executable, "-m", "sessions_server", "serve", "--port", str(self.port)]
+        return [*serve, "--data", str(self.data), "--agents", self.agents, "--dev-key", KEY]
 
     def kill(self) -> None:
         """End it with SIGKILL, as a crash would."""
@@ -96,5 +102,5 @@ class ServerProcess:
                 assert self._process is not None
                 self._process.wait()
                 raise RuntimeError("the server ended at once:\n" + "\n".join(self.output[-20:]))
-            if " listening on " in line:
-                return line.rsplit(" ", 1)[1].strip()
+            if address := LISTENING.search(line):
+                return address[1]

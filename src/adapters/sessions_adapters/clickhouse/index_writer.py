@@ -1,0 +1,77 @@
+"""What replication writes into ClickHouse."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any, Final
+
+import attrs
+from clickhouse_connect.driver.client import Client
+
+from sessions_adapters.clickhouse.database import ClickHouseDatabase
+from sessions_adapters.clickhouse.values import to_text
+from sessions_core.domain.channel import encode_json
+from sessions_core.ports.session_index import IndexRow, IndexWriter
+
+TABLE: Final = "sessions_v1"
+FORMAT: Final = "JSONEachRow"
+SETTINGS: Final = {
+    "async_insert": 0,  # when it returns, the rows are stored
+    "enable_json_type": 1,
+    "input_format_json_infer_array_of_dynamic_from_array_of_different_types": 1,
+    "max_partitions_per_insert_block": 0,  # a batch may touch sessions of any age
+    "type_json_skip_duplicated_paths": 1,  # {"a.b": 1, "a": {"b": 2}}
+}
+
+
+@attrs.define
+class ClickHouseIndexWriter(IndexWriter):
+    """Adds a version of a session per row; ClickHouse forgets the older ones by itself."""
+
+    _database: ClickHouseDatabase
+
+    async def write(self, rows: Sequence[IndexRow]) -> None:
+        if rows:
+            lines = (encode_json(_line(row)) for row in sorted(rows, key=_place))
+            await self._database.run(partial(_insert, "\n".join(lines).encode()))
+
+
+def _insert(block: bytes, client: Client) -> None:
+    client.raw_insert(TABLE, insert_block=block, fmt=FORMAT, settings=dict(SETTINGS))
+
+
+def _place(row: IndexRow) -> tuple[Any, ...]:
+    """Return where in the table the row belongs."""
+    session, environment = row.session, row.session.environment
+    return (environment.organization_id, environment.project_id, environment.id, session.created_at, session.id)
+
+
+def _line(row: IndexRow) -> dict[str, Any]:
+    session, environment = row.session, row.session.environment
+    return {
+        "environment_id": environment.id,
+        "organization_id": environment.organization_id,
+        "project_id": environment.project_id,
+        "session_id": session.id,
+        "environment_type": environment.type.value,
+        "friendly_id": session.id,
+        "external_id": session.external_id or "",
+        "type": session.type,
+        "task_identifier": session.task,
+        "tags": session.tags,
+        "metadata": {"data": session.metadata},
+        "closed_at": _maybe(session.closed_at),
+        "closed_reason": session.closed_reason or "",
+        "expires_at": _maybe(session.expires_at),
+        "created_at": to_text(session.created_at),
+        "updated_at": to_text(session.updated_at),
+        "is_test": int(session.is_test),
+        "_version": row.version,
+        "_is_deleted": int(row.is_deleted),
+    }
+
+
+def _maybe(moment: datetime | None) -> str | None:
+    return None if moment is None else to_text(moment)

@@ -1,0 +1,67 @@
+"""The driver's exceptions, and what callers get instead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import asyncpg
+
+from sessions_core.errors import ChannelUnavailableError, StoreUnavailableError
+
+FAILURES: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
+"""Whatever the driver may raise."""
+UNKNOWN: Final = "no answer came: it is not known whether the statement took effect"
+UNDONE: Final = "the statement took no effect"
+_LOST: Final = ("08", "57P", "58", "XX")
+"""Beginnings of codes that come when a server goes away, perhaps after a commit."""
+_ENDED: Final = ("08", "57P01", "57P02")
+"""Those of a connection that has come to its end."""
+
+
+Failure = type[StoreUnavailableError] | type[ChannelUnavailableError]
+"""Which of our errors a caller is to get."""
+
+
+@contextmanager
+def translated(failure: Failure) -> Iterator[None]:
+    """Raise *failure* instead of the driver's errors, with a note that says whether the statement may have taken effect."""
+    try:
+        yield
+    except FAILURES as exc:
+        raise _noted(failure, UNDONE if is_undone(exc) else UNKNOWN) from exc
+
+
+@contextmanager
+def translated_before(failure: Failure) -> Iterator[None]:
+    """Raise *failure* instead of the driver's errors where no statement has been sent yet."""
+    try:
+        yield
+    except FAILURES as exc:
+        raise _noted(failure, UNDONE) from exc
+
+
+def _noted(failure: Failure, note: str) -> Exception:
+    error = failure()
+    error.add_note(note)
+    return error
+
+
+def is_undone(error: BaseException) -> bool:
+    """Tell whether the statement surely had no effect: the server said that it failed, or it was never sent."""
+    if isinstance(error, asyncpg.PostgresError):
+        return not (error.sqlstate or "08").startswith(_LOST)
+    return is_unsent(error) or isinstance(error, ValueError)  # the latter: the driver could not write a value down
+
+
+def is_unsent(error: BaseException | None) -> bool:
+    """Tell whether the driver refused to send the statement because the connection had just been lost."""
+    return type(error) in (asyncpg.InterfaceError, asyncpg.InternalClientError)
+
+
+def is_lost(error: BaseException | None) -> bool:
+    """Tell whether the connection was lost: on another one the statement may well succeed."""
+    if isinstance(error, asyncpg.PostgresError):
+        return (error.sqlstate or "").startswith(_ENDED)
+    return is_unsent(error)

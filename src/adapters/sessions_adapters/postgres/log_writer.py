@@ -1,0 +1,291 @@
+"""Appending: what arrives while one statement is on its way to the database shares the next one.
+
+How this works
+--------------
+Callers queue up. One task takes what is there, hands it to ``append_records`` as arrays, and answers everybody when that
+has been committed; meanwhile the next group gathers by itself. So a lone writer pays one round trip and many writers
+share one. A statement that fails for what is in it is repeated with each request alone, so what fails, fails alone; one
+that got no answer is not repeated, since its records may be there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import asyncpg
+import attrs
+
+from sessions_adapters.postgres.config import PostgresConfig
+from sessions_adapters.postgres.connecting import Connection, close_connection, open_connection
+from sessions_adapters.postgres.failures import FAILURES, is_undone, is_unsent, translated_before
+from sessions_adapters.postgres.values import MILLISECOND, channel_key, encode_text, name_column, storable
+from sessions_core.domain.channel import Appended, Channel, NewRecord, Record, encode_json
+from sessions_core.domain.guard import Guard
+from sessions_core.domain.ids import PartId
+from sessions_core.errors import ChannelUnavailableError, GuardMismatchError
+
+APPEND: Final = """
+    select seq, is_new, stamp, refused_by from append_records(
+        $1::int[], $2::bytea[], $3::text[], $4::bytea[], $5::bytea[], $6::text[], $7::int, $8::bigint, $9::bigint, $10::bigint
+    )
+"""
+# In the order of ids, so that two of these at once cannot wait for each other.
+ENSURE_CHANNELS: Final = """
+    insert into channel (id, environment_id, key, io, name)
+    select * from unnest($1::bytea[], $2::text[], $3::text[], $4::text[], $5::text[]) as given (id) order by id
+    on conflict do nothing
+"""
+
+
+@attrs.define(eq=False)
+class Append:
+    """Records for one channel, and where they went.
+
+    Attributes:
+        key: The channel's.
+        records: Without those whose part id is that of an earlier one of this request.
+        sources: For each record that was given, its index in ``records``.
+    """
+
+    channel: Channel
+    key: bytes
+    records: Sequence[NewRecord]
+    sources: Sequence[int]
+    guard: Guard
+    future: asyncio.Future[list[Appended]]
+
+    @classmethod
+    def of(cls, channel: Channel, given: Sequence[NewRecord], guard: Guard) -> Append:
+        """Make a request, waited for by the running task."""
+        records: list[NewRecord] = []
+        sources: list[int] = []
+        seen: dict[PartId, int] = {}
+        for record in given:
+            known = None if record.part_id is None else seen.get(record.part_id)
+            sources.append(len(records) if known is None else known)
+            if known is None:
+                if record.part_id is not None:
+                    seen[record.part_id] = len(records)
+                records.append(record)
+        future = asyncio.get_running_loop().create_future()
+        return cls(channel, channel_key(channel), records, sources, guard, future)
+
+    def parts(self) -> Iterator[tuple[bytes, PartId]]:
+        """Yield the part ids, each with its channel."""
+        return ((self.key, record.part_id) for record in self.records if record.part_id is not None)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the bodies."""
+        return sum(len(record.body) for record in self.records)
+
+    def settle(self, answer: list[Appended] | BaseException) -> None:
+        """Tell the caller, unless it has gone."""
+        if self.future.done():
+            return
+        if isinstance(answer, BaseException):
+            self.future.set_exception(answer)
+        else:
+            self.future.set_result(answer)
+
+
+@attrs.define(eq=False)
+class LogWriter:
+    """Carries out appends, one statement at a time, on a connection of its own: a pool's would cost a quarter more.
+
+    Attributes:
+        committed: Called with the new records of each commit, by channel, before their callers are told.
+    """
+
+    _config: PostgresConfig
+    _now: Callable[[], int | None]
+    committed: Callable[[Mapping[bytes, list[Record]]], None]
+    _waiting: deque[Append] = attrs.field(init=False, factory=deque)
+    _bell: asyncio.Event = attrs.field(init=False, factory=asyncio.Event)
+    _is_over: bool = attrs.field(init=False, default=False)
+    _connection: Connection | None = attrs.field(init=False, default=None)
+
+    async def append(self, channel: Channel, records: Sequence[NewRecord], guard: Guard) -> list[Appended]:
+        """Append *records*; a cancelled caller leaves it open whether they are stored.
+
+        Raises:
+            GuardMismatchError: The guard is another one.
+            ChannelUnavailableError: No connection could be had.
+            asyncpg.PostgresError: Or any other error of the driver.
+        """
+        if self._is_over:
+            raise closed_error()
+        request = Append.of(channel, records, guard)
+        self._waiting.append(request)
+        self._bell.set()
+        return await request.future
+
+    async def run(self) -> None:
+        """Serve until :meth:`stop`."""
+        try:
+            while not self._is_over or self._waiting:
+                await self._bell.wait()
+                self._bell.clear()
+                while group := self._take():
+                    await self._decide(group)
+        finally:
+            if self._connection is not None:
+                await close_connection(self._connection)
+
+    def stop(self) -> None:
+        """Take nothing more; what was taken is carried out."""
+        self._is_over = True
+        self._bell.set()
+
+    def abandon(self) -> None:
+        """Let nobody wait any longer."""
+        self._is_over = True
+        while self._waiting:
+            self._waiting.popleft().settle(closed_error())
+
+    def _take(self) -> list[Append]:
+        """Take what may share a statement: no part id comes twice, and the requests of a channel stay in their order."""
+        group: list[Append] = []
+        left: list[Append] = []
+        parts: set[tuple[bytes, PartId]] = set()
+        held_up: set[bytes] = set()
+        size = 0
+        while self._waiting and len(group) < self._config.group_size and size < self._config.group_bytes:
+            request = self._waiting.popleft()
+            if request.key in held_up or not parts.isdisjoint(request.parts()):
+                held_up.add(request.key)
+                left.append(request)
+            elif not request.future.done():
+                group.append(request)
+                parts.update(request.parts())
+                size += request.size
+        self._waiting.extendleft(reversed(left))
+        return group
+
+    async def _decide(self, group: Sequence[Append]) -> None:
+        try:
+            await self._store(group)
+        except Exception as error:  # noqa: BLE001 - the callers get it, and the writer goes on
+            if len(group) > 1 and is_undone(error):
+                for request in group:
+                    await self._decide((request,))
+            else:
+                _fail(group, error)
+        except BaseException:
+            _fail(group, asyncpg.ConnectionDoesNotExistError("the database was closed meanwhile"))
+            raise
+
+    async def _store(self, group: Sequence[Append]) -> None:
+        channels = {request.key: request.channel for request in group}
+        values = (*_arrays(group), len(channels), self._now(), *self._window())
+        try:
+            rows = await self._append(channels.values(), values)
+        except FAILURES as error:
+            if not is_unsent(error):
+                raise
+            rows = await self._append(channels.values(), values)
+        self._settle(group, rows)
+
+    async def _append(self, channels: Iterable[Channel], values: Sequence[Any]) -> list[asyncpg.Record]:
+        with translated_before(ChannelUnavailableError):
+            connection = await self._connect()
+        try:
+            rows = await connection.fetch(APPEND, *values)
+            if not rows:
+                await ensure_channels(connection, channels)
+                rows = await connection.fetch(APPEND, *values)
+        except FAILURES as error:
+            if not isinstance(error, asyncpg.PostgresError):
+                connection.terminate()  # whatever it is in the middle of, nobody waits for it
+            raise
+        return rows
+
+    async def _connect(self) -> Connection:
+        """Return the connection, which is opened anew when it has been lost."""
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await open_connection(self._config)
+        return self._connection
+
+    def _window(self) -> tuple[int, int]:
+        return self._config.part_window_records, self._config.part_window // MILLISECOND
+
+    def _settle(self, group: Sequence[Append], rows: Sequence[asyncpg.Record]) -> None:
+        stored: dict[bytes, list[Record]] = {}
+        answers: list[list[Appended] | BaseException] = []
+        first = 0
+        for request in group:
+            answers.append(_judge(request, rows[first : first + len(request.records)], stored))
+            first += len(request.records)
+        self.committed(stored)
+        for request, answer in zip(group, answers, strict=True):
+            request.settle(answer)
+
+
+async def ensure_channels(connection: Connection, channels: Iterable[Channel]) -> None:
+    """Make the rows of *channels* that are missing."""
+    rows = [
+        (
+            channel_key(channel),
+            storable(channel.environment_id),
+            storable(channel.key),
+            channel.io.value,
+            name_column(channel.name),
+        )
+        for channel in channels
+    ]
+    await connection.execute(ENSURE_CHANNELS, *(list(column) for column in zip(*rows, strict=True)))
+
+
+def closed_error() -> asyncpg.InterfaceError:
+    """Return what a request gets that comes after the end."""
+    return asyncpg.InterfaceError("the database is closed")
+
+
+def headers_text(record: NewRecord) -> str | None:
+    """Return the headers of *record* as they are stored."""
+    return encode_json(record.headers) if record.headers else None
+
+
+def _arrays(group: Sequence[Append]) -> tuple[list[Any], ...]:
+    """Return the columns of all records: request, channel, guard, part id, body, headers."""
+    rows = [
+        (
+            number,
+            request.key,
+            str(request.guard),
+            None if record.part_id is None else encode_text(record.part_id),
+            record.body,
+            headers_text(record),
+        )
+        for number, request in enumerate(group)
+        for record in request.records
+    ]
+    return tuple(list(column) for column in zip(*rows, strict=True))
+
+
+def _judge(
+    request: Append, rows: Sequence[asyncpg.Record], stored: dict[bytes, list[Record]]
+) -> list[Appended] | BaseException:
+    """Return the answer for *request*, and add to *stored* what is new."""
+    if rows[0]["refused_by"] is not None:
+        return GuardMismatchError(Guard.parse(rows[0]["refused_by"]))
+    places = []
+    for record, row in zip(request.records, rows, strict=True):
+        seq, is_new, stamp, _ = row
+        places.append(Appended(seq, is_new))
+        if is_new:
+            stored.setdefault(request.key, []).append(Record(seq, stamp, record.body, record.headers))
+    if len(request.sources) == len(places):
+        return places
+    return [
+        places[source] if source not in request.sources[:index] else Appended(places[source].seq, is_new=False)
+        for index, source in enumerate(request.sources)
+    ]
+
+
+def _fail(group: Iterable[Append], error: BaseException) -> None:
+    for request in group:
+        request.settle(error)

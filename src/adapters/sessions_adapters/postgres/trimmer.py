@@ -1,0 +1,60 @@
+"""Deleting, little by little, the records that were let go.
+
+The head row says at once what is no longer kept, and no reader sees it any more. The rows are deleted in small steps, each
+in a transaction of its own, so that a long channel does not hold its writers up. The head row also says how far that has
+come: what a process leaves undone, another one finds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+import attrs
+
+from sessions_adapters.postgres.connecting import Pool
+from sessions_adapters.postgres.failures import FAILURES
+
+FIND_UNSWEPT: Final = "select id from channel where swept_seq < first_seq limit 100"
+SWEEP: Final = "select sweep_channel($1, $2)"
+
+STEP: Final = 500
+PAUSE_SECONDS: Final = 30.0
+"""After so long it is looked for what other processes have left undone."""
+_logger = logging.getLogger("sessions.postgres")
+_logger.addHandler(logging.NullHandler())
+
+
+@attrs.define(eq=False)
+class Trimmer:
+    """Sweeps channels, those that were trimmed here at once."""
+
+    _pool: Pool
+    _patience: float
+    _bell: asyncio.Event = attrs.field(init=False, factory=asyncio.Event)
+
+    def wake(self) -> None:
+        """Take note that there is something to delete."""
+        self._bell.set()
+
+    async def run(self) -> None:
+        """Sweep for ever."""
+        while True:
+            try:
+                await self._sweep_all()
+            except FAILURES:
+                _logger.warning("trimmed records could not be deleted; this is tried again", exc_info=True)
+            try:
+                async with asyncio.timeout(PAUSE_SECONDS):
+                    await self._bell.wait()
+            except TimeoutError:
+                continue
+
+    async def _sweep_all(self) -> None:
+        self._bell.clear()
+        async with self._pool.acquire(timeout=self._patience) as connection:
+            while rows := await connection.fetch(FIND_UNSWEPT):
+                for row in rows:
+                    while await connection.fetchval(SWEEP, row["id"], STEP):
+                        pass
