@@ -10,7 +10,7 @@ INDEX = UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$($(BIN)/pytho
 INSTALL = $(INDEX) $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -b constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check lint types imports fmt bench lock clean
+.PHONY: help serve test check lint types imports fmt bench clients browser lock clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*##/\1/p' Makefile | while read -r task text; do printf '%-8s %s\n' "$$task" "$$text"; done
@@ -26,7 +26,7 @@ check: lint types imports  ## all that is checked without running the code
 lint: .venv/.dev  ## style and formatting
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
-types: .venv/.dev  ## mypy everywhere, pyright on the core
+types: .venv/.dev  ## mypy everywhere, pyright on the core and the type tests
 	$(BIN)/mypy && $(BIN)/basedpyright
 
 imports: .venv/.dev  ## who may import whom
@@ -38,12 +38,21 @@ fmt: .venv/.dev  ## format, and fix what can be fixed
 bench: .venv/.dev  ## run the benchmarks
 	$(BIN)/python benchmarks $(ARGS)
 
+clients: .venv/.dev tests/javascript/node_modules/.installed  ## run the official JavaScript clients against the server (needs Node 20+)
+	SESSIONS_REQUIRE_SERVICES=1 $(BIN)/pytest tests/javascript $(ARGS)
+
+browser: .venv/.dev  ## install what the tests of the chat page drive: Playwright and, as root where apt is, Chromium
+	@$(INSTALL) --group browser
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; \
+		then apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium; \
+		else echo 'There is no Chromium. Install it, e.g. with: sudo apt-get install chromium' >&2; exit 1; fi
+
 lock: $(BIN)/uv  ## write constraints.txt again (ARGS=--upgrade takes newer versions)
-	@$(INDEX) $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --group dev --group bootstrap \
+	@$(INDEX) $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --group dev --group services --group browser --group bootstrap \
 		--no-emit-index-url --no-header --no-annotate -o constraints.txt $(ARGS) pyproject.toml
 
 clean:  ## remove the environment, caches and build output
-	rm -rf .venv build dist .*_cache .hypothesis && find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf .venv build dist .*_cache .hypothesis tests/javascript/node_modules && find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The environment. Stamp files make the second time quick.
 $(BIN)/uv:
@@ -56,4 +65,7 @@ $(BIN)/uv:
 
 .venv/.dev: pyproject.toml constraints.txt | $(BIN)/uv
 	@echo 'installing the server and the development tools into .venv'
-	@$(INSTALL) -e '.[server]' --group dev && touch .venv/.server $@
+	@$(INSTALL) -e '.[server,redis,clickhouse,s2]' --group dev --group services && touch .venv/.server $@
+
+tests/javascript/node_modules/.installed: tests/javascript/package-lock.json tests/javascript/package.json tests/javascript/.npmrc
+	cd tests/javascript && npm ci --no-progress && touch node_modules/.installed

@@ -1,14 +1,43 @@
-"""What every test shares: the event loop it runs on, and how patient Hypothesis is."""
+"""What every test shares: the event loop it runs on, how patient Hypothesis is, and the systems it needs."""
+
+from typing import Any, Final
 
 import pytest
 from hypothesis import settings
 
+from harness import services
+from harness.browser import CHROMIUM
+from harness.clickhouse import CLICKHOUSE
+from harness.node import NODE
+from harness.postgres import POSTGRES
+from harness.redis import REDIS
+
 # A deadline per example would fail on a busy machine; the timeout of a whole test stays.
 settings.register_profile("sessions", settings(), deadline=None)
 settings.load_profile("sessions")
+
+NEEDS: Final[dict[str, services.Service[Any]]] = {
+    "needs_browser": CHROMIUM,
+    "needs_clickhouse": CLICKHOUSE,
+    "needs_node": NODE,
+    "needs_postgres": POSTGRES,
+    "needs_redis": REDIS,
+}
 
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     """Run on asyncio, as adapters and server must; tests/unit/core adds trio."""
     return "asyncio"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Start what the test is marked to need."""
+    for marker in item.iter_markers():
+        if marker.name in NEEDS:
+            services.ensure(NEEDS[marker.name])
+
+
+def pytest_unconfigure() -> None:
+    """End what was started."""
+    services.RUN.close()

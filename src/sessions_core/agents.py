@@ -6,11 +6,12 @@ Chat turns are one layer further out, in :mod:`sessions_core.chat`.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from itertools import takewhile
 from typing import Any, ClassVar, Final
 
 import attrs
 
-from sessions_core.domain.channel import Io, RecordKind
+from sessions_core.domain.channel import TURN_COMPLETE, Io, Record, RecordKind
 from sessions_core.domain.events import Event
 from sessions_core.domain.ids import RunId
 from sessions_core.domain.run import REASON_MANUAL, Holding, Progress, RunRecord
@@ -21,8 +22,25 @@ from sessions_core.outbox import Outbox
 from sessions_core.services.channel_service import ChannelService
 from sessions_core.services.run_manager import HandOver
 from sessions_core.services.session_service import SessionService
+from sessions_core.services.token_issuer import TokenIssuer
 
 LONGEST_IDLE_SECONDS: Final = 86_400
+SCAN_RECORDS: Final = 256
+RECOVERED_RECORDS: Final = 16_384
+RECOVERED_BYTES: Final = 8_388_608
+
+
+@attrs.frozen
+class Recovered:
+    """What dead predecessors have written on ``out`` since the last turn-complete.
+
+    Attributes:
+        messages: The data records, oldest first; none if nobody died in the middle of a turn.
+        is_whole: False if there was more than about 16 000 records or 8 MiB; then the oldest are left out.
+    """
+
+    messages: tuple[Message, ...] = ()
+    is_whole: bool = True
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -41,6 +59,11 @@ class Run:
     cursor: int
     _sessions: SessionService = attrs.field(alias="sessions")
     _channels: ChannelService = attrs.field(alias="channels")
+    _tokens: TokenIssuer = attrs.field(alias="tokens")
+    _began_at: int = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._began_at = self.out.tail
 
     @property
     def id(self) -> RunId:
@@ -84,7 +107,7 @@ class Run:
                 self.id,
                 reason,
                 epoch=self.record.epoch,
-                progress=Progress(self.dealt_with, self.out.tail),
+                progress=self.progress,
             )
 
     async def close(self, reason: str | None = None) -> None:
@@ -98,20 +121,54 @@ class Run:
                 self.session.environment.id, self.session.id, reason, calling_run=self.id, epoch=self.record.epoch
             )
 
+    async def recovered(self) -> Recovered:
+        """Return what predecessors that died have written in the turn that this run is going to answer again.
+
+        What this run writes itself is never part of it.
+
+        Raises:
+            UnavailableError: No answer.
+        """
+        before, oldest = self._began_at, self.record.start.out_tail
+        found: list[Message] = []
+        size = 0
+        while before > oldest:
+            records = await self.read_records_back(Io.OUT, before, min(SCAN_RECORDS, before - oldest))
+            unfinished = list(takewhile(lambda record: record.control != TURN_COMPLETE, records))
+            found += [message_of(record) for record in unfinished if record.kind is RecordKind.DATA]
+            size += sum(len(record.body) for record in unfinished)
+            if len(unfinished) < len(records) or not records:
+                break
+            before = records[-1].seq
+            if before > oldest and (len(found) >= RECOVERED_RECORDS or size >= RECOVERED_BYTES):
+                return Recovered(tuple(reversed(found)), is_whole=False)
+        return Recovered(tuple(reversed(found)))
+
+    async def session_token(self) -> str | None:
+        """Return a fresh token with which clients may read and write this session, for a turn-complete that is written by hand.
+
+        None if nothing here issues tokens, or if the environment's key cannot be had now: a client has other ways to a
+        token, and a turn does not wait for this one.
+        """
+        return await self._tokens.issue(self.session)
+
     async def read_back(self, io: Io, before: int, limit: int) -> list[Message]:
         """Return at most *limit* data records of a channel with a seq below *before*, newest first."""
-        records = await self._channels.log.read_back(self.session.channel(io), before, limit)
-        data = [record for record in records if record.kind is RecordKind.DATA]
-        return [message_of(record) for record in data]
+        records = await self.read_records_back(io, before, limit)
+        return [message_of(record) for record in records if record.kind is RecordKind.DATA]
+
+    async def read_records_back(self, io: Io, before: int, limit: int) -> list[Record]:
+        """Return at most *limit* records of a channel of whatever kind with a seq below *before*, newest first."""
+        return await self._channels.log.read_back(self.session.channel(io), before, limit)
 
     def report(self, event: Event) -> None:
         """Tell the observer a fact."""
         self._channels.observer(event)
 
     @property
-    def dealt_with(self) -> int:
-        """The last ``in`` record that a run which takes over now need not see: what was taken from the inbox."""
-        return max(self.cursor, self.inbox.read_to)
+    def progress(self) -> Progress:
+        """How far a run that takes over now need not go back: what was taken from the inbox is dealt with."""
+        return Progress(max(self.cursor, self.inbox.read_to), self.out.tail)
 
     def ended_at(self, initial_tail: int) -> Progress:
         """Return the progress that a clean end of this run proves.

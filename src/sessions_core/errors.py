@@ -23,9 +23,12 @@
     ├── UnavailableError                try again later; nothing is known to have been stored
     │   ├── StoreUnavailableError
     │   ├── ChannelUnavailableError
-    │   └── DispatcherUnavailableError
+    │   ├── DispatcherUnavailableError
+    │   ├── IndexUnavailableError
+    │   └── WaitRegistryUnavailableError
     ├── IncompatibleStoreError          the stored data cannot be used as it is, by this version or with this key
     │   └── StoreInUseError             another process owns it
+    ├── IndexRefusedError               the index does not take these rows, now or later
     └── DirectWritesUnsupportedError    the channel log issues no credentials
 
 Each class carries the facts as attributes; ``str(error)`` is a sentence that names the thing and holds no
@@ -275,6 +278,20 @@ class DispatcherUnavailableError(UnavailableError):
 
 
 @attrs.define(eq=False)
+class IndexUnavailableError(UnavailableError):
+    """The index that lists are read from gave no answer; everything else goes on."""
+
+    system: str = "session index"
+
+
+@attrs.define(eq=False)
+class WaitRegistryUnavailableError(UnavailableError):
+    """The registry of waits gave no answer; wake-ups are left to the sweep."""
+
+    system: str = "wait registry"
+
+
+@attrs.define(eq=False)
 class IncompatibleStoreError(SessionsError):
     """The stored data cannot be used: it was written by a newer version or under another key, or it is in use."""
 
@@ -288,6 +305,14 @@ class IncompatibleStoreError(SessionsError):
 @attrs.define(eq=False)
 class StoreInUseError(IncompatibleStoreError):
     """Another process owns the stored data."""
+
+
+class IndexRefusedError(SessionsError):
+    """The index does not take these rows as they are; none of them was written, and a retry ends the same way."""
+
+    @property
+    def message(self) -> str:
+        return "The session index does not take these rows"
 
 
 class DirectWritesUnsupportedError(SessionsError):

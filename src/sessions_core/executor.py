@@ -31,6 +31,7 @@ from sessions_core.ports.session_store import SessionStore
 from sessions_core.services.channel_service import ChannelService
 from sessions_core.services.session_service import SessionService
 from sessions_core.services.settlement import Settlement
+from sessions_core.services.token_issuer import TokenIssuer
 from sessions_core.unwrapping import unwrap
 
 GUARD_ATTEMPTS: Final = 16
@@ -58,6 +59,7 @@ class RunExecutor:
     channels: ChannelService
     sessions: SessionService
     settlement: Settlement
+    tokens: TokenIssuer
     clock: Clock
     observer: Observer
     draining: anyio.Event
@@ -68,6 +70,11 @@ class RunExecutor:
     def knows(self, task: str) -> bool:
         """Tell whether this process can run *task*."""
         return self.agents.find(task) is not None
+
+    @property
+    def held(self) -> tuple[RunId, ...]:
+        """The runs that are being carried out here."""
+        return tuple(self._held)
 
     async def execute(self, run_id: RunId) -> None:
         """Carry out the next attempt of the run, from beginning to settlement. Returns when it has ended.
@@ -184,6 +191,7 @@ class RunExecutor:
             cursor=progress.cursor,
             sessions=self.sessions,
             channels=self.channels,
+            tokens=self.tokens,
         )
         task = self.agents.find(run.task)
         assert task is not None
@@ -198,7 +206,7 @@ class RunExecutor:
         if deadline.cancelled_caught:
             return Ending(RunStatus.TIMED_OUT, f"took longer than {limit} s")
         if self.draining.is_set():
-            return Ending(RunStatus.CANCELED, progress=Progress(handle.dealt_with, handle.out.tail))
+            return Ending(RunStatus.CANCELED, progress=handle.progress)
         return Ending(RunStatus.COMPLETED_SUCCESSFULLY, progress=handle.ended_at(initial_tail))
 
     async def _guarded(self, run: RunRecord) -> Session:

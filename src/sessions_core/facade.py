@@ -23,6 +23,7 @@ from sessions_core.ports.run_dispatcher import RunDispatcher
 from sessions_core.ports.run_store import RunStore
 from sessions_core.ports.session_index import SessionIndex
 from sessions_core.ports.session_store import SessionStore
+from sessions_core.ports.session_tokens import SessionTokens
 from sessions_core.ports.waitpoint_store import WaitpointStore, WaitRegistry
 from sessions_core.services.channel_service import ChannelService
 from sessions_core.services.closing import Closing
@@ -32,6 +33,8 @@ from sessions_core.services.run_manager import RunManager
 from sessions_core.services.session_service import SessionService
 from sessions_core.services.settlement import Settlement
 from sessions_core.services.sweep import Sweep, SweepConfig
+from sessions_core.services.token_issuer import TokenIssuer
+from sessions_core.services.tolerant_registry import TolerantWaitRegistry
 from sessions_core.services.wait_service import WaitService
 from sessions_core.unwrapping import unwrapped
 
@@ -58,6 +61,7 @@ class Ports:
     ids: Ids
     observer: Observer
     direct_writes: DirectWrites | None = None
+    session_tokens: SessionTokens | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -129,6 +133,7 @@ class Sessions:
             channels=self.channels,
             sessions=self.sessions,
             settlement=settlement,
+            tokens=_tokens(ports),
             clock=ports.clock,
             observer=ports.observer,
             draining=anyio.Event(),
@@ -189,9 +194,18 @@ def _waits(ports: Ports) -> WaitService:
         runs=ports.runs,
         log=ports.log,
         waitpoints=ports.waitpoints,
-        registry=ports.wait_registry,
+        registry=TolerantWaitRegistry(ports.wait_registry, ports.observer),
         clock=ports.clock,
         ids=ports.ids,
+        observer=ports.observer,
+    )
+
+
+def _tokens(ports: Ports) -> TokenIssuer:
+    return TokenIssuer(
+        session_tokens=ports.session_tokens,
+        environments=ports.environments,
+        clock=ports.clock,
         observer=ports.observer,
     )
 

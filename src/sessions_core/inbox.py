@@ -76,8 +76,8 @@ class Inbox:
             return None
         return self._take()
 
-    async def wait_or_leave(self, idle_timeout: float) -> Message | None:
-        """Take the next message; if none comes within *idle_timeout* seconds, leave.
+    async def wait_with_idle_timeout(self, idle_timeout: float) -> Message | None:
+        """Take the next message, staying warm for *idle_timeout* seconds; if none comes in that time, leave.
 
         After this has returned None no message can reach this run any more; the next one starts a fresh run.
         """

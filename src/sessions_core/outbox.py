@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import anyio
 import attrs
+from anyio.lowlevel import checkpoint
 
 from sessions_core.domain.channel import Io, NewRecord, control_record, data_record
 from sessions_core.domain.ids import PartId
 from sessions_core.domain.session import Session
 from sessions_core.errors import ClosedError, StaleRunError
 from sessions_core.services.channel_service import ChannelService
+from sessions_core.unwrapping import unwrapped
 
 CLOSE_SECONDS: Final = 5.0
 """How long a generator that is piped may take to clean up."""
+PIPE_ITEMS: Final = 256
+PIPE_BYTES: Final = 262_144
+"""How much may wait in a pipe for the append under way, before its source has to wait. One item may be larger."""
+
+T = TypeVar("T")
+Item = TypeVar("Item")
 
 
 @attrs.define(eq=False)
@@ -54,13 +62,21 @@ class Outbox:
         return await self.write([control_record(subtype, siblings)])
 
     async def pipe(self, values: AsyncIterable[Any]) -> int:
-        """Append every value of an async iterable as it comes; return the seq of the last (or ``tail - 1``)."""
-        try:
-            async for value in values:
-                await self.append(value)
-        finally:
-            await close_generator(values)
+        """Append every value of an async iterable as it comes; return the seq of the last (or ``tail - 1``).
+
+        Values that come while an append is under way go together into the next one. If the source fails, its error is
+        raised once what came before it is stored. A generator is closed in the end, also when this call is cancelled.
+
+        Raises like :meth:`append`.
+        """
+        pipe: Pipe[NewRecord] = Pipe(self.write, lambda record: len(record.body))
+        await pipe.carry(values, self._checked)
         return self.tail - 1
+
+    def _checked(self, value: Any) -> list[NewRecord]:
+        records = self.data_records([value])
+        records[0].check_size()
+        return records
 
     async def trim(self, first_kept: int) -> int:
         """Let the records before *first_kept* go; return the seq of the trim command. Raises like :meth:`append`."""
@@ -86,6 +102,79 @@ class Outbox:
         except (StaleRunError, ClosedError) as error:
             self.refusal = error
             raise
+
+
+@attrs.define(eq=False)
+class Pipe(Generic[Item]):
+    """Hands items on to a slow taker: one alone at once, those that come meanwhile together, and never too many.
+
+    The source is read in the caller's own task, since what it holds (a connection, a cancel scope) may belong there; the
+    taker runs beside it. Each pipe carries once.
+    """
+
+    _take: Callable[[list[Item]], Awaitable[object]]
+    _size: Callable[[Item], int]
+    _waiting: list[Item] = attrs.field(init=False, factory=list)
+    _weight: int = attrs.field(init=False, default=0)
+    _changed: anyio.Event = attrs.field(init=False, factory=anyio.Event)
+    _is_over: bool = attrs.field(init=False, default=False)
+    _refusal: Exception | None = attrs.field(init=False, default=None)
+
+    async def carry(self, values: AsyncIterable[T], to_items: Callable[[T], Iterable[Item]]) -> None:
+        """Hand on the items of every value, in order, until the source ends.
+
+        Raises:
+            Exception: The taker's, at once; the source's or that of *to_items*, once what came before has been taken.
+        """
+        failure: Exception | None = None
+        with unwrapped():
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._hand_on, tasks.cancel_scope)
+                try:
+                    failure = await self._collect(values, to_items)
+                finally:
+                    await close_generator(values)
+                self._is_over = True
+                self._tell()
+        if (error := self._refusal or failure) is not None:
+            raise error
+
+    async def _collect(self, values: AsyncIterable[T], to_items: Callable[[T], Iterable[Item]]) -> Exception | None:
+        try:
+            async for value in values:
+                for item in to_items(value):
+                    await self._put(item)
+                # Also where the source has everything at hand: the taker gets its turn, and a cancellation is noticed.
+                await checkpoint()
+        except Exception as error:  # noqa: BLE001 - raised by carry, when what came before is safe
+            return error
+        return None
+
+    async def _put(self, item: Item) -> None:
+        size = self._size(item)
+        while self._waiting and (len(self._waiting) >= PIPE_ITEMS or self._weight + size > PIPE_BYTES):
+            await self._changed.wait()
+        self._waiting.append(item)
+        self._weight += size
+        self._tell()
+
+    async def _hand_on(self, source: anyio.CancelScope) -> None:
+        while self._waiting or not self._is_over:
+            if not self._waiting:
+                await self._changed.wait()
+                continue
+            batch, self._waiting, self._weight = self._waiting, [], 0
+            self._tell()
+            try:
+                await self._take(batch)
+            except Exception as error:  # noqa: BLE001 - raised by carry
+                self._refusal = error
+                source.cancel()
+                return
+
+    def _tell(self) -> None:
+        changed, self._changed = self._changed, anyio.Event()
+        changed.set()
 
 
 async def close_generator(values: AsyncIterable[Any]) -> None:

@@ -16,6 +16,7 @@ from harness.server import KEY, ServerProcess
 ROOT = Path(__file__).parents[2]
 MARKED = re.compile(r"<!-- executed: tests/docs -->\n```(\w+)\n(.*?)```", re.DOTALL)
 
+EXCERPT = re.compile(r"<!-- excerpt: (\S+) -->\n```\w+\n(.*?)```", re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
 
 
@@ -47,8 +48,20 @@ def test_shell_lines_work_against_a_fresh_server(block: str, tmp_path: Path) -> 
 def test_python_blocks_run(block: str, tmp_path: Path) -> None:
     (tmp_path / "example.py").write_text(block)
     command = [sys.executable, "-W", "error", str(tmp_path / "example.py")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "examples")}  # pages import the modules that they show
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False, env=environment)
     assert done.returncode == 0, done.stderr
+
+
+def excerpts() -> Iterator[object]:
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        for number, match in enumerate(EXCERPT.finditer(path.read_text())):
+            yield pytest.param(match[1], match[2], id=f"{path.relative_to(ROOT)}-{number}")
+
+
+@pytest.mark.parametrize(("source", "lines"), list(excerpts()))
+def test_what_a_page_shows_of_a_file_is_in_it(source: str, lines: str) -> None:
+    assert lines in (ROOT / source).read_text()
 
 
 def test_every_page_is_linked_from_the_list_of_pages_and_no_link_is_dead() -> None:

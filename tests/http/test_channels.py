@@ -225,6 +225,20 @@ async def test_each_record_opens_the_window_anew(client: Client) -> None:
     assert monotonic() - began > 2.5
 
 
+async def test_a_reader_that_speaks_http_1_0_gets_live_records_without_chunks(client: Client, site: Site) -> None:
+    await client.create("chat-1")
+    reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+    lines = ["GET /realtime/v1/sessions/chat-1/in HTTP/1.0", f"Authorization: Bearer {ROOT_KEY}", "Timeout-Seconds: 1"]
+    writer.write("\r\n".join([*lines, "", ""]).encode())
+    await reader.readuntil(b"event: ping\n")
+    await client.append("chat-1", "one")
+    body = await reader.read()
+    writer.close()
+    assert b"\n\nevent: batch\n" in body
+    assert body.endswith(b"data: [DONE]\n\n")
+    assert b"\r\n" not in body, "a chunk's size would stand between such"
+
+
 async def test_a_settled_channel_is_drained_and_closed_quickly(client: Client, site: Site) -> None:
     await client.create("chat-1")
     await write_out(site, "chat-1", data_record({"a": 1}, PartId("a")), control_record(TURN_COMPLETE), trim_command(0))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import anyio
+import attrs
 
 from sessions_adapters.local_runs import LocalRunDispatcher
 from sessions_adapters.system import RandomIds, SystemClock
@@ -19,6 +20,7 @@ from sessions_core.ports.clock import Clock
 from sessions_core.ports.environment_store import Cipher, EnvironmentStore
 from sessions_core.ports.observer import Observer
 from sessions_core.ports.run_dispatcher import RunDispatcher
+from sessions_core.ports.session_tokens import SessionTokens
 
 if TYPE_CHECKING:
     from sessions_adapters.sqlite import SqliteDatabase
@@ -56,6 +58,7 @@ async def open_sessions(
     observer: Observer | None = None,
     clock: Clock | None = None,
     settings: Settings | None = None,
+    session_tokens: SessionTokens | None = None,
 ) -> AsyncIterator[Sessions]:
     """Open sessions with the adapters of *profile*, and carry out runs of *agents* in this process.
 
@@ -66,6 +69,7 @@ async def open_sessions(
         observer: Told what happens.
         clock: Replaces this machine's clock.
         settings: How the core behaves.
+        session_tokens: Signs the token that each turn-complete carries for the session's clients; none of them does without.
 
     Raises:
         InvalidError: No such profile, or no directory given.
@@ -77,7 +81,7 @@ async def open_sessions(
         ports = await _open_ports(
             stack, profile, data, dispatcher, observer=observer or _Deaf(), clock=clock or SystemClock()
         )
-        sessions = Sessions(ports, agents, settings)
+        sessions = Sessions(attrs.evolve(ports, session_tokens=session_tokens), agents, settings)
         await stack.enter_async_context(sessions.running())
         executor = sessions.executor
         await stack.enter_async_context(

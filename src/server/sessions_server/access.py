@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from sessions_core.domain.access import Access, Resource, Target, may_create, may_list, session_resources
+from sessions_core.domain.access import Access, Action, Resource, Target, may_create, may_list, session_resources
 from sessions_core.domain.ids import RunId
 from sessions_core.errors import RunNotFoundError
 from sessions_server.problems import ForbiddenError, HttpError, UnauthenticatedError
@@ -32,6 +32,16 @@ async def authorize(call: Call, access: Access) -> None:
         raise ForbiddenError
 
 
+async def may_have_session_token(call: Call) -> bool:
+    """Tell whether the caller may be told the session token that a turn-complete carries.
+
+    Only who may do all that the token allows, and for as long: else reading would be a way to more than one has.
+    """
+    if call.caller.expires_at is not None and not call.caller.is_rolling:
+        return False
+    return await _may_with_session(call, Action.READ) and await _may_with_session(call, Action.WRITE)
+
+
 async def _is_allowed(call: Call, access: Access, scopes: tuple[str, ...]) -> bool:
     match access.target:
         case Target.NOTHING:
@@ -43,21 +53,19 @@ async def _is_allowed(call: Call, access: Access, scopes: tuple[str, ...]) -> bo
         case Target.LIST:
             return may_list(scopes, call.query.tasks)
         case Target.SESSION:
-            return await _may_with_session(call, access)
+            return await _may_with_session(call, access.action)
         case Target.RUN:
             return await _may_with_run(call, access)
         case _ as unknown:
             assert_never(unknown)
 
 
-async def _may_with_session(call: Call, access: Access) -> bool:
+async def _may_with_session(call: Call, action: Action) -> bool:
     """Any of the session's ids in a scope suffices, whichever the path names."""
-    if call.caller.may_with_session(access.action, call.name):
+    if call.caller.may_with_session(action, call.name):
         return True
     session = await call.find_session()
-    return session is not None and call.caller.may_with_session(
-        access.action, call.name, session.id, session.external_id
-    )
+    return session is not None and call.caller.may_with_session(action, call.name, session.id, session.external_id)
 
 
 async def _may_with_run(call: Call, access: Access) -> bool:

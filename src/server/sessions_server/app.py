@@ -15,10 +15,11 @@ from sessions_server.auth import Authenticator
 from sessions_server.config import Config
 from sessions_server.metrics import Metrics
 from sessions_server.openapi import make_document
+from sessions_server.page_access import Page
 from sessions_server.pipeline import Pipeline
 from sessions_server.route import Context
 from sessions_server.streams import Streams
-from sessions_server.table import ROUTES
+from sessions_server.table import PAGE_ROUTES, ROUTES
 
 SHUTDOWN_SECONDS: Final = 5.0
 
@@ -80,7 +81,7 @@ class HttpServer:
     _runner: web.ServerRunner | None = attrs.field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
-        self._pipeline = Pipeline(ROUTES, self.context)
+        self._pipeline = Pipeline(ROUTES, self.context, PAGE_ROUTES)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
@@ -96,6 +97,7 @@ class HttpServer:
         self._runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN_SECONDS)
         await self._runner.setup()
         await web.TCPSite(self._runner, host, port).start()
+        self.context.page.listens_on(address[0] for address in self._runner.addresses)
         bound_host, bound_port = self._runner.addresses[0][:2]
         self.address = (
             f"http://[{bound_host}]:{bound_port}" if ":" in bound_host else f"http://{bound_host}:{bound_port}"
@@ -129,6 +131,7 @@ def build_server(sessions: Sessions, config: Config, *, metrics: Metrics | None 
         streams=Streams(),
         metrics=metrics or Metrics(),
         document=make_document(ROUTES),
+        page=Page(config.demo),
     )
     context.metrics.watch_streams(lambda: len(context.streams))
     return HttpServer(context)

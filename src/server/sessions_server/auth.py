@@ -41,6 +41,7 @@ class Caller:
         scopes: None allows everything in the environment.
         expires_at: Unix seconds after which the credential no longer works; None if it has no end.
         one_time: For a one-time token the hash under which its use is remembered.
+        is_rolling: Whether it may have a fresh credential of the same kind before this one expires.
     """
 
     credential: Credential
@@ -48,6 +49,7 @@ class Caller:
     scopes: tuple[str, ...] | None = None
     expires_at: float | None = None
     one_time: str | None = None
+    is_rolling: bool = False
     _granted: set[tuple[Action, str]] = attrs.field(init=False, factory=set)
 
     @property
@@ -174,8 +176,7 @@ class Authenticator:
         end = now + max(int(lifetime.total_seconds()), 1)
         if caller.expires_at is not None:
             end = min(end, int(caller.expires_at))
-        claims = {"sub": environment_id, "pub": True, "scopes": list(scopes), **(extra or {}), "iat": now}
-        return tokens.sign({**claims, "exp": end}, current)
+        return tokens.mint(environment_id, scopes, current, start=now, end=end, extra=extra)
 
     async def _by_token(self, header: str, token: str, environment_id: str) -> Caller:
         ring = await self._ring(environment_id)
@@ -194,6 +195,7 @@ class Authenticator:
             scopes=verified.scopes,
             expires_at=until,
             one_time=verified.one_time,
+            is_rolling=verified.is_rolling,
         )
         self._tokens[header] = _KnownToken(caller, ring.keys, until)
         return caller

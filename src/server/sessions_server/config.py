@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 import attrs
 
@@ -19,6 +21,7 @@ DEFAULT_PORT: Final = 8787
 LAST_PORT: Final = 65_535
 LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _PREFIX: Final = "SESSIONS_"
+_CREDENTIAL: Final = re.compile(r"[!-~]+")
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off", ""})
 
@@ -82,6 +85,7 @@ class Config:
         profile: Named choice of adapters.
         data: Folder of the profiles that keep their data on this machine.
         agents: ``module:attribute`` of the tasks that this process runs.
+        demo: Show the chat page to everybody who reaches the server, not only to people on this machine.
         dev_key: Root key of the first environment, which is made when there is none; None makes one up.
         log_level: Least level of what is logged.
         log_json: One JSON object per line instead of plain text.
@@ -101,6 +105,7 @@ class Config:
     profile: str = "embedded"
     data: Path = Path("data")
     agents: str = DEFAULT_AGENTS
+    demo: bool = False
     dev_key: str | None = attrs.field(default=None, repr=False)
     log_level: str = attrs.field(default="INFO", converter=_upper, validator=_level)
     log_json: bool = False
@@ -126,12 +131,76 @@ class Config:
         Raises:
             InvalidError: ``field`` names the variable that cannot be read.
         """
-        given: dict[str, Any] = {}
-        for field in attrs.fields(cls):
-            name = variable_of(field.name)
-            if name in environ:
-                given[field.name] = _read(name, environ[name], _READERS[field.type])
-        return cls(**given)
+        return cls(**_given(cls, environ))
+
+
+def _address(text: str) -> str:
+    return text.strip().rstrip("/")
+
+
+def _http(_: object, __: object, value: str) -> None:
+    if not (value.isprintable() and _is_address(value)):
+        raise InvalidError("url", "must be the address of a server, such as http://127.0.0.1:8787")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    return is_address and not parts.query and not parts.fragment and parts.username is None
+
+
+def _trimmed_or_none(text: str | None) -> str | None:
+    return None if text is None else text.strip() or None
+
+
+def _credential(_: object, __: object, value: str | None) -> None:
+    if value is not None and _CREDENTIAL.fullmatch(value) is None:
+        raise InvalidError("key", "must be one word of ASCII characters")
+
+
+@attrs.frozen(kw_only=True)
+class ClientConfig:
+    """Settings of the commands that talk to a server. Each may be set as ``SESSIONS_<NAME>``.
+
+    Attributes:
+        url: Address of the server, without a slash at its end.
+        key: A key of the environment, or a public token.
+    """
+
+    url: str = attrs.field(default=f"http://127.0.0.1:{DEFAULT_PORT}", converter=_address, validator=_http)
+    key: str | None = attrs.field(default=None, converter=_trimmed_or_none, validator=_credential, repr=False)
+
+    @classmethod
+    def load(cls) -> ClientConfig:
+        """Read what this process's environment says.
+
+        Raises:
+            InvalidError: A setting breaks a rule.
+        """
+        return cls(**_given(cls, os.environ))
+
+
+def wants_plain_text(environ: Mapping[str, str] = os.environ) -> bool:
+    """Tell whether the person at the terminal wants no colours: https://no-color.org, or a terminal that has none."""
+    return bool(environ.get("NO_COLOR")) or is_dumb(environ)
+
+
+def is_dumb(environ: Mapping[str, str] = os.environ) -> bool:
+    """Tell whether the terminal can do no more than print lines."""
+    return environ.get("TERM") in ("dumb", "")
+
+
+def _given(cls: type[attrs.AttrsInstance], environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return the values of *cls*'s fields that are set in *environ*."""
+    given: dict[str, Any] = {}
+    for field in attrs.fields(cls):
+        name = variable_of(field.name)
+        if name in environ:
+            given[field.name] = _read(name, environ[name], _READERS[field.type])
+    return given
 
 
 def variable_of(setting: str) -> str:

@@ -27,6 +27,7 @@ from sessions_server import cors
 from sessions_server.access import authorize, wrong_credential
 from sessions_server.bodies import check_length, read_body
 from sessions_server.logs import log_request, logger
+from sessions_server.page_access import check_sender
 from sessions_server.problems import (
     MalformedRequestError,
     MethodNotAllowedError,
@@ -46,8 +47,9 @@ _LONGEST_REQUEST_ID: Final = 128
 class Pipeline:
     """Handles requests by a table of routes."""
 
-    def __init__(self, routes: Iterable[Route], context: Context) -> None:
+    def __init__(self, routes: Iterable[Route], context: Context, page_routes: Iterable[Route] = ()) -> None:
         self._router = Router(line for route in routes for line in route.expand())
+        self._page = Router(page_routes)
         self._context = context
         self._process = secrets.token_hex(6)
         self._numbers = itertools.count(1)
@@ -69,7 +71,8 @@ class Pipeline:
             headers = response.headers
             headers[REQUEST_ID] = call.request_id
             headers["Server"] = "sessions"
-            cors.admit(request.headers.get("Origin"), headers)
+            if not call.is_of_page:
+                cors.admit(request.headers.get("Origin"), headers)
         self._record(call, response, started)
         return response
 
@@ -98,7 +101,7 @@ class Pipeline:
         raw_path = request.rel_url.raw_path
         found = self._router.find(raw_path)
         if found is None:
-            return self._redirect(request, raw_path)
+            return await self._answer_page(call, raw_path)
         node, values = found
         route = node.methods.get(request.method)
         if route is None:
@@ -109,6 +112,25 @@ class Pipeline:
         if route.access is not None:
             await self._admit(call, route, route.access, node.names, values)
         return await (self._undisturbed(call, route) if route.is_undisturbed else route.handler(call))
+
+    async def _answer_page(self, call: Call, raw_path: str) -> web.StreamResponse:
+        """Answer what may be a path of the chat page: nobody shows a credential, but it is not there for everybody."""
+        request = call.request
+        found = self._page.find(raw_path) if call.context.page.admits(request.headers) else None
+        if found is None:
+            return self._redirect(request, raw_path)
+        node, values = found
+        call.is_of_page = True
+        if request.method == "OPTIONS":
+            return web.Response(status=204)
+        route = call.route = node.methods.get(request.method) or _stand_in(node, request.method)
+        call.params = {name: decode_segment(value, name) for name, value in zip(node.names, values, strict=True)}
+        if route.decoder is None or route.cap is None:
+            return await route.handler(call)
+        check_sender(request.headers)
+        check_length(request, route.cap)
+        call.body = decode_body(await read_body(request, route.cap), route.decoder)
+        return await self._undisturbed(call, route)
 
     async def _undisturbed(self, call: Call, route: Route) -> web.StreamResponse:
         """Run the handler to its end, whether its client waits for it or not."""
@@ -122,7 +144,8 @@ class Pipeline:
             raise
 
     async def _change(self, call: Call, route: Route) -> web.StreamResponse:
-        await call.use_up()
+        if route.access is not None:
+            await call.use_up()
         return await route.handler(call)
 
     async def _admit(self, call: Call, route: Route, access: Access, names: tuple[str, ...], values: list[str]) -> None:

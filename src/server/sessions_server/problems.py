@@ -86,6 +86,14 @@ class MalformedRequestError(HttpError):
         return "The request is malformed"
 
 
+class NoDevelopmentEnvironmentError(HttpError):
+    """The chat page has no environment to work in."""
+
+    @property
+    def message(self) -> str:
+        return "This page works in a development environment, and there is none: make one with `sessions env create`"
+
+
 class NotBuiltError(HttpError):
     """A part of the contract that this server does not have."""
 
@@ -117,6 +125,7 @@ TABLE: Final[Mapping[type[BaseException], Answer]] = {
     ForbiddenError: Answer(403, "unauthorized"),
     RouteNotFoundError: Answer(404, "not_found", retry=False),
     NotBuiltError: Answer(404, "not_built", retry=False),
+    NoDevelopmentEnvironmentError: Answer(409, "no_development_environment", retry=False),
     MethodNotAllowedError: Answer(405, "method_not_allowed"),
     BodyTooLargeError: Answer(413, "body_too_large", retry=False),
     UnreadableBodyError: Answer(400, "invalid_body"),
@@ -141,10 +150,13 @@ TABLE: Final[Mapping[type[BaseException], Answer]] = {
     errors.StoreUnavailableError: Answer(503, "store_unavailable", headers=_SOON),
     errors.ChannelUnavailableError: Answer(503, "channel_unavailable", headers=_SOON),
     errors.DispatcherUnavailableError: Answer(503, "dispatcher_unavailable", headers=_SOON),
+    errors.IndexUnavailableError: Answer(503, "index_unavailable", headers=_SOON),
+    errors.WaitRegistryUnavailableError: Answer(503, "unavailable", headers=_SOON),
     errors.UnavailableError: Answer(503, "unavailable", headers=_SOON),
     errors.IncompatibleStoreError: Answer(503, "incompatible_store"),
     errors.StoreInUseError: Answer(503, "incompatible_store"),
     errors.DirectWritesUnsupportedError: Answer(501, "direct_writes_unsupported", retry=False),
+    errors.IndexRefusedError: INTERNAL,
     HttpError: INTERNAL,
     errors.SessionsError: INTERNAL,
 }

@@ -19,6 +19,7 @@ from sessions_core.facade import Sessions
 from sessions_server.auth import Authenticator, Caller
 from sessions_server.config import Config
 from sessions_server.metrics import Metrics
+from sessions_server.page_access import Page
 from sessions_server.problems import Refusal
 from sessions_server.streams import Streams
 from sessions_server.wire.values import Wire
@@ -41,6 +42,7 @@ class Context:
     streams: Streams
     metrics: Metrics
     document: bytes
+    page: Page
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -115,6 +117,7 @@ class Call:
         params: The path's parameters, decoded.
         body: An instance of the route's ``body``.
         query: What the route's ``query`` has read.
+        is_of_page: Whether it is for the chat page, so that pages of other origins may not read the answer.
     """
 
     request: web.BaseRequest
@@ -125,6 +128,7 @@ class Call:
     params: dict[str, str] = attrs.field(init=False)
     body: Any = None
     query: Any = None
+    is_of_page: bool = False
     _found: Session | None = attrs.field(init=False, default=None)
 
     @property

@@ -1,14 +1,16 @@
 """Server-sent events as the clients read them: batches of records, pings that tell the tail, ``[DONE]``.
 
-A batch's frames are encoded once, whoever reads them. A reader that does not keep up fills two small buffers, the
-kernel's and ours, and is then waited for; after the time for a slow write it is cut off and comes back where it was.
+A batch's frames are encoded once, whoever reads them. To a reader that keeps up a new batch is written on the spot, in
+the very moment in which the hub has it; the stream's own task sleeps on. A reader that does not keep up fills two small
+buffers, the kernel's and ours, and is then waited for; after the time for a slow write it is cut off and comes back
+where it was.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from time import monotonic, time
 from typing import Final, Protocol
 
@@ -16,7 +18,8 @@ import attrs
 import msgspec
 from aiohttp import web
 
-from sessions_core.domain.channel import Batch, Record
+from sessions_core.domain.channel import PUBLIC_ACCESS_TOKEN, Batch, Record
+from sessions_core.services.hub import Push
 from sessions_server.logs import logger
 from sessions_server.problems import describe, is_internal
 from sessions_server.wire.values import MAX_NUMBER, parse_digits
@@ -30,7 +33,8 @@ _LARGE_FRAME: Final = 32_768
 _RECORD_OVERHEAD: Final = 8
 _QUOTE: Final = msgspec.json.Encoder().encode
 
-Write = Callable[[bytes], Awaitable[None]]
+Encode = Callable[[Batch], tuple[bytes, ...]]
+"""One function per variant, since a batch remembers what each has made of it."""
 
 
 class Reading(Protocol):
@@ -52,8 +56,18 @@ class Reading(Protocol):
     def is_caught_up(self) -> bool:
         """Whether everything known has been given out."""
 
-    async def next(self, timeout: float | None = None) -> Batch | None:
-        """Return the next batch, or None if none comes in time."""
+    async def next(self, timeout: float | None = None, push: Push | None = None) -> Batch | None:
+        """Return the next batch, or None if none comes in time; offer *push* those that come during the wait."""
+
+
+class Outlet(Protocol):
+    """What a stream is written to."""
+
+    async def write(self, frame: bytes) -> None:
+        """Write a frame, waiting for room if need be."""
+
+    def write_at_once(self, frame: bytes) -> bool:
+        """Write a frame if that needs no waiting; return whether it was written."""
 
 
 @attrs.frozen(kw_only=True)
@@ -101,6 +115,24 @@ def encode_frames(batch: Batch) -> tuple[bytes, ...]:
     return tuple(_encode_frame(group, batch) for group in _groups(batch.records))
 
 
+def encode_frames_without_tokens(batch: Batch) -> tuple[bytes, ...]:
+    """Encode a batch for those who must not see session tokens; the same bytes as for all others if there are none."""
+    hidden = without_tokens(batch)
+    return batch.encoded(encode_frames) if hidden is batch else encode_frames(hidden)
+
+
+def without_tokens(batch: Batch) -> Batch:
+    """Return the batch without the session tokens in its headers; itself if there are none."""
+    if not any(record.headers and record.header(PUBLIC_ACCESS_TOKEN) is not None for record in batch.records):
+        return batch
+    return Batch(tuple(map(_without_token, batch.records)), batch.next_seq, batch.timestamp)
+
+
+def _without_token(record: Record) -> Record:
+    kept = tuple(header for header in record.headers if header[0] != PUBLIC_ACCESS_TOKEN)
+    return record if len(kept) == len(record.headers) else attrs.evolve(record, headers=kept)
+
+
 def _groups(records: Iterable[Record]) -> Iterator[list[Record]]:
     group: list[Record] = []
     size = 0
@@ -146,27 +178,58 @@ def encode_error(error: Exception) -> bytes:
     return b"event: error\ndata: %b\n\n" % _QUOTE({"code": body["code"], "message": body["error"]})
 
 
-async def pump(reading: Reading, write: Write, pace: Pace) -> None:
+@attrs.define
+class _Rhythm:
+    """When a stream ends unless a record comes, and when it is told the tail."""
+
+    pace: Pace
+    ends_at: float
+    ping_at: float
+
+    def record_written(self, now: float) -> None:
+        self.ends_at = now + self.pace.window
+        self.ping_at = now + self.pace.ping
+
+    def silence(self, now: float) -> float:
+        """Return how long from *now* on there is nothing to do if no record comes."""
+        return max(min(self.ping_at, self.ends_at) - now, 0.0)
+
+
+async def pump(reading: Reading, outlet: Outlet, pace: Pace, encode: Encode = encode_frames) -> None:
     """Write what comes until the reading is finished or its window has passed without a record."""
     now = monotonic()
-    deadline = now + pace.window
-    ping_at = now if reading.is_caught_up else now + pace.ping
+    rhythm = _Rhythm(pace, now + pace.window, now if reading.is_caught_up else now + pace.ping)
     told_tail = False
+
+    def push(batch: Batch) -> bool:
+        is_written = _write_at_once(batch, outlet, encode)
+        if is_written:
+            rhythm.record_written(monotonic())
+        return is_written
+
     while True:
-        if now >= ping_at:
-            await write(encode_ping(reading.next_seq, reading.timestamp, int(time() * 1000)))
-            ping_at, told_tail = now + pace.ping, True
-        batch = await reading.next(max(min(ping_at, deadline) - now, 0.0))
-        if batch is not None:
-            for frame in batch.encoded(encode_frames):
-                await write(frame)
-            now = monotonic()
-            deadline = now + pace.window
-            ping_at = now + pace.ping if told_tail or not reading.is_caught_up else now
-            continue
+        if now >= rhythm.ping_at:
+            await outlet.write(encode_ping(reading.next_seq, reading.timestamp, int(time() * 1000)))
+            rhythm.ping_at, told_tail = now + pace.ping, True
+        batch = await reading.next(rhythm.silence(now), push)
         now = monotonic()
-        if reading.finished or now >= deadline:
+        if batch is not None:
+            for frame in batch.encoded(encode):
+                await outlet.write(frame)
+            now = monotonic()
+            rhythm.record_written(now)
+            if reading.is_caught_up and not told_tail:
+                rhythm.ping_at = now
+        elif reading.finished or now >= rhythm.ends_at:
             return
+
+
+def _write_at_once(batch: Batch, outlet: Outlet, encode: Encode) -> bool:
+    try:
+        frames = batch.encoded(encode)
+    except Exception:  # noqa: BLE001 - the stream's own task will meet it again, and can explain it to its reader
+        return False
+    return len(frames) == 1 and outlet.write_at_once(frames[0])
 
 
 class SlowReaderError(ConnectionResetError):
@@ -180,11 +243,13 @@ class Sink:
     _response: web.StreamResponse
     _transport: asyncio.Transport
     _patience: float
+    _is_chunked: bool = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         raw = self._transport.get_extra_info("socket")
         if raw is not None and raw.family != getattr(socket, "AF_UNIX", None):
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        self._is_chunked = self._response.headers.get("Transfer-Encoding") == "chunked"  # HTTP/1.0 has no chunks
 
     async def write(self, frame: bytes) -> None:
         """Write *frame*.
@@ -202,11 +267,23 @@ class Sink:
             self._transport.abort()
             raise SlowReaderError("the reader is too slow") from None
 
+    def write_at_once(self, frame: bytes) -> bool:
+        """Write *frame* unless something else waits to be written; return whether it was written.
 
-async def pump_or_explain(reading: Reading, write: Write, pace: Pace) -> bytes:
+        Goes past the response to the transport: the response would do nothing but put the chunk's length before it.
+        """
+        transport = self._transport
+        is_ready = self._is_chunked and not transport.is_closing() and transport.get_write_buffer_size() == 0
+        if not is_ready or len(frame) >= _LARGE_FRAME:
+            return False
+        transport.write(b"%x\r\n%b\r\n" % (len(frame), frame))
+        return True
+
+
+async def pump_or_explain(reading: Reading, outlet: Outlet, pace: Pace, encode: Encode = encode_frames) -> bytes:
     """Pump; return the stream's last frame: ``[DONE]``, or what went wrong."""
     try:
-        await pump(reading, write, pace)
+        await pump(reading, outlet, pace, encode)
     except ConnectionError:
         raise
     except Exception as error:  # noqa: BLE001 - the headers are gone, so it cannot become a status any more

@@ -17,7 +17,8 @@ from sessions_server.queries import (
     parse_runs,
 )
 from sessions_server.route import Route
-from sessions_server.routes import channels, health, runs, sessions, snapshots, tokens, waits
+from sessions_server.routes import channels, health, page, runs, sessions, snapshots, tokens, waits
+from sessions_server.wire import page as page_bodies
 from sessions_server.wire import requests, responses
 
 KIB: Final = 1024
@@ -104,6 +105,22 @@ ROUTES: Final = (
         response=responses.SessionRunList,
         query=parse_runs,
         parameters=RUNS_PARAMETERS,
+    ),
+    Route(
+        method="GET",
+        path=SESSION + "/waitpoints",
+        name="list_session_waitpoints",
+        handler=sessions.list_waitpoints,
+        summary="List who waits for a record of a session's channels",
+        response=responses.SessionWaitpointList,
+    ),
+    Route(
+        method="GET",
+        path=SESSION + "/channels",
+        name="list_session_channels",
+        handler=sessions.list_channels,
+        summary="List a session's channels with their ends and guards",
+        response=responses.ChannelList,
     ),
     Route(
         method="GET",
@@ -251,3 +268,50 @@ ROUTES: Final = (
     Route(method="GET", path="/metrics", name=None, handler=health.metrics, summary="Prometheus metrics"),
     Route(method="GET", path="/openapi.json", name=None, handler=health.document, summary="This document"),
 )
+
+PAGE_ROUTES: Final = (
+    Route(
+        method="GET",
+        path="/",
+        name=None,
+        handler=page.show,
+        summary="The chat page",
+    ),
+    Route(
+        method="GET",
+        path="/page/{file}",
+        name=None,
+        handler=page.show,
+        summary="A file of the page",
+    ),
+    Route(
+        method="GET",
+        path="/page/agents",
+        name=None,
+        handler=page.list_agents,
+        summary="The agents of this process",
+        response=page_bodies.PageAgents,
+    ),
+    Route(
+        method="POST",
+        path="/page/sessions",
+        name=None,
+        handler=page.create,
+        summary="Create a session and get a token for it",
+        cap=KIB,
+        body=page_bodies.CreatePageSession,
+        response=page_bodies.PageSession,
+        status=201,
+    ),
+    Route(
+        method="POST",
+        path="/page/tokens",
+        name=None,
+        handler=page.create_token,
+        summary="Get a fresh token for a session that the page has created",
+        cap=KIB,
+        body=page_bodies.CreatePageToken,
+        response=page_bodies.PageSession,
+    ),
+)
+"""Routes of the chat page, which exist only for those who may have it. They are for the page alone and in no document."""

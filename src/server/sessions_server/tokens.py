@@ -11,17 +11,23 @@ import json
 import math
 from base64 import urlsafe_b64decode
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import attrs
 import jwt
 from jwt.algorithms import HMACAlgorithm
 
+from sessions_core.domain.access import session_scopes
 from sessions_core.domain.environment import Environment, RootKey
+from sessions_core.domain.ids import EnvironmentId
+from sessions_core.domain.session import Session
+from sessions_core.ports.session_tokens import SessionTokens
 
 ISSUER: Final = "https://id.trigger.dev"
 AUDIENCE: Final = "https://api.trigger.dev"
+ROLLING: Final = "rolling"
+"""A claim of session tokens that were given out without an end: their holder may have a fresh one after each turn."""
 _ALGORITHM: Final = "HS256"
 
 
@@ -52,6 +58,7 @@ class PublicToken:
         key: The root key that signed it.
         expires_at: Unix seconds.
         one_time: For a one-time token the hash under which its use is remembered, else None.
+        is_rolling: Whether its holder may have a fresh one before it ends.
     """
 
     environment: Environment
@@ -59,6 +66,7 @@ class PublicToken:
     key: RootKey
     expires_at: float
     one_time: str | None = None
+    is_rolling: bool = False
 
 
 def peek_environment(token: str) -> str | None:
@@ -93,6 +101,33 @@ def sign(claims: Mapping[str, Any], key: RootKey) -> str:
     return _SIGNER.encode(text.encode(), key.value, algorithm=_ALGORITHM, headers={"typ": None})
 
 
+def mint(
+    environment_id: EnvironmentId,
+    scopes: Sequence[str],
+    key: RootKey,
+    *,
+    start: int,
+    end: int,
+    extra: Mapping[str, Any] | None = None,
+) -> str:
+    """Return a public token that works from *start* to *end*, in Unix seconds. Every token that we give out is made here."""
+    claims = {"sub": environment_id, "pub": True, "scopes": list(scopes), **(extra or {})}
+    return sign({**claims, "iat": start, "exp": end}, key)
+
+
+@attrs.frozen
+class SignedSessionTokens(SessionTokens):
+    """Session tokens as creators of sessions get them."""
+
+    lifetime: timedelta
+
+    def issue(self, session: Session, key: RootKey, now: datetime) -> str:
+        start = int(now.timestamp())
+        end = start + int(self.lifetime.total_seconds())
+        scopes = session_scopes(session.key)
+        return mint(session.environment.id, scopes, key, start=start, end=end, extra={ROLLING: True})
+
+
 def _signed_claims(token: str, key: RootKey) -> dict[str, Any] | None:
     try:
         signed = _SIGNER.decode_complete(token, key.value, algorithms=[_ALGORITHM])
@@ -123,6 +158,7 @@ def _accept(
         key=key,
         expires_at=expires_at,
         one_time=_use_hash(token) if claims.get("otu") is True else None,
+        is_rolling=claims.get(ROLLING) is True,
     )
 
 

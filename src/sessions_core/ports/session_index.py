@@ -14,7 +14,13 @@ from sessions_core.domain.session import Session
 
 
 class SessionIndex(Protocol):
-    """Finds sessions by their properties. May lag behind the store; says so in its adapter's docs."""
+    """Finds sessions by their properties. May lag behind the store; says so in its adapter's docs.
+
+    What the sessions found are by now is for the caller to ask the store: see ``SessionService.list_sessions``.
+
+    Raises:
+        IndexUnavailableError: No answer, from any method.
+    """
 
     __slots__ = ()
 
@@ -38,10 +44,16 @@ class SessionIndex(Protocol):
 
 @attrs.frozen
 class IndexRow:
-    """A session as replication writes it. The row with the larger version stays."""
+    """A session as replication writes it. The row with the larger version stays.
+
+    Attributes:
+        version: Rises with every commit that changes the session; not negative, and below 2^64. A row that comes again with
+            the same version replaces the one before.
+        is_deleted: The session is gone from the store. Its last state still tells where the row is.
+    """
 
     session: Session
-    version: int
+    version: int = attrs.field(validator=[attrs.validators.ge(0), attrs.validators.lt(2**64)])
     is_deleted: bool = False
 
 
@@ -52,4 +64,11 @@ class IndexWriter(Protocol):
 
     @abstractmethod
     async def write(self, rows: Sequence[IndexRow]) -> None:
-        """Store *rows*; when it returns they are durable. Older versions never replace newer ones."""
+        """Store *rows*; when it returns they are durable. Older versions never replace newer ones.
+
+        Rows may come again, in any order, and several may be about one session: the largest version stays.
+
+        Raises:
+            IndexUnavailableError: No answer. Some rows may be stored; writing all of them again is safe.
+            IndexRefusedError: At least one row cannot be written, now or later. None of them was.
+        """

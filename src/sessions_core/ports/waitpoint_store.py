@@ -57,6 +57,10 @@ class WaitpointStore(Protocol):
         """Return waiting waitpoints of all environments in the order of their ids, those after *after*."""
 
     @abstractmethod
+    async def list_waiting_on(self, channel: Channel, limit: int) -> list[Waitpoint]:
+        """Return waiting waitpoints of *channel* in the order of their ids, at most *limit*."""
+
+    @abstractmethod
     async def list_due(self, limit: int) -> list[Waitpoint]:
         """Return waiting waitpoints whose ``expires_at`` has passed, by the store's time."""
 
@@ -64,7 +68,11 @@ class WaitpointStore(Protocol):
 class WaitRegistry(Protocol):
     """Which waitpoints an append on a channel has to wake. A hint for speed: the store is the truth.
 
-    Losing an entry only delays a wake-up until the sweep compares the waitpoint with the channel's tail.
+    Losing an entry only delays a wake-up until the sweep compares the waitpoint with the channel's tail. So services use it
+    through :class:`~sessions_core.services.tolerant_registry.TolerantWaitRegistry`; an adapter just says that it failed.
+
+    Raises:
+        WaitRegistryUnavailableError: No answer in time, from any method. It may have had its effect.
     """
 
     __slots__ = ()

@@ -37,7 +37,7 @@ from sessions_core.ports.channel_log import ChannelLog
 from sessions_core.ports.clock import Clock, Ids
 from sessions_core.ports.observer import Observer
 from sessions_core.services.closing import Closing
-from sessions_core.services.hub import Hub, Reader
+from sessions_core.services.hub import Hub, Push, Reader
 from sessions_core.services.input_gate import InputGate
 from sessions_core.services.wait_service import WaitService
 
@@ -81,8 +81,12 @@ class Reading:
         """Whether everything known has been delivered."""
         return self._reader.is_caught_up
 
-    async def next(self, timeout: float | None = None) -> Batch | None:
+    async def next(self, timeout: float | None = None, push: Push | None = None) -> Batch | None:
         """Return the next batch, or None if none comes within *timeout* seconds or the reading is finished.
+
+        Args:
+            timeout: None waits without end.
+            push: Is offered each batch that comes during the wait. What it takes counts as read and is not returned.
 
         Raises:
             ChannelUnavailableError: The log is lost; subscribe again after the last seq seen.
@@ -92,7 +96,8 @@ class Reading:
         if (batch := self._reader.take()) is not None:
             return batch
         with anyio.move_on_after(timeout):
-            return await self._reader.next()
+            # What is pushed does not end the wait, as the last record of a settled reading has to.
+            return await self._reader.next(None if self.settled else push)
         return None
 
 
@@ -166,6 +171,10 @@ class ChannelService:
             return await self.log.trim(session.channel(Io.OUT), first_kept, guard=Guard.live(epoch))
         except GuardMismatchError as error:
             raise await self._out_refusal(session, error.actual, epoch) from None
+
+    async def tail(self, channel: Channel) -> Tail:
+        """Return the end of *channel* as it is now."""
+        return await self.log.tail(channel)
 
     async def records(self, channel: Channel, start: int, limit: int | None = None) -> Batch:
         """Return what is there from seq *start* on, at most *limit* records, without waiting."""

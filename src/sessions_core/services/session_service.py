@@ -11,7 +11,7 @@ import attrs
 from sessions_core.domain.bounded import BoundedDict
 from sessions_core.domain.environment import Environment
 from sessions_core.domain.events import SessionClosed, SessionCreated
-from sessions_core.domain.ids import SESSION_PREFIX, EnvironmentId, ExternalId, RunId, SessionId
+from sessions_core.domain.ids import SESSION_PREFIX, EnvironmentId, ExternalId, RunId, SessionId, parse_external_id
 from sessions_core.domain.pagination import Page, PageRequest, SessionFilter, make_page
 from sessions_core.domain.run import REASON_MANUAL, REASONS, Progress, RunRecord, first_run
 from sessions_core.domain.session import Session, SessionRun, SessionUpdate
@@ -33,17 +33,29 @@ from sessions_core.ports.session_store import SessionStore
 from sessions_core.services.closing import Closing
 from sessions_core.services.run_manager import HandOver, RunManager
 
+DEFAULT_TYPE: Final = "chat.agent"
+FIRST_PAGE: Final = PageRequest()
 KNOWN_SESSIONS: Final = 20_000
 
 
 @attrs.frozen(kw_only=True)
 class NewSession:
-    """What a caller gives to create a session."""
+    """What a caller gives to create a session.
 
-    type: str
+    Attributes:
+        task: Names the task that its runs have, for good.
+        trigger_config: What its runs are started with.
+        external_id: The caller's own name for it; surrounding spaces are cut off.
+        type: A label to list by; the default is the one that the official clients give.
+
+    Raises:
+        InvalidError: The external id is empty, too long or looks like a friendly id.
+    """
+
     task: str
-    trigger_config: TriggerConfig
-    external_id: ExternalId | None = None
+    trigger_config: TriggerConfig = attrs.field(factory=TriggerConfig)
+    external_id: ExternalId | None = attrs.field(default=None, converter=attrs.converters.optional(parse_external_id))
+    type: str = DEFAULT_TYPE
     tags: tuple[str, ...] = ()
     metadata: Mapping[str, Any] | None = None
     expires_at: datetime | None = None
@@ -220,12 +232,15 @@ class SessionService:
             raise ClaimExhaustedError(session.key, 1)
         return HandOver(run_id=fresh.current_run_id, swapped=False)
 
-    async def list_sessions(self, environment: Environment, wanted: SessionFilter, request: PageRequest) -> Page:
-        """Return a page of sessions, newest first, as they are stored now.
+    async def list_sessions(
+        self, environment: Environment, wanted: SessionFilter | None = None, request: PageRequest = FIRST_PAGE
+    ) -> Page:
+        """Return a page of sessions, newest first, as they are stored now; of all of them if nothing is *wanted*.
 
         A page may hold fewer sessions than asked for although there is a next one (rows that the index shows but the
         store no longer admits are left out), so follow the cursors.
         """
+        wanted = wanted or SessionFilter(environment_id=environment.id)
         page = make_page(await self.index.select(environment, wanted, request), request)
         found = await self.store.find_many(environment.id, [entry.id for entry in page.items])
         by_id = {session.id: session for session in found}

@@ -112,7 +112,9 @@ class Settlement:
     async def _continue(self, session: Session, run: RunRecord, progress: Progress, failures: int) -> None:
         pause = backoff(failures)
         after = self.clock.now() + pause if pause else None
-        ended = attrs.evolve(run, end=progress)
+        # What a dead run has written of an answer is recovered by the next one, so that one has to look there again.
+        seen = (run.end or run.start).out_tail
+        ended = attrs.evolve(run, end=attrs.evolve(progress, out_tail=seen))
         successor = self.run_manager.successor(session, ended, REASON_CONTINUATION, failures=failures, after=after)
         if await self.run_manager.claim(session, successor):
             self.observer(RunRecovered(run_id=run.id, continuation=successor.id, failures=failures))

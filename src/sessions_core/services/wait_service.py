@@ -17,6 +17,7 @@ import attrs
 from sessions_core.domain.channel import Appended, Channel, Envelope, Io, NewRecord, Record, RecordKind
 from sessions_core.domain.events import WaitpointCompleted
 from sessions_core.domain.ids import WAITPOINT_PREFIX, AddressingKey, EnvironmentId, RunId, WaitpointId, is_friendly_id
+from sessions_core.domain.session import Session
 from sessions_core.domain.trigger_config import check_tags
 from sessions_core.domain.waitpoint import (
     DEFAULT_REGISTRATION,
@@ -111,6 +112,12 @@ class WaitService:
         if waitpoint is None:
             raise WaitpointNotFoundError(waitpoint_id)
         return waitpoint
+
+    async def list_waiting(self, session: Session, limit: int) -> list[Waitpoint]:
+        """Return who waits on *session*'s channels: ``in`` first, then ``out``, at most *limit* each."""
+        return [
+            waitpoint for io in Io for waitpoint in await self.waitpoints.list_waiting_on(session.channel(io), limit)
+        ]
 
     async def wait(self, environment_id: EnvironmentId, waitpoint_id: WaitpointId, timeout: timedelta) -> Waitpoint:
         """Return the waitpoint once it has ended, or as it is (still waiting) after *timeout*.

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from trio.testing import MockClock
 
-from unit.core.virtual_time import VirtualTimeLoop
+from sessions_core.testing import VirtualTimeLoop
 
 
 @pytest.fixture(

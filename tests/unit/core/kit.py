@@ -42,7 +42,7 @@ from sessions_core.ports.observer import Observer
 from sessions_core.ports.run_dispatcher import RunDispatcher
 from sessions_core.services.session_service import NewSession
 from sessions_core.services.sweep import SweepConfig
-from unit.core.virtual_time import VirtualTimeLoop
+from sessions_core.testing import VirtualTimeLoop
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Event)
@@ -353,12 +353,14 @@ class World:
         return Sessions(self.ports(tap, **replaced), agents, SETTINGS)
 
     @asynccontextmanager
-    async def process(self, tap: Tap | None = None, agents: chat.Agents | None = None) -> AsyncGenerator[Sessions]:
+    async def process(
+        self, tap: Tap | None = None, agents: chat.Agents | None = None, ports: Ports | None = None
+    ) -> AsyncGenerator[Sessions]:
         """Run a whole process: sweep, heartbeats, and a worker for the engine's runs.
 
         When its tap kills it, the block is cancelled and ends as if it had ended well.
         """
-        sessions = Sessions(self.ports(tap), echo_agents() if agents is None else agents, SETTINGS)
+        sessions = Sessions(ports or self.ports(tap), echo_agents() if agents is None else agents, SETTINGS)
         mine: set[RunId] = set()
         try:
             async with sessions.running(), anyio.create_task_group() as tasks:

@@ -134,6 +134,8 @@ async def test_other_kinds_are_skipped_and_count_as_read(world: World) -> None:
         '{"kind": 7}',
         '{"kind": "handover"}',
         '{"kind": "handover-skip"}',
+        '{"kind": "message", "payload": {"trigger": "preload"}}',
+        '{"kind": "message", "payload": {"trigger": "handover-prepare", "headStartMessages": []}}',
         STOP,
         "[" * 5000,
     ]
@@ -161,6 +163,14 @@ async def test_a_regeneration_finds_the_last_message(world: World) -> None:
     assert deltas == ["submit-message first", "submit-message second"] + ["regenerate-message second"] * 2
 
 
+async def test_a_regeneration_looks_for_what_a_user_said(world: World) -> None:
+    resolved = {"id": "a", "role": "assistant", "parts": [{"type": "text", "text": "tool results"}]}
+    again = said("", trigger="regenerate-message")
+    records = await talk(world, plain, said("first"), said("", message=resolved), again)
+    deltas = [data_of(record)["delta"] for record in records if data_of_type(record) == "text-delta"]
+    assert deltas == ["submit-message first", "submit-message tool results", "regenerate-message first"]
+
+
 async def test_a_regeneration_without_any_message_still_completes(world: World) -> None:
     records = await talk(world, plain, said("", trigger="regenerate-message"))
     assert written(records) == [*PLAIN, "turn-complete:0"]
@@ -177,6 +187,41 @@ async def test_an_action_is_a_turn_with_its_action(world: World) -> None:
     records = await talk(world, acts, said("", trigger="action", action={"type": "undo"}))
     assert seen == [("action", {"type": "undo"}, None, "")]
     assert written(records) == ["turn-complete:0"]
+
+
+async def test_what_clients_send_can_be_made(world: World) -> None:
+    made = chat.user_message("hi", metadata={"user": 1})
+    assert made["payload"]["message"]["parts"] == [{"type": "text", "text": "hi"}]
+    assert made["payload"]["message"]["id"] != chat.user_message("hi")["payload"]["message"]["id"]
+    assert chat.user_message("hi", id="u-1") == {
+        "kind": "message",
+        "payload": {
+            "trigger": "submit-message",
+            "message": {"id": "u-1", "role": "user", "parts": [{"type": "text", "text": "hi"}]},
+        },
+    }
+    inputs = [made, chat.regenerate_message(), chat.action_message("undo"), chat.stop_message(), chat.close_message()]
+    seen: list[Any] = []
+
+    async def notes(run: chat.Run) -> None:
+        async for turn in run.turns():
+            async with turn:
+                seen.append((turn.trigger, turn.text_input, turn.action, turn.metadata))
+
+    await talk(world, notes, *map(json.dumps, inputs))
+    expected = [("submit-message", "hi", None, {"user": 1}), ("regenerate-message", "hi", None, None)]
+    assert seen == [*expected, ("action", "", "undo", None)]
+    assert world.runs()[0].status is RunStatus.COMPLETED_SUCCESSFULLY
+
+
+async def test_a_data_part_may_have_an_id(world: World) -> None:
+    async def named(run: chat.Run) -> None:
+        async for turn in run.turns():
+            async with turn:
+                await turn.data("x", 1, id="one")
+
+    records = await talk(world, named, said("go"))
+    assert data_of(records[2]) == {"type": "data-x", "data": 1, "id": "one"}
 
 
 # --- Stop -----------------------------------------------------------------------------------------
@@ -345,7 +390,8 @@ async def test_a_run_that_was_replaced_in_a_turn_writes_nothing_more(world: Worl
                 await turn.text("after")
 
     records = await talk(world, replaced, said("move"))
-    assert written(records) == [*PLAIN[:5], "upgrade-required:None", *PLAIN, "turn-complete:0"]
+    again = ["finish-step", "data-restart", *PLAIN[1:]]
+    assert written(records) == [*PLAIN[:5], "upgrade-required:None", *again, "turn-complete:0"]
     assert [run.status for run in world.runs()] == [RunStatus.CANCELED, RunStatus.COMPLETED_SUCCESSFULLY]
 
 

@@ -74,7 +74,7 @@ async def test_a_message_between_leaving_and_ending_does_not_make_old_ones_be_re
     taken: list[int] = []
 
     async def takes(run: chat.Run) -> None:
-        while (message := await run.inbox.wait_or_leave(run.idle_timeout)) is not None:
+        while (message := await run.inbox.wait_with_idle_timeout(run.idle_timeout)) is not None:
             taken.append(message.seq)
 
     async def message() -> None:
@@ -95,7 +95,7 @@ async def test_a_task_that_completes_no_turns_hands_over_only_what_it_has_not_re
     taken: list[int] = []
 
     async def moves(run: chat.Run) -> None:
-        while (message := await run.inbox.wait_or_leave(run.idle_timeout)) is not None:
+        while (message := await run.inbox.wait_with_idle_timeout(run.idle_timeout)) is not None:
             taken.append(message.seq)
             if not run.is_continuation:
                 await run.end_and_continue("upgrade")
@@ -149,7 +149,7 @@ async def test_a_task_that_hands_over_after_each_message_comes_to_rest() -> None
     taken: list[int] = []
 
     async def moves(run: chat.Run) -> None:
-        message = await run.inbox.wait_or_leave(run.idle_timeout)
+        message = await run.inbox.wait_with_idle_timeout(run.idle_timeout)
         if message is not None:
             taken.append(message.seq)
             await run.end_and_continue("upgrade")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sessions_core.errors import InvalidError
-from sessions_server.config import Config
+from sessions_server.config import ClientConfig, Config, is_dumb, wants_plain_text
 
 
 def test_nothing_set_means_the_defaults() -> None:
@@ -54,3 +54,46 @@ def test_every_kind_of_setting_is_read() -> None:
 def test_a_setting_that_cannot_be_is_refused(name: str, text: str) -> None:
     with pytest.raises(InvalidError):
         Config.from_environment({name: text})
+
+
+# --- of the commands that talk to a server ---
+
+
+def test_a_client_finds_its_server_and_key_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SESSIONS_URL", "https://sessions.example:8443/below/ ")
+    monkeypatch.setenv("SESSIONS_KEY", " tr_dev_x\n")
+    config = ClientConfig.load()
+    assert (config.url, config.key) == ("https://sessions.example:8443/below", "tr_dev_x")
+    assert "tr_dev_x" not in repr(config)
+    monkeypatch.setenv("SESSIONS_KEY", "")
+    assert ClientConfig.load().key is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "localhost", "localhost:8787", "ftp://x", "http://", "http://x?y", "http://x#y", "http://u:p@x", "http://x:y",
+     "http://x:99999", "http://[::1", "http://x\n"[:-1] + "\x1b"],
+)  # fmt: skip
+def test_an_address_has_to_be_one(url: str) -> None:
+    with pytest.raises(InvalidError, match="url must be the address"):
+        ClientConfig(url=url)
+
+
+@pytest.mark.parametrize("key", ["two words", "a\nb", "ä", "x\x00"])
+def test_a_key_is_one_word_and_is_not_repeated(key: str) -> None:
+    with pytest.raises(InvalidError, match=r"^key must be one word of ASCII characters$"):
+        ClientConfig(key=key)
+
+
+@pytest.mark.parametrize(
+    ("environ", "plain", "dumb"),
+    [
+        ({}, False, False),
+        ({"TERM": "xterm"}, False, False),
+        ({"NO_COLOR": ""}, False, False),
+        ({"NO_COLOR": "0"}, True, False),
+        ({"TERM": "dumb"}, True, True),
+    ],
+)
+def test_colours_are_left_out_when_somebody_says_so(environ: dict[str, str], plain: bool, dumb: bool) -> None:
+    assert (wants_plain_text(environ), is_dumb(environ)) == (plain, dumb)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import attrs
 
-from sessions_server.config import Config, variable_of
+from sessions_server.config import ClientConfig, Config, variable_of
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "configuration.md"
 
@@ -23,5 +23,10 @@ def shown(value: object) -> str:
 
 def test_every_setting_is_on_the_page_with_its_default() -> None:
     rows = dict(re.findall(r"^\| `(SESSIONS_\w+)` \|[^|]*\|(?: `([^`]*)`)? \|", PAGE.read_text(), re.MULTILINE))
-    expected = {variable_of(field.name): shown(getattr(Config(), field.name)) for field in attrs.fields(Config)}
+    configs = (Config(), ClientConfig())
+    expected = {
+        variable_of(field.name): shown(getattr(config, field.name))
+        for config in configs
+        for field in attrs.fields(type(config))
+    }
     assert rows == expected

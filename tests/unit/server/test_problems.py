@@ -18,6 +18,8 @@ from sessions_server.problems import INTERNAL, TABLE, Refusal, answer_for, descr
 
 def descendants(cls: type[BaseException]) -> Iterator[type[BaseException]]:
     for child in cls.__subclasses__():
+        if child.__module__.startswith("sessions_server.cli"):
+            continue  # what a command meets as a client is never an answer of ours
         if child.__module__.startswith(("sessions_core", "sessions_server")):
             yield child
             yield from descendants(child)

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from sessions_core.domain.channel import Batch, Record
 from sessions_core.errors import ChannelUnavailableError, InvalidError
+from sessions_core.services.hub import Push
+from sessions_server import sse
 from sessions_server.sse import (
     DONE,
     FRAME_BYTES,
@@ -19,6 +21,7 @@ from sessions_server.sse import (
     Pace,
     encode_error,
     encode_frames,
+    encode_frames_without_tokens,
     encode_ping,
     parse_last_event_id,
     parse_window,
@@ -83,6 +86,17 @@ def test_a_batch_is_encoded_once_for_all() -> None:
     assert batch.encoded(encode_frames) is batch.encoded(encode_frames)
 
 
+def test_session_tokens_are_left_out_for_those_who_must_not_see_them() -> None:
+    headers = (("trigger-control", "turn-complete"), ("session-in-event-id", "0"))
+    with_token = Batch((Record(0, 1, b"x"), Record(1, 1, b"", (*headers, ("public-access-token", "t")))), 2, 1)
+    [frame] = with_token.encoded(encode_frames_without_tokens)
+    assert parse(frame)["data"]["records"][1]["headers"] == [list(header) for header in headers]
+    assert b"public-access-token" in with_token.encoded(encode_frames)[0]
+    assert with_token.encoded(encode_frames_without_tokens)[0] is frame, "encoded once for all of them"
+    without = Batch((Record(0, 1, b"x"), Record(1, 1, b"", headers)), 2, 1)
+    assert without.encoded(encode_frames_without_tokens) is without.encoded(encode_frames), "nothing to leave out"
+
+
 def test_a_ping_tells_the_tail() -> None:
     assert parse(encode_ping(4, 9, 12)) == {
         "event": "ping",
@@ -131,10 +145,43 @@ def test_any_other_window_is_refused(text: str) -> None:
 
 
 @attrs.define
+class Clock:
+    """Stands still unless somebody waits."""
+
+    now: float = 1000.0
+
+
+@attrs.frozen
+class Pushed:
+    """A batch that comes during a wait, after so long."""
+
+    batch: Batch
+    after: float = 0.0
+
+
+@attrs.define
+class Lines:
+    """An outlet that keeps the first line of every frame."""
+
+    is_ready: bool = True
+    lines: list[str] = attrs.field(factory=list)
+
+    async def write(self, frame: bytes) -> None:
+        self.lines.append(frame.decode().split("\n")[0])
+
+    def write_at_once(self, frame: bytes) -> bool:
+        if self.is_ready:
+            self.lines.append("at once: " + frame.decode().split("\n")[0])
+        return self.is_ready
+
+
+@attrs.define
 class Script:
-    """A reading that gives what it was told: batches, silences (None) and errors."""
+    """A reading that gives what it was told: batches, silences (None), errors, and batches that are pushed."""
 
     steps: list[Any]
+    clock: Clock = attrs.field(factory=Clock)
+    waits: list[float | None] = attrs.field(factory=list)
     next_seq: int = 0
     timestamp: int = 0
     ends: bool = False
@@ -147,8 +194,15 @@ class Script:
     def finished(self) -> bool:
         return self.ends and not self.steps
 
-    async def next(self, timeout: float | None = None) -> Batch | None:
+    async def next(self, timeout: float | None = None, push: Push | None = None) -> Batch | None:
+        self.waits.append(timeout)
         step = self.steps.pop(0) if self.steps else None
+        while isinstance(step, Pushed):
+            assert push is not None
+            self.clock.now += step.after
+            if not push(step.batch):
+                return step.batch
+            step = self.steps.pop(0) if self.steps else None
         if isinstance(step, Exception):
             raise step
         return step
@@ -157,14 +211,10 @@ class Script:
 AT_ONCE = Pace(window=0.0, ping=60.0, slow_write=1.0)
 
 
-async def run(script: Script, pace: Pace = AT_ONCE) -> list[str]:
-    written: list[bytes] = []
-
-    async def write(frame: bytes) -> None:
-        written.append(frame)
-
-    written.append(await pump_or_explain(script, write, pace))
-    return [frame.decode().split("\n")[0] for frame in written]
+async def run(script: Script, pace: Pace = AT_ONCE, outlet: Lines | None = None) -> list[str]:
+    outlet = outlet or Lines()
+    await outlet.write(await pump_or_explain(script, outlet, pace))
+    return outlet.lines
 
 
 def batch(seq: int) -> Batch:
@@ -208,3 +258,43 @@ async def test_a_surprise_is_an_internal_error(caplog: pytest.LogCaptureFixture)
 async def test_a_reader_that_left_is_nobody_to_explain_to() -> None:
     with pytest.raises(ConnectionResetError):
         await run(Script([ConnectionResetError()]))
+
+
+async def test_what_comes_during_a_wait_is_written_on_the_spot() -> None:
+    script = Script([Pushed(batch(0)), Pushed(batch(1)), None], ends=True)
+    lines = await run(script, Pace(window=9.0, ping=60.0, slow_write=1.0))
+    assert lines == ["event: ping", "at once: event: batch", "at once: event: batch", "data: [DONE]"]
+
+
+async def test_a_reader_that_is_not_ready_is_waited_for() -> None:
+    script = Script([Pushed(batch(0)), None], ends=True)
+    lines = await run(script, Pace(window=9.0, ping=60.0, slow_write=1.0), Lines(is_ready=False))
+    assert lines == ["event: ping", "event: batch", "data: [DONE]"]
+
+
+async def test_a_batch_of_several_frames_is_never_written_on_the_spot() -> None:
+    large = Batch(tuple(Record(seq, 1, b"x") for seq in range(FRAME_RECORDS + 1)), FRAME_RECORDS + 1, 1)
+    lines = await run(Script([Pushed(large), None], ends=True), Pace(window=9.0, ping=60.0, slow_write=1.0))
+    assert lines == ["event: ping", "event: batch", "event: batch", "data: [DONE]"]
+
+
+async def test_a_record_written_on_the_spot_starts_the_silence_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(sse, "monotonic", lambda: clock.now)
+    script = Script([Pushed(batch(0), after=3.0), None, Pushed(batch(1), after=1.5), None], clock=clock, ends=True)
+    lines = await run(script, Pace(window=10.0, ping=4.0, slow_write=1.0))
+    assert script.waits == [4.0, 4.0], "the ping waits for four seconds of silence, and does not come at once"
+    assert lines.count("event: ping") == 1
+
+
+async def test_a_batch_that_cannot_be_encoded_breaks_its_own_stream_and_not_the_one_who_pushes_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def encode(_: Batch) -> tuple[bytes, ...]:
+        raise UnicodeError
+
+    outlet = Lines()
+    script = Script([Pushed(batch(0)), None])
+    last = await pump_or_explain(script, outlet, Pace(window=9.0, ping=60.0, slow_write=1.0), encode)
+    assert last.startswith(b"event: error")
+    assert outlet.lines == ["event: ping"]

@@ -88,6 +88,11 @@ class InMemoryWaitpointStore(WaitpointStore):
         waiting = [row for row in self._rows.values() if row.is_waiting and (after is None or row.id > after)]
         return sorted(waiting, key=lambda row: row.id)[:limit]
 
+    async def list_waiting_on(self, channel: Channel, limit: int) -> list[Waitpoint]:
+        await checkpoint()
+        waiting = [row for row in self._rows.values() if row.is_waiting and row.channel == channel]
+        return sorted(waiting, key=lambda row: row.id)[:limit]
+
     async def list_due(self, limit: int) -> list[Waitpoint]:
         await checkpoint()
         now = self._clock.now()

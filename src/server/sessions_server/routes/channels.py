@@ -12,12 +12,24 @@ from sessions_core.domain.ids import PartId
 from sessions_core.errors import DirectWritesUnsupportedError
 from sessions_core.ports.direct_writes import WriteCredentials
 from sessions_server import cors
+from sessions_server.access import may_have_session_token
 from sessions_server.bodies import decode_text, read_body
 from sessions_server.pipeline import REQUEST_ID
 from sessions_server.problems import ForbiddenError
 from sessions_server.route import JSON, UNSTORED, Call, respond
 from sessions_server.routes.sessions import read_epoch
-from sessions_server.sse import DONE, Pace, Reading, Sink, parse_last_event_id, parse_window, pump_or_explain
+from sessions_server.sse import (
+    DONE,
+    Pace,
+    Reading,
+    Sink,
+    encode_frames,
+    encode_frames_without_tokens,
+    parse_last_event_id,
+    parse_window,
+    pump_or_explain,
+    without_tokens,
+)
 from sessions_server.wire.responses import Initialized, record_list
 from sessions_server.wire.values import MAX_NAME, check_text
 
@@ -64,7 +76,12 @@ async def records(call: Call) -> web.StreamResponse:
     """Return what is in a channel now, without waiting."""
     channel = await call.channel()
     batch = await call.sessions.channels.records(channel, call.query.start, call.query.limit)
-    return respond(record_list(batch))
+    return respond(record_list(without_tokens(batch) if await _hides_tokens(call) else batch))
+
+
+async def _hides_tokens(call: Call) -> bool:
+    """Tell whether session tokens in the records are not for this reader."""
+    return call.io is Io.OUT and not await may_have_session_token(call)
 
 
 async def subscribe(call: Call) -> web.StreamResponse:
@@ -107,6 +124,7 @@ def _stream_headers(call: Call, gap: int | None, *, settled: bool) -> dict[str, 
 
 async def _stream(call: Call, reading: Reading, pace: Pace, headers: dict[str, str]) -> web.StreamResponse:
     """Send headers at once, then frames until the reading ends, its window passes, or the server stops."""
+    encode = encode_frames_without_tokens if await _hides_tokens(call) else encode_frames
     response = web.StreamResponse(headers=headers)
     cors.admit(call.header("Origin"), response.headers)
     await response.prepare(call.request)
@@ -117,7 +135,7 @@ async def _stream(call: Call, reading: Reading, pace: Pace, headers: dict[str, s
     sink = Sink(response, transport, pace.slow_write)
     last = DONE
     with call.context.streams.open():
-        last = await pump_or_explain(reading, sink.write, pace)
+        last = await pump_or_explain(reading, sink, pace, encode)
     await sink.write(last)
     await response.write_eof()
     return response

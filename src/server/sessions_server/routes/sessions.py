@@ -7,16 +7,28 @@ from typing import Final
 from aiohttp import web
 
 from sessions_core.domain.access import may_create, session_scopes
+from sessions_core.domain.channel import Io
 from sessions_core.domain.ids import RunId
 from sessions_core.errors import TaskMismatchError
 from sessions_server.problems import ForbiddenError
 from sessions_server.route import UNSTORED, Call, respond
+from sessions_server.tokens import ROLLING
 from sessions_server.wire.requests import CloseSession, CreateSession, EndAndContinue, UpdateSession
-from sessions_server.wire.responses import HandOverItem, created_item, run_list, session_item, session_list
+from sessions_server.wire.responses import (
+    ChannelList,
+    HandOverItem,
+    channel_item,
+    created_item,
+    run_list,
+    session_item,
+    session_list,
+    waitpoint_list,
+)
 from sessions_server.wire.values import parse_digits
 
 MAX_EPOCH: Final = 2**31 - 1
 EPOCH_HEADER: Final = "X-Session-Epoch"
+MAX_WAITPOINTS: Final = 100
 
 
 async def create(call: Call) -> web.StreamResponse:
@@ -29,7 +41,9 @@ async def create(call: Call) -> web.StreamResponse:
             raise ForbiddenError from None
         raise
     lifetime = call.context.config.session_token_lifetime
-    token = await call.context.auth.mint(call.caller, session_scopes(created.session.key), lifetime)
+    # Whoever has an end of its own does not hand on what goes on after it.
+    extra = {ROLLING: True} if call.caller.expires_at is None else None
+    token = await call.context.auth.mint(call.caller, session_scopes(created.session.key), lifetime, extra)
     return respond(created_item(created, token), 200 if created.is_cached else 201, UNSTORED)
 
 
@@ -79,6 +93,19 @@ async def end_and_continue(call: Call) -> web.StreamResponse:
 async def list_runs(call: Call) -> web.StreamResponse:
     """List the newest runs that have served a session."""
     return respond(run_list(await call.sessions.sessions.list_runs(call.environment_id, call.name, call.query)))
+
+
+async def list_waitpoints(call: Call) -> web.StreamResponse:
+    """List who waits on the session's channels."""
+    waiting = await call.sessions.waits.list_waiting(await call.get_session(), MAX_WAITPOINTS)
+    return respond(waitpoint_list(waiting))
+
+
+async def list_channels(call: Call) -> web.StreamResponse:
+    """List the session's channels with their ends as they are now."""
+    session = await call.get_session()
+    tails = [channel_item(io, await call.sessions.channels.tail(session.channel(io))) for io in Io]
+    return respond(ChannelList(data=tails))
 
 
 def read_epoch(call: Call) -> int | None:

@@ -10,13 +10,13 @@ from typing import Any, Final
 
 from msgspec import UNSET, DecodeError, Raw, UnsetType, json
 
-from sessions_core.domain.channel import Batch, Record, RecordKind, encode_json
+from sessions_core.domain.channel import Batch, Io, Record, RecordKind, Tail, encode_json
 from sessions_core.domain.pagination import Page
 from sessions_core.domain.run import RunRecord
 from sessions_core.domain.session import Session, SessionRun
 from sessions_core.domain.waitpoint import Waitpoint, WaitpointStatus
 from sessions_core.services.session_service import CreatedSession
-from sessions_server.wire.values import Wire, iso, maybe_iso
+from sessions_server.wire.values import Wire, iso, maybe_iso, parse_moment
 
 
 class SessionItem(Wire, frozen=True, kw_only=True):
@@ -78,6 +78,47 @@ class SessionRunList(Wire, frozen=True, kw_only=True):
     """The runs of a session, newest first."""
 
     data: list[SessionRunItem]
+
+
+class SessionWaitpointItem(Wire, frozen=True, kw_only=True):
+    """A run that waits for a record after ``lastSeqNum``, which is -1 if it knows none."""
+
+    id: str
+    run_id: str
+    io: str
+    last_seq_num: int
+    tags: list[str]
+    created_at: str
+    timeout_at: str | None
+
+
+class SessionWaitpointList(Wire, frozen=True, kw_only=True):
+    """The waiting waitpoints of a session's channels."""
+
+    data: list[SessionWaitpointItem]
+
+
+class GuardItem(Wire, frozen=True, kw_only=True):
+    """A channel's guard: ``live``, ``idle`` or ``sealed``; the number is a run's version on ``in``, an epoch on ``out``."""
+
+    state: str
+    number: int
+
+
+class ChannelItem(Wire, frozen=True, kw_only=True):
+    """A channel's ends. ``firstSeqNum`` is that of the first kept record, ``nextSeqNum`` that of the record to come."""
+
+    io: str
+    first_seq_num: int
+    next_seq_num: int
+    last_record_at: str | None
+    guard: GuardItem
+
+
+class ChannelList(Wire, frozen=True, kw_only=True):
+    """The channels of a session."""
+
+    data: list[ChannelItem]
 
 
 class RunItem(Wire, frozen=True, kw_only=True):
@@ -228,6 +269,35 @@ def run_list(runs: list[SessionRun]) -> SessionRunList:
     """Show a session's history."""
     return SessionRunList(
         data=[SessionRunItem(run_id=r.run_id, reason=r.reason, triggered_at=iso(r.triggered_at)) for r in runs]
+    )
+
+
+def waitpoint_list(waitpoints: list[Waitpoint]) -> SessionWaitpointList:
+    """Show who waits."""
+    return SessionWaitpointList(
+        data=[
+            SessionWaitpointItem(
+                id=waitpoint.id,
+                run_id=waitpoint.run_id,
+                io=waitpoint.channel.io,
+                last_seq_num=waitpoint.after_seq,
+                tags=list(waitpoint.tags),
+                created_at=iso(waitpoint.created_at),
+                timeout_at=maybe_iso(waitpoint.expires_at),
+            )
+            for waitpoint in waitpoints
+        ]
+    )
+
+
+def channel_item(io: Io, tail: Tail) -> ChannelItem:
+    """Show a channel's ends."""
+    return ChannelItem(
+        io=io,
+        first_seq_num=tail.first_seq,
+        next_seq_num=tail.next_seq,
+        last_record_at=iso(parse_moment(tail.timestamp, name="timestamp")) if tail.next_seq else None,
+        guard=GuardItem(state=tail.guard.state.name.lower(), number=tail.guard.number),
     )
 
 

@@ -100,6 +100,21 @@ async def take(reader: Reader, count: int) -> list[int]:
     return seqs
 
 
+@attrs.define
+class Moody:
+    """A push that takes some batches and refuses others."""
+
+    rng: random.Random
+    seen: list[int]
+    takes: float = 0.7
+
+    def __call__(self, batch: Batch) -> bool:
+        is_taken = self.rng.random() < self.takes
+        if is_taken:
+            self.seen += [record.seq for record in batch.records]
+        return is_taken
+
+
 async def test_readers_share_one_upstream_reading_and_its_encodings(world: World, log: Any) -> None:
     encoded: list[Batch] = []
 
@@ -202,6 +217,43 @@ async def test_a_cancelled_wait_loses_nothing(world: World, log: Any) -> None:
         assert await take(reader, 1) == [0]
 
 
+async def test_a_push_takes_what_comes_on_the_spot_and_the_wait_goes_on(world: World, log: Any) -> None:
+    pushed: list[int] = []
+    push = Moody(random.Random(0), pushed, takes=1.0)
+    async with Hub(log) as hub, hub.open(CHANNEL, 0) as reader, hub.open(CHANNEL, 0) as other:
+        with anyio.move_on_after(1) as scope:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(reader.next, push)
+                for number in range(3):
+                    await anyio.sleep(0.1)
+                    await write(world, b"%d" % number)
+        assert scope.cancelled_caught, "the wait did not end"
+        assert pushed == [0, 1, 2]
+        assert (reader.position, reader.is_caught_up) == (3, True)
+        await write(world, b"3")
+        assert await take(reader, 1) == [3], "a push lasts as long as its wait"
+        assert await take(other, 4) == [0, 1, 2, 3]
+
+
+async def test_what_a_push_refuses_is_returned(world: World, log: Any) -> None:
+    async with Hub(log) as hub, hub.open(CHANNEL, 0) as reader, hub.open(CHANNEL, 0) as willing:
+        taken: list[int] = []
+        with anyio.move_on_after(1):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(willing.next, Moody(random.Random(0), taken, takes=1.0))
+                tasks.start_soon(write, world, b"x")
+                batch = await reader.next(lambda _: False)
+                assert [record.seq for record in batch.records] == [0]
+        assert taken == [0], "one that refuses keeps nothing from the others"
+
+
+async def test_a_push_is_offered_nothing_that_begins_before_its_position(world: World, log: Any) -> None:
+    async with Hub(log) as hub, hub.open(CHANNEL, 1) as reader, anyio.create_task_group() as tasks:
+        tasks.start_soon(write, world, b"0", b"1", b"2")
+        batch = await reader.next(lambda _: True)
+        assert [record.seq for record in batch.records] == [1, 2]
+
+
 async def test_a_lost_log_is_told_to_every_reader_and_a_new_reading_works(world: World, log: Any) -> None:
     async with Hub(log) as hub:
         async with hub.open(CHANNEL, 0) as one, hub.open(CHANNEL, 0) as other:
@@ -239,6 +291,16 @@ async def test_the_hub_stops_its_feeds_when_it_ends(log: Any) -> None:
     await context.__aexit__(None, None, None)
 
 
+async def test_the_hub_lets_an_error_of_its_block_out(log: Any) -> None:
+    async def fail() -> None:
+        async with Hub(log) as hub, hub.open(CHANNEL, 0):
+            await anyio.sleep(0.1)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        await fail()
+
+
 @pytest.mark.parametrize("block", range(4))
 def test_readers_of_any_speed_see_every_record_once_and_in_order(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub_module, "RING_BATCHES", 3)
@@ -253,13 +315,15 @@ def test_readers_of_any_speed_see_every_record_once_and_in_order(block: int, mon
             await anyio.sleep(late)
             seen: list[int] = []
             position = start
+            push = Moody(rng, seen)
             while position < total:
                 async with hub.open(CHANNEL, position) as reader:
                     while position < total:
-                        with anyio.move_on_after(rng.choice((0.001, 0.05, None))):
-                            batch = await reader.next()
+                        pushes = rng.random() < 0.5
+                        with anyio.move_on_after(rng.choice((0.001, 0.05, 0.5 if pushes else None))):
+                            batch = await reader.next(push if pushes else None)
                             seen += [record.seq for record in batch.records]
-                            position = seen[-1] + 1
+                        position = seen[-1] + 1 if seen else start
                         await anyio.sleep(rng.choice((0, 0, 0.01, 0.3)))
                         if rng.random() < 0.1:
                             break

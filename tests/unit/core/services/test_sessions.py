@@ -19,6 +19,7 @@ from sessions_core.domain.pagination import Direction, PageRequest, SessionFilte
 from sessions_core.domain.run import Holding, Progress, RunRecord
 from sessions_core.domain.session import SessionUpdate
 from sessions_core.domain.status import RunStatus, SessionStatus
+from sessions_core.domain.trigger_config import TriggerConfig
 from sessions_core.errors import (
     ClaimExhaustedError,
     InvalidError,
@@ -31,6 +32,7 @@ from sessions_core.errors import (
     UnavailableError,
 )
 from sessions_core.facade import Sessions
+from sessions_core.services.session_service import NewSession
 from sessions_core.testing import ManualClock
 from unit.core.kit import HOME, NAME, SlowAt, Tap, World, said, say, spec
 
@@ -520,3 +522,26 @@ async def test_a_retry_of_a_run_makes_its_paused_predecessor_stale(world: World,
     with pytest.raises(StaleRunError):
         await sessions.channels.append(world.session(), Io.OUT, [data_record("x", PartId("x"))], epoch=first.epoch)
     assert not await world.ports().runs.finish(Holding(first.id, first.attempt), RunStatus.COMPLETED_SUCCESSFULLY)
+
+
+async def test_a_new_session_needs_nothing_but_its_task(sessions: Sessions) -> None:
+    created = (await sessions.sessions.create(HOME, NewSession(task="echo"))).session
+    assert (created.type, created.external_id, created.trigger_config) == ("chat.agent", None, TriggerConfig())
+
+
+def test_an_external_id_is_trimmed() -> None:
+    assert NewSession(task="echo", external_id=" chat 1 ").external_id == "chat 1"
+
+
+@pytest.mark.parametrize("name", ["", "  ", "session_1", "x" * 257, "nul\x00"])
+def test_an_external_id_that_breaks_a_rule_is_refused_before_anything_is_stored(name: str) -> None:
+    with pytest.raises(InvalidError, match="externalId"):
+        NewSession(task="echo", external_id=name)
+
+
+async def test_a_list_of_nothing_in_particular_has_all_sessions_of_the_environment(sessions: Sessions) -> None:
+    for number in range(3):
+        await sessions.sessions.create(HOME, NewSession(task="echo", external_id=f"chat {number}"))
+    await sessions.sessions.create(AWAY, NewSession(task="echo"))
+    page = await sessions.sessions.list_sessions(HOME)
+    assert {session.external_id for session in page.items} == {"chat 0", "chat 1", "chat 2"}

@@ -294,7 +294,7 @@ async def ignores(run: chat.Run) -> None:
 
 
 async def takes_without_completing(run: chat.Run) -> None:
-    while await run.inbox.wait_or_leave(run.idle_timeout) is not None:
+    while await run.inbox.wait_with_idle_timeout(run.idle_timeout) is not None:
         pass
 
 

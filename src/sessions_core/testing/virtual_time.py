@@ -1,22 +1,30 @@
 """An event loop for asyncio on which nobody really sleeps, as trio's ``MockClock`` has it for trio."""
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time jumps to the next timer as soon as nothing else is left to do."""
+    """An event loop whose time jumps to the next timer as soon as nothing else is left to do.
 
-    def __init__(self) -> None:
+    Args:
+        io_patience: How long, in real time, to wait for the world outside (sockets, threads) before time jumps.
+    """
+
+    def __init__(self, io_patience: timedelta = timedelta()) -> None:
         super().__init__()
         self._virtual = 0.0
-        selector: Any = self._selector  # type: ignore[attr-defined]
+        self._patience = io_patience.total_seconds()
+        selector: Any = vars(self)["_selector"]
         selector.select = self._jumping(selector.select)
 
     def _jumping(self, select: Callable[[float], list[Any]]) -> Callable[[float | None], list[Any]]:
         def jump(timeout: float | None = None) -> list[Any]:
-            events = select(0)
+            events = select(0 if timeout == 0 else self._patience)
             if events:
                 return events
             if timeout is None:
@@ -28,4 +36,5 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return jump
 
     def time(self) -> float:
+        """Return the virtual time in seconds; it begins at 0."""
         return self._virtual

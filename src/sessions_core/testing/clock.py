@@ -1,4 +1,4 @@
-"""A test kit for those who write tasks or adapters."""
+"""A clock for tests."""
 
 from __future__ import annotations
 

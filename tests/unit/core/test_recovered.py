@@ -1,0 +1,322 @@
+"""A process that dies in the middle of an answer: what the reader of the channel has in the end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import anyio
+import pytest
+
+from sessions_core import chat
+from sessions_core.agents import RECOVERED_RECORDS, SCAN_RECORDS
+from sessions_core.domain.channel import Io, Record, RecordKind
+from unit.core.kit import (
+    HOME,
+    NAME,
+    STOP,
+    CrashAt,
+    World,
+    check_promises,
+    check_rest,
+    data_of,
+    echo_agents,
+    run_virtually,
+    said,
+    say,
+    spec,
+    until_rest,
+)
+from unit.core.test_partial import read
+
+WORDS = ("One ", "two ", "three ", "four.")
+
+
+async def spoken(words: tuple[str, ...]) -> AsyncIterator[str]:
+    for word in words:
+        yield word
+        await anyio.sleep(0.1)
+
+
+async def says_the_same(run: chat.Run) -> None:
+    async for turn in run.turns():
+        async with turn:
+            await turn.data("x", turn.seq)
+            await turn.text(spoken(WORDS))
+            await turn.text("done")
+
+
+async def says_something_else(run: chat.Run) -> None:
+    """Begin as before, then differ with each attempt, as a model does."""
+    async for turn in run.turns():
+        async with turn:
+            await turn.data("x", turn.seq)
+            await turn.text(spoken(("One ", f"by {run.record.epoch} ", "end")))
+
+
+async def goes_on(run: chat.Run) -> None:
+    """Ask the model only for what is missing: the text so far is said again and costs nothing."""
+    async for turn in run.turns():
+        async with turn:
+            so_far = turn.recovered.text
+            whole = "".join(WORDS)
+            rest = whole[len(so_far) :]
+
+            async def words(so_far: str = so_far, rest: str = rest) -> AsyncIterator[str]:
+                yield so_far
+                for letter in rest:
+                    yield letter
+                    await anyio.sleep(0.03)
+
+            await turn.text(words())
+
+
+WHOLE: dict[str, tuple[Callable[[chat.Run], Awaitable[None]], list[Any]]] = {
+    "same": (says_the_same, [[("data", 0), ("text", "One two three four."), ("text", "done")]]),
+    "else": (says_something_else, [[("data", 0), ("text", f"One by {epoch} end")] for epoch in range(1, 6)]),
+    "goes on": (goes_on, [[("text", "One two three four.")]]),
+}
+
+
+def chunks_of(records: list[Record]) -> list[Any]:
+    return [data_of(record) for record in records if record.kind is RecordKind.DATA]
+
+
+async def tell(world: World, tap: CrashAt, task: Callable[[chat.Run], Awaitable[None]]) -> None:
+    agents = partial(echo_agents, {"task": task})
+    acknowledged: dict[str, int] = {}
+    await world.sessions().sessions.create(HOME, spec("task"))
+    acknowledged["hello"] = await say(world.sessions(), "hello")
+    tap.is_armed = True
+    async with world.process(tap, agents()):
+        await anyio.sleep(1.5)
+        tap.is_armed = tap.is_dead
+    if tap.is_dead:
+        # What a process that owns its data does before anything else.
+        world.engine.jobs.clear()
+        await world.sessions(agents=agents()).sweep.recover()
+    async with world.process(agents=agents()):
+        await until_rest(world)
+    await check_promises(world, acknowledged)
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_process_may_die_at_any_step_of_an_answer(name: str) -> None:
+    task, expected = WHOLE[name]
+    for step in range(200):
+        tap, world = CrashAt(step), World()
+        run_virtually(partial(tell, world, tap, task))
+        chunks = chunks_of(run_virtually(partial(world.records, Io.OUT)))
+        starts = [chunk for chunk in chunks if chunk["type"] == "start"]
+        where = f"dead at step {step}: {tap.seen[-3:]}"
+        assert len({chunk["messageId"] for chunk in starts}) == 1, where
+        assert read(chunks) in expected, where
+        assert [chunk["type"] for chunk in chunks].count("finish") == 1, where
+        if name != "else":
+            assert "data-restart" not in {chunk["type"] for chunk in chunks}, where
+            assert len(starts) == 1, where
+        if not tap.is_dead:
+            assert step > 10, "nothing was tried"
+            return
+    raise AssertionError("there are more steps than were tried")
+
+
+# --- What a task is given -------------------------------------------------------------------------
+
+
+async def die_after(world: World, seconds: float, task: Callable[[chat.Run], Awaitable[None]], *texts: str) -> None:
+    """Run *task* over *texts* and let its process die after *seconds*."""
+    tap = CrashAt(0)
+    async with world.process(tap, echo_agents({"task": task})):
+        quick = world.sessions()
+        session = (await quick.sessions.create(HOME, spec("task"))).session
+        for text in texts:
+            await quick.channels.append_text(session, Io.IN, text)
+        await anyio.sleep(seconds)
+        tap.is_armed = True
+        await anyio.sleep(20)
+
+
+async def recover(world: World, task: Callable[[chat.Run], Awaitable[None]], *texts: str) -> None:
+    """Run *task* in a new process, and say *texts*."""
+    async with world.process(agents=echo_agents({"task": task})) as sessions:
+        session = await sessions.sessions.get(HOME.id, NAME)
+        for text in texts:
+            await sessions.channels.append_text(session, Io.IN, text)
+        await until_rest(world)
+    await check_rest(world)
+
+
+async def test_a_task_sees_what_its_predecessor_has_written() -> None:
+    world, seen = World(), list[tuple[int, str, int]]()
+
+    async def notes(run: chat.Run) -> None:
+        raw = await run.recovered()
+        async for turn in run.turns():
+            seen.append((turn.seq, turn.recovered.text, len(raw.messages)))
+            async with turn:
+                await turn.text(spoken(WORDS))
+
+    await die_after(world, 0.15, notes, said("hello"))
+    await recover(world, notes, said("again"))
+    assert seen == [(0, "", 0), (0, "One two ", 5), (1, "", 5)]
+
+
+async def test_nothing_is_recovered_where_nobody_died() -> None:
+    world, seen = World(), list[int]()
+
+    async def notes(run: chat.Run) -> None:
+        seen.append(len((await run.recovered()).messages))
+        async for turn in run.turns():
+            async with turn:
+                await turn.text("x")
+            seen.append(len(turn.recovered.chunks))
+
+    async with world.process(agents=echo_agents({"task": notes})) as sessions:
+        session = (await sessions.sessions.create(HOME, spec("task"))).session
+        for text in ("one", "two"):
+            await sessions.channels.append_text(session, Io.IN, said(text))
+            await anyio.sleep(10)
+    assert seen == [0, 0, 0, 0]
+
+
+async def test_a_turn_is_only_given_what_belongs_to_its_own_input() -> None:
+    """A close that came meanwhile ends the recovered run's first input; the next one begins with nothing."""
+    world, seen = World(), list[str]()
+
+    async def notes(run: chat.Run) -> None:
+        async for turn in run.turns():
+            seen.append(turn.recovered.text)
+            async with turn:
+                await turn.text(spoken(WORDS))
+
+    async def raw(run: chat.Run) -> None:
+        await run.inbox.wait()
+        await run.out.append({"type": "start", "messageId": "someone else's"}, {"type": "text-delta", "delta": "no"})
+        await anyio.sleep_forever()
+
+    await die_after(world, 0.2, raw, said("hello"))
+    await recover(world, notes)
+    assert seen == [""]
+
+
+async def test_a_stop_that_came_while_nobody_lived_ends_what_is_there() -> None:
+    world = World()
+    await die_after(world, 0.15, says_the_same, said("hello"))
+    await world.sessions().channels.append_text(world.session(), Io.IN, STOP)
+    await recover(world, says_the_same)
+    chunks = chunks_of(await world.records(Io.OUT))
+    assert read(chunks) == [("data", 0), ("text", "One two ")]
+    assert [chunk["type"] for chunk in chunks[-3:]] == ["text-end", "finish-step", "finish"]
+
+
+async def test_an_attempt_that_has_less_to_say_takes_back_the_rest() -> None:
+    world = World()
+
+    async def says_less(run: chat.Run) -> None:
+        async for turn in run.turns():
+            async with turn:
+                await turn.data("x", turn.seq)
+
+    await die_after(world, 0.15, says_the_same, said("hello"))
+    await recover(world, says_less)
+    chunks = chunks_of(await world.records(Io.OUT))
+    assert read(chunks) == [("data", 0)]
+    assert [chunk["type"] for chunk in chunks[-2:]] == ["finish-step", "finish"]
+
+
+async def test_an_attempt_that_fails_leaves_what_is_there_and_says_so() -> None:
+    world = World()
+
+    async def fails(run: chat.Run) -> None:
+        async for turn in run.turns():
+            async with turn:
+                raise LookupError
+
+    await die_after(world, 0.15, says_the_same, said("hello"))
+    await recover(world, fails)
+    kinds = [chunk["type"] for chunk in chunks_of(await world.records(Io.OUT))]
+    assert kinds[-4:] == ["text-end", "error", "finish-step", "finish"]
+
+
+async def test_state_comes_from_turns_before_and_not_from_the_one_that_was_cut_off() -> None:
+    world = World()
+
+    async def counts(run: chat.Run) -> None:
+        async for turn in run.turns():
+            async with turn:
+                await turn.data("count", (await turn.last_data("count") or 0) + 1)
+                await turn.text(spoken(WORDS))
+
+    await die_after(world, 0.55, counts, said("one"), said("two"))
+    before = [chunk["data"] for chunk in chunks_of(await world.records(Io.OUT)) if chunk["type"] == "data-count"]
+    assert before == [1, 2], "it died in the second turn"
+    await recover(world, counts, said("three"))
+    chunks = chunks_of(await world.records(Io.OUT))
+    assert [chunk["data"] for chunk in chunks if chunk["type"] == "data-count"] == [1, 2, 3]
+
+
+async def test_state_that_was_written_long_ago_is_not_looked_for_for_ever() -> None:
+    world, seen = World(), list[Any]()
+
+    async def notes(run: chat.Run) -> None:
+        async for turn in run.turns():
+            async with turn:
+                seen.append(await turn.last_data("note"))
+                if turn.seq == 0:
+                    await turn.data("note", "old")
+                if turn.seq == 2:
+                    await turn.write(*({"type": "data-other", "data": number} for number in range(2100)))
+
+    async with world.process(agents=echo_agents({"task": notes})) as sessions:
+        await sessions.sessions.create(HOME, spec("task"))
+        for text in "abcd":
+            await say(sessions, text)
+        await until_rest(world)
+    assert seen == [None, "old", "old", None]
+
+
+async def test_a_handed_over_turn_goes_on_in_the_same_message() -> None:
+    world = World()
+
+    async def moves(run: chat.Run) -> None:
+        async for turn in run.turns():
+            async with turn:
+                await turn.text("One ")
+                if run.record.version == 1:
+                    await run.end_and_continue("upgrade")
+                    return
+                await turn.text("two")
+
+    async with world.process(agents=echo_agents({"task": moves})) as sessions:
+        await sessions.sessions.create(HOME, spec("task"))
+        for text in ("a", "b"):
+            await say(sessions, text)
+        await until_rest(world)
+    chunks = chunks_of(await world.records(Io.OUT))
+    assert [chunk["type"] for chunk in chunks].count("start") == 2, "one for each message"
+    assert [chunk.get("delta") for chunk in chunks if "delta" in chunk] == ["One ", "two", "One ", "two"]
+
+
+@pytest.mark.parametrize("count", [SCAN_RECORDS * 3 + 7, RECOVERED_RECORDS + SCAN_RECORDS])
+async def test_what_is_recovered_is_bounded(count: int) -> None:
+    world, seen = World(), list[tuple[int, bool, str]]()
+
+    async def long(run: chat.Run) -> None:
+        async for turn in run.turns():
+            found = await run.recovered()
+            seen.append((len(found.messages), found.is_whole, turn.recovered.text[:4]))
+            if run.is_continuation:
+                return
+            async with turn:
+                await turn.write(*({"type": "text-delta", "id": "t", "delta": f"{number} "} for number in range(count)))
+                await anyio.sleep_forever()
+
+    await die_after(world, 1, long, said("go"))
+    async with world.process(agents=echo_agents({"task": long})):
+        await anyio.sleep(20)
+    is_whole = count < RECOVERED_RECORDS
+    assert seen[1][1] is is_whole
+    assert seen[1][0] == count + 2 if is_whole else RECOVERED_RECORDS <= seen[1][0] < count
+    assert seen[1][2] == "0 1 " or not is_whole
