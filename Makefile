@@ -65,7 +65,7 @@ $(BIN)/uv:
 
 .venv/.dev: pyproject.toml constraints.txt | $(BIN)/uv
 	@echo 'installing the server and the development tools into .venv'
-	@$(INSTALL) -e '.[server,redis,clickhouse,s2]' --group dev --group services && touch .venv/.server $@
+	@$(INSTALL) -e '.[server,postgres,redis,clickhouse,s2]' --group dev --group services && touch .venv/.server $@
 
 tests/javascript/node_modules/.installed: tests/javascript/package-lock.json tests/javascript/package.json tests/javascript/.npmrc
 	cd tests/javascript && npm ci --no-progress && touch node_modules/.installed

@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from contract.makers import ENV_A, SECOND, START, at_once, make_session
@@ -157,10 +157,13 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(nasty | st.sampled_from(["a", "a.b", "b", ""]), inner),
     max_leaves=12,
 )
-modest = settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+modest = settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @modest
+@example(metadata={"a.b": 1, "a": {"b": 2}})
+@example(metadata={"a": 1, "a.b": {"c": 2}, "a.b.c": "x"})
+@example(metadata={"a": [1, "x", {"b": 1}], "b": [[1], "x", None]})
 @given(metadata=st.none() | st.dictionaries(nasty | st.sampled_from(["a", "a.b", "b", ""]), values, max_size=4))
 async def test_any_metadata_can_be_written(
     index_writer: IndexWriter, session_index: SessionIndex, metadata: dict[str, Any] | None

@@ -74,10 +74,16 @@ class PostgresProcess:
         return self
 
     def kill(self) -> None:
-        """End it with SIGKILL, as a crash would. Its children notice and follow."""
+        """End it and its children with SIGKILL, as a crash of the machine would."""
         assert self._process is not None
-        self._process.kill()
+        children = _children_of(self.pid)
+        for pid in (self.pid, *children):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self._process.wait()
+        deadline = time.monotonic() + START_SECONDS
+        while any(_is_running(pid) for pid in children) and time.monotonic() < deadline:
+            time.sleep(0.002)
 
     def stop(self) -> None:
         """End it at once, if it runs."""
@@ -121,6 +127,22 @@ class PostgresProcess:
                 self.stop()
                 raise CannotStartError((self.folder / "log").read_text(errors="replace")[-500:])
             time.sleep(0.02)
+
+
+def _children_of(parent: int) -> list[int]:
+    """Return the processes that *parent* has started; where the system does not tell, none: they notice and follow."""
+    return [int(path.name) for path in Path("/proc").glob("[0-9]*") if _status_of(path)[1:2] == [str(parent)]]
+
+
+def _is_running(pid: int) -> bool:
+    return _status_of(Path(f"/proc/{pid}"))[:1] not in ([], ["Z"])
+
+
+def _status_of(path: Path) -> list[str]:
+    """Return state, parent and so on of a process; nothing if it is gone."""
+    with suppress(OSError):
+        return (path / "stat").read_text().rpartition(") ")[2].split()
+    return []
 
 
 def _other_user() -> dict[str, Any]:

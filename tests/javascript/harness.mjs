@@ -16,6 +16,7 @@ const WAIT_MS = 15_000;
 const AT_ONCE_MS = 4_000; // An SDK that retries needs nine seconds, and a stream that waits for more two minutes.
 const SLOW_DELTAS = 30; // as in agents.py
 const POLL_MS = 20;
+const LAST_WORDS_MS = 1_000; // for the reporter to write down how the last scenario ended
 
 const transports = [];
 let names = 0;
@@ -24,7 +25,11 @@ let names = 0;
 export function topic(title, define) {
   describe(title, { concurrency: true }, () => {
     define();
-    after(() => transports.forEach((transport) => transport.dispose()));
+    after(() => {
+      transports.forEach((transport) => transport.dispose());
+      // The SDK may leave a timer of a minute behind, for which nobody has to wait.
+      setTimeout(() => process.exit(), LAST_WORDS_MS).unref();
+    });
   });
 }
 

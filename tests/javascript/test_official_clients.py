@@ -118,7 +118,7 @@ def test_scenario(report_of: Callable[[Path], Report], file: Path, name: str) ->
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_exactly_the_listed_scenarios_ran_and_node_ended_by_itself(
+def test_exactly_the_listed_scenarios_ran_and_node_ended_in_time(
     report_of: Callable[[Path], Report], file: Path
 ) -> None:
     report = report_of(file)

@@ -84,6 +84,8 @@ class Config:
         port: Port to listen on; 0 takes a free one.
         profile: Named choice of adapters.
         data: Folder of the profiles that keep their data on this machine.
+        database_url: Database of the profile ``postgres``.
+        encryption_key: Protects root keys in the database of the profile ``postgres``; None takes the one in ``data``.
         agents: ``module:attribute`` of the tasks that this process runs.
         demo: Show the chat page to everybody who reaches the server, not only to people on this machine.
         dev_key: Root key of the first environment, which is made when there is none; None makes one up.
@@ -104,6 +106,8 @@ class Config:
     port: int = attrs.field(default=DEFAULT_PORT, validator=_port)
     profile: str = "embedded"
     data: Path = Path("data")
+    database_url: str | None = attrs.field(default=None, repr=False)
+    encryption_key: str | None = attrs.field(default=None, repr=False)
     agents: str = DEFAULT_AGENTS
     demo: bool = False
     dev_key: str | None = attrs.field(default=None, repr=False)

@@ -19,7 +19,8 @@ class SessionIndex(Protocol):
     What the sessions found are by now is for the caller to ask the store: see ``SessionService.list_sessions``.
 
     Raises:
-        IndexUnavailableError: No answer, from any method.
+        UnavailableError: No answer, from any method; an :class:`~sessions_core.errors.IndexUnavailableError` from an index
+            that is a system of its own.
     """
 
     __slots__ = ()

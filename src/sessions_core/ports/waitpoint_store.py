@@ -72,7 +72,7 @@ class WaitRegistry(Protocol):
     through :class:`~sessions_core.services.tolerant_registry.TolerantWaitRegistry`; an adapter just says that it failed.
 
     Raises:
-        WaitRegistryUnavailableError: No answer in time, from any method. It may have had its effect.
+        UnavailableError: No answer in time, from any method. It may have had its effect.
     """
 
     __slots__ = ()

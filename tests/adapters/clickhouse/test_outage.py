@@ -189,6 +189,13 @@ async def test_a_missing_database_is_told_with_its_remedy(config: ClickHouseConf
             await check_schema(database)
 
 
+async def test_https_is_never_plain_http(config: ClickHouseConfig) -> None:
+    async with open_database(attrs.evolve(config, url=config.url.replace("http", "https"))) as database:
+        with pytest.raises(IndexUnavailableError) as caught:
+            await database.query("SELECT 1", {})
+    assert "SSL" in str(caught.value.__cause__)
+
+
 async def test_rows_that_can_never_be_written_are_told_apart_from_an_outage(
     database: ClickHouseDatabase, index: ClickHouseSessionIndex
 ) -> None:

@@ -7,11 +7,19 @@ import pytest
 
 from sessions_adapters.clickhouse import ClickHouseConfig, ClickHouseDatabase, check_schema, migrate, open_database
 from sessions_adapters.clickhouse.schema import list_migrations
-from sessions_core.errors import IncompatibleStoreError
+from sessions_core.errors import IncompatibleStoreError, InvalidError
 
 pytestmark = pytest.mark.needs_clickhouse
 
 NUMBERS = [migration.number for migration in list_migrations()]
+
+
+@pytest.mark.parametrize("url", ["localhost:8123", "user:secret@host", "tcp://user:secret@host", ""])
+def test_an_address_of_another_kind_is_refused_without_showing_it(url: str) -> None:
+    with pytest.raises(InvalidError, match="must begin with") as caught:
+        ClickHouseConfig(url=url)
+    assert "secret" not in str(caught.value)
+    assert "secret" not in repr(ClickHouseConfig(url="http://user:secret@host"))
 
 
 def test_migrations_are_numbered_without_a_gap() -> None:

@@ -17,10 +17,11 @@ from redis.asyncio import Redis, RedisCluster
 from redis.crc import key_slot
 
 from harness.redis import RedisServer
-from sessions_adapters.redis import RedisWaitRegistry
+from sessions_adapters.redis import RedisConfig, RedisWaitRegistry
 from sessions_adapters.redis.wait_registry import GRACE
 from sessions_core.domain.channel import Channel, Io
 from sessions_core.domain.ids import AddressingKey, EnvironmentId, WaitpointId
+from sessions_core.errors import InvalidError
 
 pytestmark = pytest.mark.needs_redis
 
@@ -102,6 +103,22 @@ async def test_a_script_is_sent_only_once(registry: RedisWaitRegistry, admin: Re
     for number in range(5):
         await registry.register(make_channel(), WaitpointId(f"waitpoint_{number}"), WEEK)
     assert (await admin.info("commandstats"))["cmdstat_eval"]["calls"] == 1
+
+
+@pytest.mark.parametrize("url", ["localhost:6379", "user:secret@host", "http://user:secret@host", ""])
+def test_an_address_of_another_kind_is_refused_without_showing_it(url: str) -> None:
+    with pytest.raises(InvalidError, match="must begin with") as caught:
+        RedisConfig(url=url)
+    assert "secret" not in str(caught.value)
+    assert "secret" not in repr(RedisConfig(url="redis://user:secret@host"))
+
+
+async def test_a_client_that_was_given_is_never_closed(server: RedisServer, admin: Redis) -> None:
+    await RedisWaitRegistry(admin).register(make_channel(), ONE, WEEK)
+    async with RedisWaitRegistry.connect(RedisConfig(url=server.url)) as registry:
+        assert list(await registry.drain(make_channel())) == [ONE]
+    assert await admin.ping()
+    assert len(await admin.client_list()) == 1, "and one of our own always is"
 
 
 # --- Redis Cluster ---

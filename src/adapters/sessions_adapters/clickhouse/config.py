@@ -6,7 +6,15 @@ from datetime import timedelta
 
 import attrs
 
+from sessions_core.errors import InvalidError
+
+SCHEMES = ("http://", "https://", "chdb:")
 _POSITIVE = attrs.validators.gt(timedelta())
+
+
+def _check_url(_: object, __: object, url: str) -> None:
+    if not url.startswith(SCHEMES):
+        raise InvalidError("URL of ClickHouse", f"must begin with one of {', '.join(SCHEMES)}")
 
 
 @attrs.frozen(kw_only=True)
@@ -19,9 +27,12 @@ class ClickHouseConfig:
         workers: How many statements run at once at most; each needs a thread and a connection.
         timeout: How long one call may take in all, waiting for a free thread included. ClickHouse stops a statement that
             has run for this long, too.
+
+    Raises:
+        InvalidError: The URL is of no such kind.
     """
 
-    url: str = attrs.field(repr=False)
+    url: str = attrs.field(repr=False, validator=_check_url)
     database: str = attrs.field(default="sessions", validator=attrs.validators.matches_re(r"[A-Za-z_][A-Za-z0-9_]*"))
     workers: int = attrs.field(default=4, validator=attrs.validators.ge(1))
     timeout: timedelta = attrs.field(default=timedelta(seconds=10), validator=_POSITIVE)

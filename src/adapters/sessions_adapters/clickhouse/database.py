@@ -20,6 +20,7 @@ from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 import anyio
 import anyio.to_thread
@@ -132,6 +133,7 @@ def connect(config: ClickHouseConfig, database: str | None) -> Client:
         return get_client(dsn=config.url, database=database, settings=settings)
     return get_client(
         dsn=config.url,
+        interface=urlsplit(config.url).scheme,  # which the driver does not take from there
         database=database,
         settings=settings,
         connect_timeout=seconds,

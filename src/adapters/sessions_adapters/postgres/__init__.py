@@ -5,6 +5,11 @@ Decisions between processes use the database's clock. Runs on asyncio only.
 
 from __future__ import annotations
 
+try:
+    import asyncpg as _asyncpg
+except ImportError as exc:
+    raise ImportError("The postgres profile needs asyncpg: pip install 'sessions[postgres]'") from exc
+
 from sessions_adapters.postgres.backlog import PostgresBacklog
 from sessions_adapters.postgres.channel_log import PostgresChannelLog
 from sessions_adapters.postgres.config import PostgresConfig
@@ -36,3 +41,5 @@ __all__ = [
     "migrate",
     "open_database",
 ]
+
+del _asyncpg

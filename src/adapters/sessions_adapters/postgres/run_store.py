@@ -52,9 +52,15 @@ FINISH: Final = f"""
 
 @attrs.define
 class PostgresRunStore(RunStore):
-    """Keeps run records. Every change is one statement."""
+    """Keeps run records. Every change is one statement.
+
+    Attributes:
+        keeps_dispatches: Whether a dispatch lasts. False for an engine whose queue dies with its process: then nothing is
+            noted, and the sweep hands a run out again until it has begun.
+    """
 
     _db: PostgresDatabase
+    keeps_dispatches: bool = True
 
     async def find(self, environment_id: EnvironmentId, run_id: RunId) -> RunRecord | None:
         row = await self._db.fetchrow(FIND, bindable(run_id), bindable(environment_id))
@@ -67,7 +73,8 @@ class PostgresRunStore(RunStore):
         return run_of(row)
 
     async def mark_dispatched(self, run_id: RunId) -> None:
-        await self._db.execute(MARK_DISPATCHED, bindable(run_id), self._db.at())
+        if self.keeps_dispatches:
+            await self._db.execute(MARK_DISPATCHED, bindable(run_id), self._db.at())
 
     async def begin(self, run_id: RunId, attempt: int) -> RunRecord | None:
         begun = await self._db.execute(BEGIN, bindable(run_id), attempt, self._db.at())

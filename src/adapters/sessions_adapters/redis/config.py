@@ -6,20 +6,32 @@ from datetime import timedelta
 
 import attrs
 
+from sessions_core.errors import InvalidError
+
+SCHEMES = ("redis://", "rediss://", "unix://")
+
+
+def _check_url(_: object, __: object, url: str) -> None:
+    if not url.startswith(SCHEMES):
+        raise InvalidError("URL of Redis", f"must begin with one of {', '.join(SCHEMES)}")
+
 
 @attrs.frozen(kw_only=True)
 class RedisConfig:
     """Where Redis is, and how long it is waited for.
 
     Attributes:
-        url: ``redis://``, ``rediss://`` (TLS) or ``unix://``, with password and database number.
+        url: Begins with ``redis://``, ``rediss://`` (TLS) or ``unix://``, with password and database number.
         prefix: How keys begin. Different systems on one Redis need different prefixes.
         timeout: How long one call may take in all, connecting and waiting for a free connection included. An append waits
             that long at most for a Redis that does not answer.
         max_connections: How many connections are open at most; further calls wait for one.
+
+    Raises:
+        InvalidError: The URL is of no such kind.
     """
 
-    url: str = attrs.field(repr=False)
+    url: str = attrs.field(repr=False, validator=_check_url)
     prefix: str = "sessions:"
     timeout: timedelta = attrs.field(default=timedelta(milliseconds=500), validator=attrs.validators.gt(timedelta()))
     max_connections: int = attrs.field(default=32, validator=attrs.validators.ge(1))

@@ -97,7 +97,9 @@ async def _run(act: Act, arguments: argparse.Namespace) -> int:
     if arguments.key is not None:
         parse_root_key(arguments.key, "--key")
     data, create = arguments.data or config.data, act is _create
-    async with open_environments(config.profile, data=data, create=create) as store:
+    async with open_environments(
+        config.profile, data=data, url=config.database_url, encryption_key=config.encryption_key, create=create
+    ) as store:
         rows = await act(store, arguments)
     _show(rows, as_json=arguments.json)
     return 0

@@ -1,33 +1,17 @@
-"""``sessions serve``: the server and, in the same process, the runs of its agents."""
+"""``sessions serve``: its options. What they start is imported when it is needed, so that other commands start quickly."""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import shlex
-import signal
-import sys
 from pathlib import Path
 from typing import Any, Final
 
 import attrs
 
-from sessions_adapters.profiles import open_sessions
-from sessions_core.agents import Agents
-from sessions_core.domain.environment import EnvironmentType
-from sessions_core.errors import InvalidError
-from sessions_core.facade import Sessions, Settings
-from sessions_server.app import HttpServer, build_server
-from sessions_server.cli.keys import new_environment, new_root_key, parse_root_key
-from sessions_server.cli.loading import load_agents
-from sessions_server.cli.text import to_json
+from sessions_server.cli.keys import parse_root_key
 from sessions_server.config import DEFAULT_AGENTS, Config
-from sessions_server.logs import EventLog, Observers, set_up_logging
-from sessions_server.metrics import Metrics
-from sessions_server.tokens import SignedSessionTokens
 
 OPTIONS: Final = ("host", "port", "data", "agents", "dev_key", "demo")
-SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 EXAMPLES: Final = """examples:
   sessions serve
   sessions serve --port 9000 --data /var/lib/sessions --agents my_service.agents:agents
@@ -65,107 +49,13 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT; return 0 after a clean end."""
+    from sessions_server.cli.serving import serve
+
     given = {name: value for name in OPTIONS if (value := getattr(arguments, name)) is not None}
     if arguments.json:
         given["log_json"] = True
     config = attrs.evolve(Config.load(), **given)
     if config.dev_key is not None:
         parse_root_key(config.dev_key, "--dev-key")
-    set_up_logging(config)
-    asyncio.run(_serve(config, load_agents(config.agents), as_json=arguments.json))
+    serve(config, as_json=arguments.json)
     return 0
-
-
-async def _serve(config: Config, agents: Agents, *, as_json: bool) -> None:
-    stop = asyncio.Event()
-    _stop_on_signals(stop, as_json=as_json)
-    metrics = Metrics()
-    observer = Observers((metrics, EventLog()))
-    settings = Settings(owns_data=True, drain=config.drain)
-    async with open_sessions(
-        config.profile,
-        data=config.data,
-        agents=agents,
-        observer=observer,
-        settings=settings,
-        session_tokens=SignedSessionTokens(config.session_token_lifetime),
-    ) as sessions:
-        key = await _first_environment(sessions, config.dev_key)
-        server = build_server(sessions, config, metrics=metrics)
-        try:
-            await _listen(server, config)
-            print(_welcome(server, key, agents, config, as_json=as_json), flush=True)
-            await stop.wait()
-            await server.drain()
-        finally:
-            await server.close()
-
-
-def _stop_on_signals(stop: asyncio.Event, *, as_json: bool) -> None:
-    """Set *stop* at the first SIGTERM or SIGINT; a second one ends the process at once, as a crash would."""
-    loop = asyncio.get_running_loop()
-
-    def ask() -> None:
-        stop.set()
-        for number in SIGNALS:
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)
-        farewell = "sessions is stopping; a second signal ends it at once"
-        print(to_json({"event": "stopping"}) if as_json else farewell, flush=True)
-
-    for number in SIGNALS:
-        loop.add_signal_handler(number, ask)
-
-
-async def _listen(server: HttpServer, config: Config) -> None:
-    try:
-        await server.listen(config.host, config.port)
-    except OSError as error:
-        raise InvalidError("--host/--port", f"cannot be listened on: {error.strerror}; choose another one") from error
-
-
-async def _first_environment(sessions: Sessions, dev_key: str | None) -> str | None:
-    """Make a development environment if there is none; return its key, or None if one was there."""
-    if await sessions.environments.list_all():
-        return None
-    key = dev_key or new_root_key(EnvironmentType.DEVELOPMENT)
-    await sessions.environments.create(new_environment(EnvironmentType.DEVELOPMENT), key)
-    return key
-
-
-def _welcome(server: HttpServer, key: str | None, agents: Agents, config: Config, *, as_json: bool) -> str:
-    address = server.address
-    if as_json:
-        return to_json({"event": "listening", "address": address, "agents": agents.names, "key": key})
-    lines = [f"sessions is listening on {address}", f"agents: {', '.join(agents.names) or 'none'}"]
-    if server.context.page.is_served:
-        lines.append(f"talk to them in the browser: {address}/")
-    if key is None:
-        if config.dev_key is not None:
-            lines.append("--dev-key was ignored: there are environments already")
-        lines.append(f"to see the root keys: {_show_keys(config)}")
-    else:
-        lines += [f"development key: {key}", "try, in another terminal:"]
-        lines += _try(address, key, next(iter(agents.names), "echo"))
-    return "\n".join(lines)
-
-
-def _show_keys(config: Config) -> str:
-    data = [] if config.data == Config().data else ["--data", str(config.data)]
-    return shlex.join([*_program(), "env", "list", "--show-keys", *data])
-
-
-def _program() -> list[str]:
-    """Return the words with which this program was started."""
-    started = sys.argv[0]
-    return [sys.executable, "-m", "sessions_server"] if Path(started).name == "__main__.py" else [started]
-
-
-def _try(address: str, key: str, task: str) -> list[str]:
-    """Return the lines of a first conversation, to be pasted into another terminal."""
-    program = shlex.join(_program())
-    return [
-        f"  export SESSIONS_URL={address} SESSIONS_KEY={key}",
-        f"  {program} send hello 'slow and steady' --create {shlex.quote(task)} --wait",
-        f"  {program} tail hello",
-    ]
