@@ -38,8 +38,7 @@ fmt: .venv/.dev  ## format, and fix what can be fixed
 bench: .venv/.dev  ## run the benchmarks
 	$(BIN)/python benchmarks $(ARGS)
 
-clients: .venv/.dev tests/javascript/node_modules/.installed  ## run the official JavaScript clients against the server (needs Node 20+)
-	SESSIONS_REQUIRE_SERVICES=1 $(BIN)/pytest tests/javascript $(ARGS)
+clients: tests/javascript/node_modules/.installed  ## install the official JavaScript clients that the tests drive (needs Node 20+)
 
 browser: .venv/.dev  ## install what the tests of the chat page drive: Playwright and, as root where apt is, Chromium
 	@$(INSTALL) --group browser

@@ -1,4 +1,4 @@
-"""The real server, once per profile that needs nothing installed."""
+"""The real server, once per profile."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.client import Client
 from harness.in_process import Site, open_site
 
 
-@pytest.fixture(params=["memory", "embedded"])
+@pytest.fixture(params=["memory", "embedded", pytest.param("postgres", marks=pytest.mark.needs_postgres)])
 def profile(request: pytest.FixtureRequest) -> str:
     """The choice of adapters under test."""
     name: str = request.param
