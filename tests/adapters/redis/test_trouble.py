@@ -181,6 +181,17 @@ async def test_cancelled_calls_leave_no_connection_behind(server: RedisServer, a
         assert await connections(admin) <= 1 + 3
 
 
+async def test_connections_are_closed_also_when_the_block_is_cancelled(server: RedisServer, admin: Redis) -> None:
+    with anyio.CancelScope() as scope:
+        async with RedisWaitRegistry.connect(RedisConfig(url=server.url)) as registry:
+            assert await works(registry)
+            scope.cancel()
+            await anyio.sleep_forever()
+    with anyio.fail_after(10):
+        while await connections(admin) > 1:
+            await anyio.sleep(0.01)
+
+
 async def cancel_many(registry: RedisWaitRegistry) -> None:
     """Begin calls and cancel them at different points of their way."""
     async with anyio.create_task_group() as tasks:

@@ -20,6 +20,7 @@ from datetime import timedelta
 from typing import Any, Final, Self
 from urllib.parse import quote
 
+import anyio
 import attrs
 
 from sessions_adapters.redis.config import RedisConfig
@@ -104,8 +105,9 @@ class RedisWaitRegistry(WaitRegistry):
         try:
             yield cls(client, prefix=config.prefix, timeout=config.timeout)
         finally:
-            await client.aclose()
-            await pool.aclose()
+            with anyio.move_on_after(seconds, shield=True):
+                await client.aclose()
+                await pool.aclose()
 
     async def register(self, channel: Channel, waitpoint_id: WaitpointId, keep: timedelta) -> None:
         milliseconds = (keep + GRACE) // timedelta(milliseconds=1)

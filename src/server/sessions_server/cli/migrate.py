@@ -13,6 +13,9 @@ DESCRIPTION: Final = """Bring the database that SESSIONS_DATABASE_URL names up t
 Run it before servers of a new version start. Of several at once one works and the others wait; servers that run need not
 be stopped. The embedded profile does this by itself.
 """
+EXAMPLES: Final = """examples:
+  sessions migrate
+"""
 
 
 def add_parser(commands: Any) -> None:
@@ -21,6 +24,7 @@ def add_parser(commands: Any) -> None:
         "migrate",
         help="bring the database of the postgres profile up to date",
         description=DESCRIPTION,
+        epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(command=run)
