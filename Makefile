@@ -3,6 +3,8 @@
 PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
+S2_LITE := 0.42.7
+S2 := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sessions/s2-lite-$(S2_LITE)/bin/server
 # Trust whom the machine trusts, as pip does, not only whom uv was built to trust.
 export UV_SYSTEM_CERTS ?= 1
 # uv does not read pip's configuration; where pip is told of another index, tell uv too.
@@ -10,10 +12,10 @@ INDEX = UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$($(BIN)/pytho
 INSTALL = $(INDEX) $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -b constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check lint types imports fmt bench clients browser lock clean
+.PHONY: help serve test check lint types imports fmt bench clients browser s2 lock clean
 
 help:  ## show this list
-	@sed -n 's/^\([a-z]*\):.*##/\1/p' Makefile | while read -r task text; do printf '%-8s %s\n' "$$task" "$$text"; done
+	@sed -n 's/^\([a-z0-9]*\):.*##/\1/p' Makefile | while read -r task text; do printf '%-8s %s\n' "$$task" "$$text"; done
 
 serve: .venv/.server  ## run the server (ARGS='--help' shows its options)
 	$(BIN)/sessions serve $(ARGS)
@@ -46,6 +48,8 @@ browser: .venv/.dev  ## install what the tests of the chat page drive: Playwrigh
 		then apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium; \
 		else echo 'There is no Chromium. Install it, e.g. with: sudo apt-get install chromium' >&2; exit 1; fi
 
+s2: $(S2)  ## build s2-lite, the S2 server that tests start, once into a cache (needs Rust's cargo; about 10 minutes on two cores)
+
 lock: $(BIN)/uv  ## write constraints.txt again (ARGS=--upgrade takes newer versions)
 	@$(INDEX) $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --group dev --group services --group browser --group bootstrap \
 		--no-emit-index-url --no-header --no-annotate -o constraints.txt $(ARGS) pyproject.toml
@@ -65,6 +69,10 @@ $(BIN)/uv:
 .venv/.dev: pyproject.toml constraints.txt | $(BIN)/uv
 	@echo 'installing the server and the development tools into .venv'
 	@$(INSTALL) -e '.[server,postgres,redis,clickhouse,s2]' --group dev --group services && touch .venv/.server $@
+
+$(S2):
+	@command -v cargo >/dev/null || { echo 'Building s2-lite needs cargo: install Rust (https://rustup.rs), then run `make s2` again' >&2; exit 1; }
+	cargo install --quiet --locked s2-lite --version $(S2_LITE) --root $(dir $(@D))
 
 tests/javascript/node_modules/.installed: tests/javascript/package-lock.json tests/javascript/package.json tests/javascript/.npmrc
 	cd tests/javascript && npm ci --no-progress && touch node_modules/.installed

@@ -14,6 +14,7 @@ from sessions_adapters.profiles import open_sessions
 from sessions_server.app import HttpServer, build_server
 from sessions_server.config import Config
 from sessions_server.metrics import Metrics
+from sessions_server.tokens import SignedSessionTokens
 
 SERVER = web.AppKey("server", HttpServer)
 
@@ -33,8 +34,12 @@ async def end_streams(app: web.Application) -> None:
 def build_app(data: Path) -> web.Application:
     async def keep_sessions(app: web.Application) -> AsyncIterator[None]:
         metrics = Metrics()
-        async with open_sessions("embedded", data=data, agents=agents, observer=metrics) as sessions:
-            app[SERVER] = build_server(sessions, Config.load(), metrics=metrics)
+        config = Config.load()
+        tokens = SignedSessionTokens(config.session_token_lifetime)  # each turn brings clients a fresh one
+        async with open_sessions(
+            "embedded", data=data, agents=agents, observer=metrics, session_tokens=tokens
+        ) as sessions:
+            app[SERVER] = build_server(sessions, config, metrics=metrics)
             yield
             await app[SERVER].close()  # finishes the changes whose clients have left
 

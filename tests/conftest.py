@@ -11,6 +11,7 @@ from harness.clickhouse import CLICKHOUSE
 from harness.node import NODE
 from harness.postgres import POSTGRES
 from harness.redis import REDIS
+from harness.s2 import S2
 
 # A deadline per example would fail on a busy machine; the timeout of a whole test stays.
 settings.register_profile("sessions", settings(), deadline=None)
@@ -22,6 +23,7 @@ NEEDS: Final[dict[str, services.Service[Any]]] = {
     "needs_node": NODE,
     "needs_postgres": POSTGRES,
     "needs_redis": REDIS,
+    "needs_s2": S2,
 }
 
 

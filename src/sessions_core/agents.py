@@ -36,7 +36,8 @@ class Recovered:
 
     Attributes:
         messages: The data records, oldest first; none if nobody died in the middle of a turn.
-        is_whole: False if there was more than about 16 000 records or 8 MiB; then the oldest are left out.
+        is_whole: False if there was more than about 16 000 records or 8 MiB, or some were trimmed; then the oldest are
+            left out.
     """
 
     messages: tuple[Message, ...] = ()
@@ -137,8 +138,10 @@ class Run:
             unfinished = list(takewhile(lambda record: record.control != TURN_COMPLETE, records))
             found += [message_of(record) for record in unfinished if record.kind is RecordKind.DATA]
             size += sum(len(record.body) for record in unfinished)
-            if len(unfinished) < len(records) or not records:
+            if len(unfinished) < len(records):
                 break
+            if not records:
+                return Recovered(tuple(reversed(found)), is_whole=False)
             before = records[-1].seq
             if before > oldest and (len(found) >= RECOVERED_RECORDS or size >= RECOVERED_BYTES):
                 return Recovered(tuple(reversed(found)), is_whole=False)
@@ -190,7 +193,7 @@ class Agents:
     run_class: ClassVar[type[Run]] = Run
     _tasks: dict[str, Task] = attrs.field(init=False, factory=dict)
 
-    def task(self, name: str) -> Callable[[Callable[[Any], Awaitable[None]]], Callable[[Any], Awaitable[None]]]:
+    def task(self, name: str) -> Callable[[Task], Task]:
         """Register the decorated coroutine function as task *name*.
 
         Raises:

@@ -16,7 +16,6 @@ from typing import Any, Final
 import attrs
 
 from sessions_core.domain.channel import (
-    SESSION_CLOSED,
     SESSION_CLOSED_REASON,
     Channel,
     Envelope,
@@ -85,14 +84,10 @@ async def _last_before(log: ChannelLog, out: Channel, seq: int) -> int | None:
     while records := await log.read_back(out, before, SCAN_RECORDS):
         for record in records:
             committed = committed_by(record)
-            if committed is not None and 0 <= committed < seq and not _closes(record):
+            if committed is not None and 0 <= committed < seq and not record.closes_session:
                 return record.seq
         before = records[-1].seq
     return None
-
-
-def _closes(record: Record) -> bool:
-    return record.header(SESSION_CLOSED) is not None
 
 
 @attrs.define
@@ -109,7 +104,7 @@ class _Unfinished:
         if committed is None:
             self._add(record)
             return None
-        if _closes(record):
+        if record.closes_session:
             raise SessionClosedError(self._session.key, record.header(SESSION_CLOSED_REASON))
         if committed >= self._wanted:
             return Answer(chunks=tuple(self._chunks), seq=record.seq)

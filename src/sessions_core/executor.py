@@ -7,6 +7,7 @@ for the committed cursor: nobody can move it any more but us. Then the task runs
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from typing import Final
 
 import anyio
@@ -14,7 +15,7 @@ import attrs
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from sessions_core.agents import Agents
-from sessions_core.domain.channel import Io
+from sessions_core.domain.channel import Channel, Io
 from sessions_core.domain.events import RunBegun, RunEnded, SystemFailed
 from sessions_core.domain.guard import Guard
 from sessions_core.domain.ids import RunId
@@ -51,7 +52,11 @@ class Ending:
 
 @attrs.define(kw_only=True)
 class RunExecutor:
-    """Runs tasks of *agents* for runs that an engine has handed to this process."""
+    """Runs tasks of *agents* for runs that an engine has handed to this process.
+
+    Attributes:
+        dispatched: Records of runs that this process has dispatched itself, perhaps out of date; taken out when used.
+    """
 
     agents: Agents
     store: SessionStore
@@ -59,6 +64,7 @@ class RunExecutor:
     channels: ChannelService
     sessions: SessionService
     settlement: Settlement
+    dispatched: MutableMapping[RunId, RunRecord]
     tokens: TokenIssuer
     clock: Clock
     observer: Observer
@@ -120,19 +126,22 @@ class RunExecutor:
         A store that gives no answer is asked again: the engine believes that we have the run, so nobody else would
         come back to one that has not begun.
         """
+        known = self.dispatched.pop(run_id, None)
         while True:
             try:
-                run = await self.runs.get(run_id)
+                run = known or await self.runs.get(run_id)
                 if self.agents.find(run.task) is None:
                     return None
                 begun = await self.runs.begin(run_id, run.attempt + 1)
-                if begun is None:
+                if begun is None and known is None:
                     await self._decline(run)
             except UnavailableError as error:
                 self.observer(SystemFailed(step="begin", error=str(error)))
                 await anyio.sleep(BEGIN_PAUSE_SECONDS)
             else:
-                return begun
+                if begun is not None or known is None:
+                    return begun
+            known = None  # It is out of date, or may be.
 
     async def _decline(self, run: RunRecord) -> None:
         """End a run that may not begin because its session is closed or has another run."""
@@ -156,16 +165,19 @@ class RunExecutor:
         return ending
 
     async def _attempt(self, run: RunRecord) -> Ending:
-        session = await self._guarded(run)
+        out_tail = await self._take_over(run)
+        session = await self._session(run)
         if run.is_handed_over:
             # Done by whoever handed over, unless that process died: the part id makes it once.
-            await self.channels.append(session, Io.OUT, (hand_over_notice(run),), epoch=run.epoch)
-        progress = await self.settlement.progress(session, run.start)
+            notice = await self.channels.append(session, Io.OUT, (hand_over_notice(run),), epoch=run.epoch)
+            out_tail = max(out_tail, notice[0].seq + 1)
+        cursor = await self.settlement.find_cursor(session, run.start, out_tail)
         inbox_channel = session.channel(Io.IN)
-        after = progress.cursor if progress.cursor >= 0 else None
+        after = cursor if cursor >= 0 else None
         ending = Ending(RunStatus.CANCELED)
         async with self.channels.subscribe(inbox_channel, after) as reading, anyio.create_task_group() as tasks:
             initial_tail = reading.next_seq
+            progress = Progress(min(cursor, reading.position - 1), out_tail)
 
             async def leave(read_to: int) -> bool:
                 return await self.channels.gate.leave(inbox_channel, run.version, read_to=read_to)
@@ -209,28 +221,41 @@ class RunExecutor:
             return Ending(RunStatus.CANCELED, progress=handle.progress)
         return Ending(RunStatus.COMPLETED_SUCCESSFULLY, progress=handle.ended_at(initial_tail))
 
-    async def _guarded(self, run: RunRecord) -> Session:
-        """Raise the guard of ``out`` to this attempt's epoch and return the session."""
+    async def _take_over(self, run: RunRecord) -> int:
+        """Raise the guard of ``out`` to this attempt's epoch; return the tail of ``out``.
+
+        Raises:
+            StaleRunError: A later attempt was faster.
+        """
+        out, mine = _out(run), Guard.live(run.epoch)
+        expected = Guard.idle(run.epoch - 1)  # The attempt before has left it so, or the claim; unless they were cut off.
+        for _ in range(GUARD_ATTEMPTS):
+            change = await self.channels.log.set_guard(out, mine, expect=expected)
+            if change.done:
+                return change.tail
+            expected = change.actual
+            if not expected.rises_to(mine):
+                break
+        raise StaleRunError(run.id)
+
+    async def _session(self, run: RunRecord) -> Session:
         session = await self.store.find(run.environment.id, run.session_id)
         if session is None:
             raise StaleRunError(run.id)
-        out, mine = session.channel(Io.OUT), Guard.live(run.epoch)
-        for _ in range(GUARD_ATTEMPTS):
-            tail = await self.channels.log.tail(out)
-            if not tail.guard.rises_to(mine):
-                raise StaleRunError(run.id)
-            if (await self.channels.log.set_guard(out, mine, expect=tail.guard)).done:
-                return session
-        raise StaleRunError(run.id)
+        return session
 
     async def _end(self, run: RunRecord, ending: Ending) -> None:
         holding = Holding(run.id, run.attempt)
         if not await self.runs.finish(holding, ending.status, end=ending.progress, error=ending.error):
             return
         self.observer(RunEnded(run_id=run.id, status=ending.status, error=ending.error, exception=ending.exception))
-        ended = await self.runs.get(run.id)
+        await self.channels.log.set_guard(_out(run), Guard.idle(run.epoch), expect=Guard.live(run.epoch))
         if not self.draining.is_set():
-            await self.settlement.settle(ended)
+            await self.settlement.settle(attrs.evolve(run, status=ending.status, end=ending.progress, error=ending.error))
+
+
+def _out(run: RunRecord) -> Channel:
+    return Channel(run.environment.id, run.key, Io.OUT)
 
 
 def _ending_of(error: BaseException, refusal: BaseException | None) -> Ending:

@@ -133,6 +133,7 @@ class Sessions:
             channels=self.channels,
             sessions=self.sessions,
             settlement=settlement,
+            dispatched=manager.dispatched,
             tokens=_tokens(ports),
             clock=ports.clock,
             observer=ports.observer,

@@ -133,7 +133,8 @@ class Pipe(Generic[Item]):
                 try:
                     failure = await self._collect(values, to_items)
                 finally:
-                    await close_generator(values)
+                    closing = await close_generator(values)
+                failure = failure or closing
                 self._is_over = True
                 self._tell()
         if (error := self._refusal or failure) is not None:
@@ -177,8 +178,16 @@ class Pipe(Generic[Item]):
         changed.set()
 
 
-async def close_generator(values: AsyncIterable[Any]) -> None:
-    """Close *values* if it is a generator, so that what it holds is released now and not some time later."""
+async def close_generator(values: AsyncIterable[Any]) -> Exception | None:
+    """Close *values* if it is a generator, so that what it holds is released now and not some time later.
+
+    Returns:
+        What it raised instead of closing, so that it does not hide why it was closed.
+    """
     if isinstance(values, AsyncGenerator):
         with anyio.move_on_after(CLOSE_SECONDS, shield=True):
-            await values.aclose()
+            try:
+                await values.aclose()
+            except Exception as error:  # noqa: BLE001 - told to the caller
+                return error
+    return None

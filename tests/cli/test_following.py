@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import attrs
@@ -130,12 +131,18 @@ def quiet_terminal() -> Terminal:
     return Terminal(Style(), False, False, io.StringIO(), io.StringIO())
 
 
+@asynccontextmanager
+async def connect(script: Script) -> AsyncGenerator[Remote]:
+    config = ClientConfig(url=f"http://{script.address}", key=KEY)
+    async with asyncio.timeout(20), Remote.connect(config) as server:
+        yield server
+
+
 async def follow(
     script: Script, enough: int = 0, *, next_seq: int | None = 0, stops_at_tail: bool = False
 ) -> Collected:
     sink = Collected(enough)
-    config = ClientConfig(url=f"http://{script.address}", key=KEY)
-    async with asyncio.timeout(20), Remote.connect(config) as server:
+    async with connect(script) as server:
         await Follower(
             remote=server,
             terminal=quiet_terminal(),
@@ -248,12 +255,34 @@ async def test_a_server_that_is_another_one_is_told_as_such(script: Script, answ
     assert not refusal.value.is_not_found
 
 
+@pytest.mark.parametrize("text", ["{}", "[]", "5", '"x"', "null", "<html>"])
+async def test_an_answer_that_is_another_servers_is_told_as_such(script: Script, text: str) -> None:
+    script.steps = [web.Response(text=text, content_type="application/json") for _ in range(2)]
+    async with connect(script) as server:
+        with pytest.raises(RefusedError, match="answered 200, as no sessions server does"):
+            assert (await server.get("/api/v1/sessions"))["data"]
+        with pytest.raises(RefusedError, match="answered 200, as no sessions server does"):
+            await server.append("a/b", Io.IN, "text", "part")
+
+
+@pytest.mark.parametrize("host", ["a..b", ".", "x" * 64], ids=["empty label", "dot", "long label"])
+async def test_a_name_that_nobody_can_have_is_told_as_such(script: Script, host: str) -> None:
+    script.address = f"{host}:1"
+    with pytest.raises(UnreachableError, match="no host's name"):
+        await follow(script)
+
+
+async def test_numbers_that_are_none_are_trouble_of_the_connection(script: Script) -> None:
+    endless = '{"records":[{"seq_num":1e999,"timestamp":0}],"tail":{"seq_num":1,"timestamp":0}}'
+    script.steps = [[batch(0), say(f"event: batch\ndata: {endless}\n\n"), stay], [batch(1)]]
+    assert (await follow(script, 2)).seqs == [0, 1]
+
+
 # --- appends ---
 
 
 async def append(script: Script) -> int:
-    config = ClientConfig(url=f"http://{script.address}", key=KEY)
-    async with asyncio.timeout(20), Remote.connect(config) as server:
+    async with connect(script) as server:
         return await server.append("a/b", Io.IN, "text", "part")
 
 

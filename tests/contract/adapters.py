@@ -23,6 +23,7 @@ from contract.replicas import CaughtUpIndex, Feed, FeedingStore
 from harness import databases
 from harness.clickhouse import CLICKHOUSE
 from harness.redis import REDIS
+from harness.s2 import S2, new_basin
 from sessions_adapters import memory
 from sessions_adapters.local_runs import LocalRunDispatcher
 from sessions_core.domain.ids import RunId
@@ -79,6 +80,9 @@ class Adapters:
 
 NOT_OFFERED_AS_FIXTURE: Final = frozenset({"clock"})
 PORTS: Final = frozenset(field.name for field in attrs.fields(Adapters)) - NOT_OFFERED_AS_FIXTURE
+ANY_RECORD: Final = "any_record"
+"""Records of any size and with any headers can be stored."""
+CAPABILITIES: Final = frozenset({ANY_RECORD})
 STORAGE: Final = PORTS - {"run_dispatcher", "index_writer", "indexed_store"}
 
 
@@ -91,6 +95,8 @@ class Technology:
         backends: Event loops it runs on.
         needs: Markers of the systems that must run for it.
         examples: How many random stories a model tells it; fewer where each takes long.
+        lacks: Names of the capabilities that it has not.
+        guard_seqs: How many seqs of a channel a change of its guard takes.
     """
 
     name: str
@@ -99,9 +105,14 @@ class Technology:
     backends: tuple[str, ...] = ("asyncio",)
     needs: tuple[pytest.MarkDecorator, ...] = ()
     examples: int = 40
+    lacks: frozenset[str] = frozenset()
+    guard_seqs: int = 0
 
     def offers(self, wanted: frozenset[str]) -> bool:
-        """Tell whether it has all *wanted* ports. A store is indexed by an index that reads the same rows."""
+        """Tell whether it has all *wanted* ports and capabilities. A store is indexed by an index that reads the same rows."""
+        if wanted & self.lacks:
+            return False
+        wanted -= CAPABILITIES
         is_own_index = {"session_store", "session_index"} <= self.ports
         return wanted <= (self.ports | {"indexed_store"} if is_own_index else self.ports)
 
@@ -230,6 +241,16 @@ async def open_clickhouse(clock: ManualClock) -> AsyncGenerator[Adapters]:
         )
 
 
+@asynccontextmanager
+async def open_s2(clock: ManualClock) -> AsyncGenerator[Adapters]:
+    """Open a log over an empty basin."""
+    from sessions_adapters import s2
+
+    config = s2.S2Config(endpoint=S2.get(), basin=new_basin(), timeout=timedelta(seconds=10))
+    async with s2.open_basin(config, clock=clock) as basin:
+        yield Adapters(clock=clock, channel_log=s2.S2ChannelLog(basin))
+
+
 def _sqlite_runs(path: Path) -> set[str]:
     with closing(sqlite3.connect(path)) as connection:
         return {run_id for (run_id,) in connection.execute("select id from run")}
@@ -257,6 +278,15 @@ TECHNOLOGIES: Final = (
         examples=12,
     ),
     Technology(name="redis", open=open_redis, ports=frozenset({"wait_registry"}), needs=(pytest.mark.needs_redis,)),
+    Technology(
+        name="s2",
+        open=open_s2,
+        ports=frozenset({"channel_log"}),
+        needs=(pytest.mark.needs_s2,),
+        examples=25,
+        lacks=frozenset({ANY_RECORD}),
+        guard_seqs=1,
+    ),
 )
 
 

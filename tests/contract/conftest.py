@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import pytest
 
-from contract.adapters import PORTS, Adapters, Case, ServedDispatcher, cases_with
+from contract.adapters import CAPABILITIES, PORTS, Adapters, Case, ServedDispatcher, cases_with
 from sessions_core.ports.backlog import Backlog
 from sessions_core.ports.channel_log import ChannelLog
 from sessions_core.ports.environment_store import EnvironmentStore, TokenLedger
@@ -22,9 +22,9 @@ T = TypeVar("T")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test over every case that offers all the ports it takes."""
+    """Run a test over every case that offers all the ports and capabilities it takes."""
     if "case" in metafunc.fixturenames:
-        metafunc.parametrize("case", cases_with(PORTS & set(metafunc.fixturenames)), ids=str)
+        metafunc.parametrize("case", cases_with((PORTS | CAPABILITIES) & set(metafunc.fixturenames)), ids=str)
 
 
 @pytest.fixture
@@ -42,6 +42,17 @@ async def adapters(case: Case, clock: ManualClock) -> AsyncGenerator[Adapters]:
     """The ports of one technology over a fresh storage."""
     async with case.technology.open(clock) as opened:
         yield opened
+
+
+@pytest.fixture
+def any_record() -> None:
+    """Taken by tests that need this capability."""
+
+
+@pytest.fixture
+def guard_seqs(case: Case) -> int:
+    """How many seqs a change of a guard takes."""
+    return case.technology.guard_seqs
 
 
 def _offered(port: T | None) -> T:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 from functools import partial
+from itertools import pairwise
 
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from contract.logs import LIVE, OUT, START_MS, WINDOW, WINDOW_RECORDS, bodies_of, guard_with, put, seqs_of, stored
+from contract.logs import ALL, LIVE, OUT, START_MS, WINDOW, WINDOW_RECORDS, bodies_of, guard_with, put, seqs_of, stored
 from contract.makers import MILLISECOND, SECOND, at_once, make_channel, record, records
 from sessions_core.domain.channel import (
     Appended,
@@ -18,6 +19,7 @@ from sessions_core.domain.channel import (
     Io,
     NewRecord,
     Record,
+    RecordKind,
     Tail,
 )
 from sessions_core.domain.guard import SEALED, UNTOUCHED, Guard
@@ -49,10 +51,21 @@ async def test_appending_nothing_changes_nothing(channel_log: ChannelLog) -> Non
 
 
 @pytest.mark.parametrize("body", [b"", b"\x00", b"\xff\xfe", '{"ä":"\U0001f980"}'.encode(), b"x" * 1_000_000], ids=len)
-@pytest.mark.parametrize(
-    "headers", [(), (("", "trim"),), (("a", "1"), ("A", ""), ("a", "2"), ("ü", "\U0001f980\x00"))], ids=str
-)
-async def test_a_record_comes_back_byte_for_byte(channel_log: ChannelLog, body: bytes, headers: Headers) -> None:
+@pytest.mark.parametrize("headers", [(), (("a", "1"), ("A", ""), ("a", "2"), ("ü", "\U0001f980\x00"))], ids=str)
+@pytest.mark.parametrize("part", [None, "part"])
+async def test_a_record_comes_back_byte_for_byte(
+    channel_log: ChannelLog, body: bytes, headers: Headers, part: str | None
+) -> None:
+    await channel_log.append(OUT, [record(body, part, headers)], guard=UNTOUCHED)
+    (found,) = (await channel_log.read(OUT, 0, 1)).records
+    assert found == Record(0, START_MS, body, headers)
+
+
+@pytest.mark.parametrize("headers", [(("", "trim"),), (("", ""), ("", "x")), (("a", "b"), ("", "x"))], ids=str)
+async def test_a_record_that_looks_like_a_command_comes_back_byte_for_byte(
+    channel_log: ChannelLog, any_record: None, headers: Headers
+) -> None:
+    body = b"no command"
     await channel_log.append(OUT, [NewRecord(body, headers)], guard=UNTOUCHED)
     (found,) = (await channel_log.read(OUT, 0, 1)).records
     assert found == Record(0, START_MS, body, headers)
@@ -126,7 +139,9 @@ async def test_addresses_are_not_glued_together(channel_log: ChannelLog) -> None
 # --- guards ---
 
 
-async def test_an_append_under_another_guard_stores_nothing_and_names_the_guard(channel_log: ChannelLog) -> None:
+async def test_an_append_under_another_guard_stores_nothing_and_names_the_guard(
+    channel_log: ChannelLog, guard_seqs: int
+) -> None:
     await put(channel_log, OUT, "a")
     await guard_with(channel_log, LIVE)
     for wrong in (UNTOUCHED, Guard.live(0), Guard.live(2), Guard.idle(1), SEALED):
@@ -134,22 +149,31 @@ async def test_an_append_under_another_guard_stores_nothing_and_names_the_guard(
             await put(channel_log, OUT, "b", "c", guard=wrong)
         assert caught.value.actual == LIVE
     assert await stored(channel_log) == ["a"]
-    assert await put(channel_log, OUT, "d", guard=LIVE) == [Appended(1)]
+    assert await put(channel_log, OUT, "d", guard=LIVE) == [Appended(1 + guard_seqs)]
 
 
-async def test_a_guard_change_tells_guard_and_tail_after_the_call(channel_log: ChannelLog) -> None:
+async def test_a_guard_change_tells_guard_and_tail_after_the_call(channel_log: ChannelLog, guard_seqs: int) -> None:
     await put(channel_log, OUT, "a", "b")
     change = await channel_log.set_guard(OUT, LIVE, expect=UNTOUCHED)
-    assert (change.done, change.actual, change.tail) == (True, LIVE, 2)
+    assert (change.done, change.actual, change.tail) == (True, LIVE, 2 + guard_seqs)
     change = await channel_log.set_guard(OUT, Guard.live(2), expect=UNTOUCHED)
-    assert (change.done, change.actual, change.tail) == (False, LIVE, 2)
+    assert (change.done, change.actual, change.tail) == (False, LIVE, 2 + guard_seqs)
     assert (await channel_log.tail(OUT)).guard == LIVE
 
 
-async def test_the_guard_of_an_untouched_channel_can_be_set(channel_log: ChannelLog) -> None:
+async def test_the_guard_of_an_untouched_channel_can_be_set(channel_log: ChannelLog, guard_seqs: int) -> None:
     await guard_with(channel_log, LIVE)
-    assert await channel_log.tail(OUT) == Tail(guard=LIVE)
-    assert await put(channel_log, OUT, "a", guard=LIVE) == [Appended(0)]
+    assert await channel_log.tail(OUT) == Tail(guard=LIVE, next_seq=guard_seqs, timestamp=START_MS if guard_seqs else 0)
+    assert await put(channel_log, OUT, "a", guard=LIVE) == [Appended(guard_seqs)]
+
+
+async def test_what_a_guard_change_stores_is_no_more_than_commands(channel_log: ChannelLog, guard_seqs: int) -> None:
+    await put(channel_log, OUT, "a")
+    for old, new in pairwise(RISING):
+        await channel_log.set_guard(OUT, new, expect=old)
+    found = (await channel_log.read(OUT, 0, ALL)).records
+    kinds = [record.kind for record in found]
+    assert kinds == [RecordKind.DATA] + [RecordKind.COMMAND] * (len(RISING) - 1) * guard_seqs
 
 
 RISING = [UNTOUCHED, Guard.live(1), Guard.idle(1), Guard.live(2), Guard.live(999_999_999_999), SEALED]
@@ -282,11 +306,11 @@ async def test_if_one_record_is_new_the_guard_matters_for_all(channel_log: Chann
     assert await stored(channel_log) == ["a"]
 
 
-async def test_a_refused_part_id_is_not_known(channel_log: ChannelLog) -> None:
+async def test_a_refused_part_id_is_not_known(channel_log: ChannelLog, guard_seqs: int) -> None:
     await guard_with(channel_log, LIVE)
     with pytest.raises(GuardMismatchError):
         await channel_log.append(OUT, [record("a", "p")], guard=UNTOUCHED)
-    assert await channel_log.append(OUT, [record("a", "p")], guard=LIVE) == [Appended(0)]
+    assert await channel_log.append(OUT, [record("a", "p")], guard=LIVE) == [Appended(guard_seqs)]
 
 
 async def test_known_records_leave_the_tail_as_it_is(channel_log: ChannelLog, clock: ManualClock) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
 from contract.adapters import Case, cases_with
+from contract.logs import FENCE
 from contract.machines import AdapterMachine, run_machine
 from contract.makers import MILLISECOND, make_channel, record
 from sessions_core.domain.channel import Appended, Batch, Channel, Io, NewRecord, Record, trim_command
@@ -21,6 +22,8 @@ from sessions_core.errors import GuardMismatchError
 CHANNELS = [make_channel(io=Io.IN), make_channel(io=Io.OUT), make_channel(env="env_b")]
 GUARDS = [UNTOUCHED, Guard.live(1), Guard.idle(1), Guard.live(2), SEALED]
 
+TRIM = trim_command(0).headers
+
 channels = st.sampled_from(CHANNELS)
 guards = st.sampled_from(GUARDS)
 batches = st.lists(
@@ -28,6 +31,14 @@ batches = st.lists(
 )
 seqs = st.integers(0, 40)
 limits = st.integers(0, 12)
+
+
+def told(records: list[Record]) -> list[Record]:
+    """Return *records*, with no trim asking for more than its own seq: a log may store it as what it does."""
+    return [
+        attrs.evolve(record, body=min(record.body, record.seq.to_bytes(8, "big"))) if record.headers == TRIM else record
+        for record in records
+    ]
 
 
 @attrs.define
@@ -58,6 +69,13 @@ class Expected:
         self.records.append(Record(seq, timestamp, new.body, new.headers))
         return Appended(seq)
 
+    def set_guard(self, new: Guard, now: int, guard_seqs: int) -> None:
+        self.guard = new
+        for _ in range(guard_seqs):
+            self._place(
+                NewRecord(str(new).encode(), FENCE), max(now, self.records[-1].timestamp if self.records else 0)
+            )
+
     def trim(self, first_kept: int, guard: Guard, now: int) -> int | type[Exception]:
         appended = self.append([trim_command(first_kept)], guard, now)
         if isinstance(appended, type):
@@ -69,11 +87,11 @@ class Expected:
         """Accept records from *start* on, with or without those that a trim has let go."""
         first = found[0].seq if found else max(start, self.surely_kept)
         assert start <= first <= max(start, self.surely_kept)
-        assert found == self.records[first:][:limit]
+        assert told(found) == told(self.records[first:][:limit])
 
     def check_read_back(self, found: list[Record], before: int, limit: int) -> None:
         full = self.records[:before][::-1][:limit]
-        assert found == full[: len(found)]
+        assert told(found) == told(full[: len(found)])
         assert len(found) >= len([record for record in full if record.seq >= self.surely_kept])
 
 
@@ -82,6 +100,7 @@ class ChannelLogMachine(AdapterMachine):
         super().__init__(case, portal)
         assert self.adapters.channel_log is not None
         self.log = self.adapters.channel_log
+        self.case = case
         self.expected = {channel: Expected() for channel in CHANNELS}
 
     @property
@@ -102,10 +121,11 @@ class ChannelLogMachine(AdapterMachine):
         known = self.expected[channel]
         tail = len(known.records)
         done = known.guard == expect and GUARDS.index(new) > GUARDS.index(expect) and not if_tail
-        known.guard = new if done else known.guard
         arguments: dict[str, Any] = {"expect": expect, "if_tail": None if if_tail is None else tail + if_tail}
         change = self.answer(self.log.set_guard, channel, new, **arguments)
-        assert (change.done, change.actual, change.tail) == (done, known.guard, tail)
+        if done:
+            known.set_guard(new, self.now, self.case.technology.guard_seqs)
+        assert (change.done, change.actual, change.tail) == (done, known.guard, len(known.records))
 
     @rule(channel=channels, new=guards)
     def raise_guard(self, channel: Channel, new: Guard) -> None:

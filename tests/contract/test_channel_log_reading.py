@@ -10,8 +10,9 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from contract.logs import ALL, LIVE, OUT, START_MS, bodies_of, guard_with, put, seqs_of, stored
-from contract.makers import SECOND, Call, at_once, make_channel, record
+from contract.makers import SECOND, Call, at_once, make_channel, record, records
 from sessions_core.domain.channel import (
+    MAX_RECORD_BYTES,
     Appended,
     Batch,
     Channel,
@@ -86,10 +87,30 @@ async def test_reading_back_ends_early_once_its_bodies_are_large_enough(channel_
     assert before == 0
 
 
-async def test_the_first_record_is_read_however_large_it_is(channel_log: ChannelLog) -> None:
+async def test_the_first_record_is_read_however_large_it_is(channel_log: ChannelLog, any_record: None) -> None:
     await put_large(channel_log, 1, 2 * READ_BYTES, 2 * READ_BYTES, 1)
     assert seqs_of((await channel_log.read(OUT, 1, 1000)).records) == [1]
     assert seqs_of(await channel_log.read_back(OUT, 3, 1000)) == [2]
+
+
+async def test_records_of_the_largest_size_are_read_one_after_another(channel_log: ChannelLog) -> None:
+    await put_large(channel_log, 1, *[MAX_RECORD_BYTES - 64] * 4, 1)
+    seen: list[int] = []
+    while (batch := await channel_log.read(OUT, len(seen), 1000)).records:
+        seen += seqs_of(batch.records)
+    assert seen == list(range(6))
+    before = 6
+    while found := await channel_log.read_back(OUT, before, 1000):
+        assert seqs_of(found) == list(range(before - 1, before - 1 - len(found), -1))
+        before = found[-1].seq
+    assert before == 0
+
+
+async def test_more_small_records_than_any_page_are_read_at_once(channel_log: ChannelLog) -> None:
+    for _ in range(5):
+        await channel_log.append(OUT, records(500), guard=UNTOUCHED)
+    assert seqs_of((await channel_log.read(OUT, 10, 2200)).records) == list(range(10, 2210))
+    assert seqs_of(await channel_log.read_back(OUT, 2400, 2200)) == list(range(2399, 199, -1))
 
 
 async def test_an_answer_that_is_not_large_is_cut_by_its_limit_alone(channel_log: ChannelLog) -> None:
@@ -151,14 +172,14 @@ async def test_a_trim_of_an_empty_channel_is_its_first_record(channel_log: Chann
     assert seqs_of((await channel_log.read(OUT, 0, 10)).records) == [0]
 
 
-async def test_a_trim_under_another_guard_stores_nothing(channel_log: ChannelLog) -> None:
+async def test_a_trim_under_another_guard_stores_nothing(channel_log: ChannelLog, guard_seqs: int) -> None:
     await put(channel_log, OUT, "a", "b")
     await guard_with(channel_log, LIVE)
     with pytest.raises(GuardMismatchError) as caught:
         await channel_log.trim(OUT, 1, guard=UNTOUCHED)
     assert caught.value.actual == LIVE
     assert await stored(channel_log) == ["a", "b"]
-    assert (await channel_log.tail(OUT)).next_seq == 2
+    assert (await channel_log.tail(OUT)).next_seq == 2 + guard_seqs
 
 
 async def test_seqs_are_not_used_again_after_a_trim(channel_log: ChannelLog) -> None:

@@ -28,6 +28,8 @@ async def test_an_application_answers_its_own_routes_and_the_servers(tmp_path: P
             await client.say("chat", "good morning")
             text, end = await client.turn("chat")
             assert text == "you said: good morning"
+            (complete,) = [record for record in await client.records("chat", "out") if "headers" in record]
+            assert "public-access-token" in dict(complete["headers"]), "the client's token is refreshed"
             async with client.subscribe("chat", after=end) as (_, frames):
                 assert await anyio.to_thread.run_sync(process.stop) == 0
                 assert [frame.records async for frame in frames if frame.records] == []

@@ -120,7 +120,7 @@ async def test_the_documents_do_not_list_the_pages_routes(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.test", "evil.test:8787", "localhost.evil.test", "127.0.0.1.evil.test", "127.0.0.2", "[::2]", ""]
+    "host", ["evil.test", "evil.test:8787", "localhost.evil.test", "127.0.0.1.evil.test", "127.0.0.2", "[::2]", "127.0.0.1:\u0663", ""]
 )
 @pytest.mark.parametrize("path", GETS)
 async def test_the_page_is_unknown_under_another_name(site: Site, host: str, path: str) -> None:
@@ -140,9 +140,16 @@ async def test_nothing_is_created_under_another_name(site: Site, path: str, body
     assert await site.count_sessions() == 0
 
 
-@pytest.mark.parametrize("header", ["Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via"])
+@pytest.mark.parametrize(
+    "header", ["Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "Via"]
+)
 async def test_whoever_comes_through_a_proxy_is_not_at_this_machine(site: Site, header: str) -> None:
     assert (await ask(site, "GET", "/", **{header: "somebody"})).status == 404
+
+
+async def test_a_proxy_that_adds_no_header_is_told_by_its_old_http(site: Site) -> None:
+    lines = f"GET / HTTP/1.0\r\nHost: 127.0.0.1:{site.port}\r\nConnection: close\r\n\r\n"
+    assert (await site.raw(lines.encode())).status == 404
 
 
 async def test_two_names_are_none(site: Site) -> None:

@@ -1,4 +1,4 @@
-"""The page's modules that neither draw nor ask, by themselves: run where they are used, in the browser."""
+"""The page's modules that ask nobody, by themselves: run where they are used, in the browser."""
 
 from __future__ import annotations
 
@@ -39,6 +39,29 @@ EVENTS = """async (pieces) => {
     const { EventParser } = await import("/page/sse.js");
     const parser = new EventParser();
     return pieces.flatMap((piece) => parser.push(piece));
+}"""
+
+DRAW = """async ([inputs, outputs]) => {
+    const { Transcript } = await import("/page/transcript.js");
+    const { drawTurns } = await import("/page/turns.js");
+    const list = document.createElement("ol");
+    const conversation = { transcript: new Transcript(), pending: [], closed: null };
+    for (const record of inputs) conversation.transcript.addInput(record);
+    for (const record of outputs) {
+        conversation.transcript.addOutput(record);
+        for (let time = 0; time < 2; time += 1) drawTurns(list, conversation, {});
+    }
+    return list.querySelector(".answer").textContent;
+}"""
+KEYED = """async (count) => {
+    const { keyed } = await import("/page/dom.js");
+    const list = document.createElement("ol");
+    const keys = Array.from({ length: count }, (_, index) => `${index}-data-step`);
+    const draw = () => keyed(list, keys, () => document.createElement("li"));
+    draw();
+    const began = performance.now();
+    draw();
+    return performance.now() - began;
 }"""
 
 
@@ -229,3 +252,17 @@ async def test_events_are_put_together_from_pieces(page: Page, size: int) -> Non
         {"event": "batch", "data": '{"a":\n1}'},
         {"event": "message", "data": "[DONE]"},
     ]
+
+
+# --- Drawing ---
+
+
+@pytest.mark.parametrize("state", [5, True, {"a": 1}, ["yes"]], ids=str)
+async def test_a_question_in_an_unknown_state_does_not_keep_the_rest_from_being_drawn(page: Page, state: Any) -> None:
+    outputs = [chunk("data-approval", id="a", data={"question": {}, "options": [None, {}], "state": state}), delta("rest")]
+    records = [numbered([say("go")], "seqNum"), numbered(outputs, "seq_num")]
+    assert (await page.evaluate(DRAW, records)).endswith("rest")
+
+
+async def test_an_answer_of_many_parts_is_drawn_in_a_time_that_grows_with_their_number(page: Page) -> None:
+    assert await page.evaluate(KEYED, 40_000) < 1000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
 
 from harness.browser import Visitor
@@ -169,6 +170,33 @@ async def test_a_tab_that_nobody_looks_at_gives_its_connection_back(visitor: Vis
     await expect(visitor.answers).to_have_text(["you said: hello", "you said: are you there?"])
 
 
+async def test_a_request_that_is_never_answered_is_given_up_and_made_again(visitor: Visitor) -> None:
+    await visitor.begin("hello")
+    await expect(visitor.answers).to_have_text(["you said: hello"])
+    asked = anyio.Event()
+    await visitor.page.clock.install()
+    await visitor.page.route("**/in/records*", lambda _: asked.set(), times=1)
+    await visitor.page.reload()
+    with anyio.fail_after(15):
+        await asked.wait()
+    await visitor.page.clock.run_for(61_000)
+    await expect(visitor.answers).to_have_text(["you said: hello"])
+
+
+async def test_what_was_taken_off_the_list_stays_off_it_although_another_tab_shows_it(
+    visitor: Visitor, come: Visit
+) -> None:
+    await visitor.begin("hello")
+    await expect(visitor.answers).to_have_text(["you said: hello"])
+    second = await come(beside=visitor)
+    await second.open()
+    await second.button("Remove “hello” from this list").click()
+    await visitor.say("again")
+    await expect(visitor.answers).to_have_text(["you said: hello", "you said: again"])
+    for tab in (visitor, second):
+        await expect(tab.page.locator("#conversations li")).to_have_count(0)
+
+
 async def look(visitor: Visitor, state: str) -> None:
     """Make the page believe that it is looked at, or that it is not."""
     await visitor.page.evaluate(
@@ -285,6 +313,22 @@ async def test_a_closed_session_can_be_read_and_not_written(visitor: Visitor, co
     await expect(visitor.page.locator("#closed")).to_be_visible()
     await expect(visitor.answers).to_have_text(["you said: hello"])
     await visitor.shoot("closed")
+
+
+async def test_the_question_whether_to_close_goes_away_with_its_conversation(visitor: Visitor) -> None:
+    await visitor.begin("first")
+    await expect(visitor.answers).to_have_text(["you said: first"])
+    await visitor.page.get_by_role("link", name="New conversation").click()
+    await visitor.say("second")
+    await expect(visitor.answers).to_have_text(["you said: second"])
+    await visitor.button("Close session").click()
+    await expect(visitor.page.get_by_role("dialog")).to_be_visible()
+    await visitor.page.go_back()
+    await expect(visitor.page.get_by_role("dialog")).to_be_hidden()
+    await visitor.page.go_back()
+    await expect(visitor.answers).to_have_text(["you said: first"])
+    await visitor.say("still open")
+    await expect(visitor.answers).to_have_text(["you said: first", "you said: still open"])
 
 
 async def test_an_agent_that_fails_says_so_and_can_be_asked_again(visitor: Visitor) -> None:

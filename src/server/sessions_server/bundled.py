@@ -46,8 +46,9 @@ async def counter(run: Run) -> None:
     """Count the user's messages over all runs of the session."""
     async for turn in run.turns():
         async with turn:
-            count = (await turn.last_data(COUNT) or 0) + (turn.trigger == SUBMIT)
-            await turn.data(COUNT, count)
+            with anyio.CancelScope(shield=True):  # A message counts, also one whose answer is stopped at once.
+                count = (await turn.last_data(COUNT) or 0) + (turn.trigger == SUBMIT)
+                await turn.data(COUNT, count)
             await turn.text(f"That is message number {count}.")
 
 
@@ -83,7 +84,8 @@ async def _open_question(turn: Turn) -> Question | None:
 
 async def _ask(turn: Turn) -> None:
     subject = turn.text_input.strip() if turn.trigger == SUBMIT else ""
-    if not subject:
+    if not subject or _read_word(subject) is not None:
+        # Also a yes or no that comes too late, as from a second screen: nobody wants that to be done.
         await turn.text("Tell me what to do, and I ask before I do it.")
         return
     await _put(turn, Question(f"approval-{turn.seq}", subject))
@@ -110,5 +112,9 @@ def _read_answer(turn: Turn, question: Question) -> bool | None:
     if turn.trigger == ACTION:
         action = as_object(turn.action) or {}
         said = str(action.get("type")) if action.get("id", question.id) == question.id else ""
-    word = said.strip().strip(".!").lower()
+    return _read_word(said)
+
+
+def _read_word(said: str) -> bool | None:
+    word = said.strip().strip(".!").strip().lower()
     return True if word in YES else False if word in NO else None

@@ -5,7 +5,8 @@ How this works
 The page creates sessions without a key, so it is there only for people who sit at this machine: the server listens on
 loopback addresses alone, and the request names one as its host. The second is what stops DNS rebinding, where somebody
 else's page makes the browser take a name of theirs for 127.0.0.1. A proxy in front, which makes strangers look like people
-on this machine, gives itself away by the headers that it adds. ``demo`` lifts all of this.
+on this machine, gives itself away by the headers that it adds, or by HTTP/1.0, which no browser speaks any more and nginx
+does unless it is told otherwise. ``demo`` lifts all of this.
 
 For everybody else its paths are unknown. Changes also have to come from the page itself and not from another one in the
 same browser; the browser says so in ``Sec-Fetch-Site``, or in ``Origin`` if it is an old one.
@@ -21,14 +22,16 @@ from ipaddress import ip_address
 from typing import Final
 
 import attrs
+from aiohttp import web
+from aiohttp.http import HttpVersion11
 from multidict import CIMultiDictProxy
 
 from sessions_core.errors import InvalidError
 from sessions_server.problems import ForbiddenError
 
 INDEX: Final = "index.html"
-_LOOPBACK_HOST: Final = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?", re.IGNORECASE)
-_PROXY_HEADERS: Final = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via")
+_LOOPBACK_HOST: Final = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
+_PROXY_HEADERS: Final = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "Via")
 _TYPES: Final = {
     "html": "text/html; charset=utf-8",
     "css": "text/css; charset=utf-8",
@@ -79,12 +82,13 @@ class Page:
         """Whether anybody may have it."""
         return self.is_demo or self.is_local
 
-    def admits(self, headers: CIMultiDictProxy[str]) -> bool:
-        """Tell whether the page exists for a request with these headers."""
+    def admits(self, request: web.BaseRequest) -> bool:
+        """Tell whether the page exists for this request."""
         if self.is_demo or not self.is_local:
             return self.is_demo
+        headers = request.headers
         hosts = headers.getall("Host", [])
-        came_directly = not any(name in headers for name in _PROXY_HEADERS)
+        came_directly = request.version >= HttpVersion11 and not any(name in headers for name in _PROXY_HEADERS)
         return came_directly and len(hosts) == 1 and _LOOPBACK_HOST.fullmatch(hosts[0]) is not None
 
 

@@ -116,7 +116,7 @@ class Pipeline:
     async def _answer_page(self, call: Call, raw_path: str) -> web.StreamResponse:
         """Answer what may be a path of the chat page: nobody shows a credential, but it is not there for everybody."""
         request = call.request
-        found = self._page.find(raw_path) if call.context.page.admits(request.headers) else None
+        found = self._page.find(raw_path) if call.context.page.admits(request) else None
         if found is None:
             return self._redirect(request, raw_path)
         node, values = found

@@ -33,6 +33,12 @@ RESTART: Final = "data-restart"
 _ENDS: Final = {"text": "text-end", "reasoning": "reasoning-end"}
 _DELTAS: Final = {"text-delta": "delta", "reasoning-delta": "delta", "tool-input-delta": "inputTextDelta"}
 """Chunks that hold a piece of a longer text, and the member that has it."""
+AGAIN: Final = "-again"
+"""What the id of a data part gets if a void part has that id already."""
+
+
+PartKey = tuple[str, str]
+"""What a reader tells data parts of one message apart by: their type and id."""
 
 
 @attrs.frozen
@@ -41,9 +47,11 @@ class PartialAnswer:
 
     Attributes:
         chunks: What counts of it, without the ``start``; empty if nothing was written.
+        taken: The data parts with an id that are void already: a reader would put their successors in their void places.
     """
 
     chunks: tuple[Chunk, ...] = ()
+    taken: frozenset[PartKey] = frozenset()
 
     @property
     def text(self) -> str:
@@ -63,6 +71,7 @@ def find_partial(written: Iterable[Any], message_id: str, *, is_whole: bool) -> 
         is_whole: False if older records were left out, among them perhaps the ``start``.
     """
     chunks: list[Chunk] = []
+    taken: set[PartKey] = set()
     is_ours = not is_whole
     for data in written:
         chunk = as_object(data)
@@ -70,12 +79,14 @@ def find_partial(written: Iterable[Any], message_id: str, *, is_whole: bool) -> 
             continue
         if chunk["type"] == START:
             is_ours = chunk.get("messageId") == message_id
+            taken |= _part_keys(chunks)
             chunks.clear()
         elif is_ours and chunk["type"] == RESTART:
+            taken |= _part_keys(chunks)
             chunks.clear()
         elif is_ours:
             chunks.append(chunk)
-    return PartialAnswer(tuple(chunks))
+    return PartialAnswer(tuple(chunks), frozenset(taken))
 
 
 @attrs.define
@@ -97,6 +108,7 @@ class Shown:
             kind = chunk.get("type")
             if kind in (START_STEP, FINISH_STEP):
                 self._in_step = kind == START_STEP
+            if kind == FINISH_STEP:
                 self._open.clear()  # A step's end is also that of its parts, for those who read.
             part, _, event = str(kind).partition("-")
             if part in _ENDS:
@@ -119,25 +131,24 @@ class Shown:
 
 @attrs.define(eq=False)
 class Replay:
-    """Holds back what an earlier attempt has written already."""
+    """Holds back what an earlier attempt has written already; nothing, if that is empty."""
 
-    _expected: deque[Chunk]
-    _before: Shown
+    _partial: PartialAnswer
+    _expected: deque[Chunk] = attrs.field(init=False)
+    _matched: int = attrs.field(init=False, default=0)
     _said: list[Chunk] = attrs.field(init=False, factory=list)
+    _taken: frozenset[PartKey] = attrs.field(init=False)
 
-    @classmethod
-    def of(cls, partial: PartialAnswer) -> Replay:
-        """Make the replay over *partial*; over an empty one it holds nothing back."""
-        before = Shown()
-        before.note(partial.chunks)
-        return cls(deque(_joined(partial.chunks)), before)
+    def __attrs_post_init__(self) -> None:
+        self._expected = deque(_joined(self._partial.chunks))
+        self._taken = self._partial.taken
 
     def admit(self, chunk: Chunk) -> list[Chunk]:
         """Return what has to be written for *chunk*, the next one of the new attempt."""
         if not self._expected:
-            return [chunk]
+            return [self._renamed(chunk)]
         self._said.append(chunk)
-        rest = self._match(json.loads(encode_json(chunk)))
+        rest = self._match(json.loads(encode_json(self._renamed(chunk))))
         if rest is None:
             return self._restart()
         if not self._expected:
@@ -153,40 +164,77 @@ class Replay:
         expected, member = self._expected[0], _DELTAS.get(chunk["type"])
         if member is not None and chunk.get(member) == "":
             return []
-        if chunk == expected:
+        if not self._matched and _is_same(chunk, expected):
             self._expected.popleft()
             return []
-        if member is None or {**chunk, member: ""} != {**expected, member: ""}:
+        if member is None or not _is_same({**chunk, member: ""}, {**expected, member: ""}):
             return None
         return self._match_delta(chunk, member, chunk.get(member), expected.get(member))
 
     def _match_delta(self, chunk: Chunk, member: str, new: object, old: object) -> list[Chunk] | None:
         if not isinstance(new, str) or not isinstance(old, str):
             return None
-        if old.startswith(new):
-            self._expected[0] = {**chunk, member: old[len(new) :]}
+        if old.startswith(new, self._matched):
+            self._matched += len(new)
+            if self._matched == len(old):
+                self._expected.popleft()
+                self._matched = 0
             return []
-        if not new.startswith(old) or len(self._expected) > 1:
+        rest = old[self._matched :]
+        if not new.startswith(rest) or len(self._expected) > 1:
             return None
         self._expected.clear()
-        return [{**chunk, member: new[len(old) :]}]
+        return [{**chunk, member: new[len(rest) :]}]
 
     def _restart(self) -> list[Chunk]:
         self._expected.clear()
-        said, self._said = self._said, []
-        return [*self._before.end_parts(), *self._before.end_step(), {"type": RESTART, "data": {}}, *said]
+        self._taken |= _part_keys(self._partial.chunks)
+        before = Shown()
+        before.note(self._partial.chunks)
+        said, self._said = [self._renamed(chunk) for chunk in self._said], []
+        return [*before.end_parts(), *before.end_step(), {"type": RESTART, "data": {}}, *said]
+
+    def _renamed(self, chunk: Chunk) -> Chunk:
+        """Give a data part another id if a void part has its own: readers would put it in that part's place."""
+        key = _part_key(chunk)
+        if key is None or key not in self._taken:
+            return chunk
+        kind, part_id = key
+        while (kind, part_id) in self._taken:
+            part_id += AGAIN
+        return {**chunk, "id": part_id}
+
+
+def _part_key(chunk: Chunk) -> PartKey | None:
+    kind, part_id = str(chunk.get("type")), chunk.get("id")
+    return (kind, part_id) if kind.startswith("data-") and isinstance(part_id, str) else None
+
+
+def _part_keys(chunks: Iterable[Chunk]) -> frozenset[PartKey]:
+    return frozenset(key for chunk in chunks if (key := _part_key(chunk)) is not None)
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Tell whether two JSON values are the same; unlike ``==``, true is not 1."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_is_same(value, other[name]) for name, value in one.items())
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(_is_same, one, other))
+    return bool(one == other)
 
 
 def _joined(chunks: Iterable[Chunk]) -> list[Chunk]:
     """Join deltas of one part that follow each other, and leave out empty ones: how a text was cut up does not matter."""
-    joined: list[Chunk] = []
+    joined: list[tuple[Chunk, list[str]]] = []
     for chunk in chunks:
-        member = _DELTAS.get(chunk["type"])
-        last = joined[-1] if joined else None
-        if member is not None and chunk.get(member) == "":
-            continue
-        if member is None or last is None or {**last, member: ""} != {**chunk, member: ""}:
-            joined.append(chunk)
-        else:
-            joined[-1] = {**chunk, member: str(last.get(member, "")) + str(chunk.get(member, ""))}
-    return joined
+        delta = chunk.get(_DELTAS.get(chunk["type"], ""))
+        if not isinstance(delta, str):
+            joined.append((chunk, []))
+        elif delta:
+            frame = {**chunk, _DELTAS[chunk["type"]]: ""}
+            if not joined or not _is_same(joined[-1][0], frame):
+                joined.append((frame, []))
+            joined[-1][1].append(delta)
+    return [{**chunk, _DELTAS[chunk["type"]]: "".join(deltas)} if deltas else chunk for chunk, deltas in joined]

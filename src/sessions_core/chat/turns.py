@@ -13,7 +13,17 @@ from anyio.lowlevel import checkpoint_if_cancelled
 
 from sessions_core import agents as raw
 from sessions_core.chat.inputs import CLOSE, REGENERATE, STOP, Input, text_of
-from sessions_core.chat.partial import FINISH, START, START_STEP, Chunk, PartialAnswer, Replay, Shown, find_partial
+from sessions_core.chat.partial import (
+    FINISH,
+    RESTART,
+    START,
+    START_STEP,
+    Chunk,
+    PartialAnswer,
+    Replay,
+    Shown,
+    find_partial,
+)
 from sessions_core.domain.channel import (
     PUBLIC_ACCESS_TOKEN,
     SESSION_IN_EVENT_ID,
@@ -78,7 +88,7 @@ class Turn:
 
     def __attrs_post_init__(self) -> None:
         self._covered = self.seq
-        self._replay = Replay.of(self.recovered)
+        self._replay = Replay(self.recovered)
         self._shown.note(self.recovered.chunks)
 
     @property
@@ -134,8 +144,9 @@ class Turn:
 
         Raises:
             InvalidError: A chunk has no ``type``.
+            RecordTooLargeError: A chunk is too large.
         """
-        await self._store([piece for chunk in chunks for piece in self._admit(chunk)])
+        await self._store([piece for chunk in chunks for piece in self._check(chunk)])
 
     async def last_data(self, name: str) -> Any:
         """Return the value of the newest ``data-<name>`` part that was written before this turn; None if there is none.
@@ -147,19 +158,25 @@ class Turn:
 
     async def _pipe(self, values: AsyncIterable[T], to_chunks: Callable[[T], Iterable[Chunk]]) -> None:
         pipe: Pipe[Piece] = Pipe(self._store, lambda piece: len(piece[1].body))
-        await pipe.carry(values, lambda value: [piece for chunk in to_chunks(value) for piece in self._admit(chunk)])
+        await pipe.carry(values, lambda value: [piece for chunk in to_chunks(value) for piece in self._check(chunk)])
 
-    def _admit(self, chunk: Chunk) -> Iterable[Piece]:
-        """Make what has to be stored for *chunk*: nothing if an earlier attempt has stored it."""
+    def _check(self, chunk: Chunk) -> list[Piece]:
+        """Make what *chunk* counts for: nothing or one piece. Whatever may be wrong with it shows here."""
         kind = chunk.get("type")
         if not isinstance(kind, str):
             raise InvalidError("chunk.type", "must be a string")
         if kind in (START, FINISH):
             metadata = chunk.get("messageMetadata")
-            return () if metadata is None else self._admit({"type": METADATA, "messageMetadata": metadata})
-        first = () if self._has_spoken or kind in (START_STEP, METADATA) else ({"type": START_STEP},)
-        self._has_spoken = self._has_spoken or kind != METADATA
-        return [self._piece(one) for each in (*first, chunk) for one in self._replay.admit(each)]
+            return [] if metadata is None else [self._piece({"type": METADATA, "messageMetadata": metadata})]
+        return [self._piece({**chunk})]  # A copy, as it may be looked at only after its writer has changed it.
+
+    def _admit(self, piece: Piece) -> list[Piece]:
+        """Make what has to be stored for *piece*: nothing if an earlier attempt has stored it."""
+        chunk, _ = piece
+        first = () if self._has_spoken or chunk["type"] in (START_STEP, METADATA) else ({"type": START_STEP},)
+        self._has_spoken = self._has_spoken or chunk["type"] != METADATA
+        admitted = [one for each in (*first, chunk) for one in self._replay.admit(each)]
+        return [piece if one is chunk else self._piece(one) for one in admitted]
 
     def _piece(self, chunk: Chunk) -> Piece:
         (record,) = self.run.out.data_records([chunk])
@@ -167,11 +184,12 @@ class Turn:
         return chunk, record
 
     async def _store(self, pieces: Sequence[Piece]) -> None:
-        """Append, after the message's ``start`` if it has not been written.
+        """Append what earlier attempts have not stored, after the message's ``start`` if it has not been written.
 
-        Not cut short: what has been begun must be known, so as to be ended.
+        Not cut short: what has been begun must be known, so as to be ended. What never gets here has not been said.
         """
         await checkpoint_if_cancelled()
+        pieces = [admitted for piece in pieces for admitted in self._admit(piece)]
         if not pieces:
             return
         if not self._shown.is_begun:
@@ -204,8 +222,9 @@ class Turn:
 
     def _look_for_stop(self, message: Message) -> None:
         given = Input.parse(message.data)
-        if given is None or given.kind != STOP or self.is_stopped or message.seq < self.seq:
+        if given is None or given.kind != STOP or message.seq < self.seq:
             return
+        # Also a second one: it means this turn, and must not be left for one that follows.
         self.is_stopped = True
         self.run.inbox.skip(message)
         following = self.run.inbox.peek()
@@ -264,16 +283,18 @@ class Run(raw.Run):
         self._open_turn = None
 
     async def find_data(self, kind: str) -> Any:
-        """Return the ``data`` of the newest chunk of type *kind* that belongs to a completed turn, or None."""
-        before, is_complete = self.out.tail, False
+        """Return the ``data`` of the newest chunk of type *kind* that counts in a completed turn, or None."""
+        before, counts = self.out.tail, False
         oldest = before - SCAN_LIMIT
         while before > max(oldest, 0) and (records := await self.read_records_back(Io.OUT, before, SCAN_MESSAGES)):
             for record in records:
-                is_complete = is_complete or record.control == TURN_COMPLETE
-                envelope = Envelope.parse(record.body) if is_complete else None
+                counts = counts or record.control == TURN_COMPLETE
+                envelope = Envelope.parse(record.body) if counts else None
                 chunk = as_object(envelope.data) if envelope else None
                 if chunk is not None and chunk.get("type") == kind:
                     return chunk.get("data")
+                if chunk is not None and chunk.get("type") == RESTART:
+                    counts = False  # What came before it in its turn is void.
             before = records[-1].seq
         return None
 

@@ -138,6 +138,11 @@ class Record:
         """The control subtype, or None if this is no control record."""
         return find_header(self.headers, CONTROL_HEADER) if self.kind is RecordKind.CONTROL else None
 
+    @property
+    def closes_session(self) -> bool:
+        """Whether this is the turn-complete with which a session ends; it answers nothing."""
+        return self.control == TURN_COMPLETE and self.header(SESSION_CLOSED) == "true"
+
     def header(self, name: str) -> str | None:
         """Return the value of the first header called exactly *name*."""
         return find_header(self.headers, name)

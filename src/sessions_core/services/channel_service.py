@@ -62,6 +62,11 @@ class Reading:
     _reader: Reader
 
     @property
+    def position(self) -> int:
+        """The seq that it wants next."""
+        return self._reader.position
+
+    @property
     def next_seq(self) -> int:
         """The seq that the channel's next record will get, as far as is known."""
         return self._reader.next_seq
@@ -204,7 +209,7 @@ class ChannelService:
         settled = peek_settled and await self._is_settled(channel, tail)
         start = 0 if after is None else min(after + 1, tail.next_seq)
         gap = tail.first_seq if after is not None and start < tail.first_seq else None
-        async with self.hub.open(channel, start if gap is None else tail.first_seq) as reader:
+        async with self.hub.open(channel, start if gap is None else tail.first_seq, tail) as reader:
             yield Reading(gap, settled, tail.next_seq, reader)
 
     async def _append(

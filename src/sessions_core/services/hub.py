@@ -21,7 +21,7 @@ import anyio
 import anyio.abc
 import attrs
 
-from sessions_core.domain.channel import Batch, Channel
+from sessions_core.domain.channel import Batch, Channel, Tail
 from sessions_core.errors import ChannelUnavailableError
 from sessions_core.ports.channel_log import ChannelLog
 
@@ -196,23 +196,26 @@ class Hub:
         return len(self._feeds)
 
     @asynccontextmanager
-    async def open(self, channel: Channel, start: int) -> AsyncGenerator[Reader]:
-        """Open a reader whose first record is the first kept one at or after *start*."""
-        feed = await self._join(channel)
+    async def open(self, channel: Channel, start: int, tail: Tail | None = None) -> AsyncGenerator[Reader]:
+        """Open a reader whose first record is the first kept one at or after *start*.
+
+        Args:
+            channel: What to read.
+            start: Where to begin.
+            tail: The channel's end, from a caller who has just read it.
+        """
+        feed = self._join(channel, tail or await self._log.tail(channel))
         try:
             yield Reader(start, channel, self._log, feed)
         finally:
             self._leave(channel, feed)
 
-    async def _join(self, channel: Channel) -> _Feed:
+    def _join(self, channel: Channel, tail: Tail) -> _Feed:
         feed = self._feeds.get(channel)
         if feed is None or feed.broken is not None:
-            tail = await self._log.tail(channel)
-            feed = self._feeds.get(channel)
-            if feed is None or feed.broken is not None:
-                feed = self._feeds[channel] = _Feed(tail.next_seq, tail.timestamp)
-                assert self._tasks is not None, "the hub is not running"
-                self._tasks.start_soon(self._follow, channel, feed)
+            feed = self._feeds[channel] = _Feed(tail.next_seq, tail.timestamp)
+            assert self._tasks is not None, "the hub is not running"
+            self._tasks.start_soon(self._follow, channel, feed)
         feed.readers += 1
         return feed
 

@@ -16,6 +16,7 @@ from typing import Final
 import anyio
 import attrs
 
+from sessions_core.domain.bounded import BoundedDict
 from sessions_core.domain.channel import Io, NewRecord
 from sessions_core.domain.claim import Claim
 from sessions_core.domain.events import ClaimLost, RunClaimed, SystemFailed
@@ -40,6 +41,7 @@ from sessions_core.ports.run_store import RunStore
 from sessions_core.ports.session_store import SessionStore
 
 CLAIM_ATTEMPTS: Final = 3
+KNOWN_RUNS: Final = 1000
 FINISH_SECONDS: Final = 10.0
 """How long a claim and its dispatch may go on after their caller was cancelled."""
 
@@ -59,7 +61,12 @@ class HandOver:
 
 @attrs.define(kw_only=True)
 class RunManager:
-    """Ensures that a session has a live run, and swaps it on request."""
+    """Ensures that a session has a live run, and swaps it on request.
+
+    Attributes:
+        dispatched: Runs as they were when this process dispatched them, for whoever takes one up here: perhaps out of date,
+            and perhaps forgotten.
+    """
 
     store: SessionStore
     runs: RunStore
@@ -68,6 +75,7 @@ class RunManager:
     clock: Clock
     ids: Ids
     observer: Observer
+    dispatched: BoundedDict[RunId, RunRecord] = attrs.field(init=False, factory=lambda: BoundedDict(KNOWN_RUNS))
 
     def new_run_id(self) -> RunId:
         """Return a fresh run id."""
@@ -161,6 +169,7 @@ class RunManager:
         """Dispatch *run* if it is due. An engine that is down is no failure: the sweep will try again."""
         if run.dispatch_after is not None and run.dispatch_after > self.clock.now():
             return
+        self.dispatched[run.id] = run
         try:
             await self.dispatcher.dispatch(run)
         except DispatcherUnavailableError as error:
@@ -185,10 +194,11 @@ class RunManager:
     async def _as_it_left(self, session: Session, run: RunRecord | None) -> RunRecord | None:
         """Return *run* with the progress that its leaving proves, which its record may not tell yet.
 
-        A run leaves only when it has read everything, and nothing can be appended to ``in`` until another is claimed.
+        A run leaves only when it has read everything, and nothing can be appended to ``in`` until another is claimed. Once
+        it is settled its record tells as much.
         """
-        if run is None:
-            return None
+        if run is None or (run.settled_at is not None and run.end is not None):
+            return run
         read_to = (await self.log.tail(session.channel(Io.IN))).next_seq - 1
         known = run.end or run.start
         return attrs.evolve(run, end=Progress(max(read_to, known.cursor), known.out_tail))

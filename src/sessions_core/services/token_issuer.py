@@ -21,6 +21,8 @@ from sessions_core.ports.session_tokens import SessionTokens
 KEY_SECONDS: Final = 1.0
 """How long a root key is remembered: what another process rotates counts here within that time."""
 REMEMBERED: Final = 1_000
+PATIENCE_SECONDS: Final = 5.0
+"""How long a turn may wait for the key."""
 
 
 @attrs.frozen
@@ -46,9 +48,10 @@ class TokenIssuer:
         if self.session_tokens is None:
             return None
         try:
-            key = await self._key(session.environment.id)
-        except UnavailableError as error:
-            self.observer(SystemFailed(step="session token", error=str(error)))
+            with anyio.fail_after(PATIENCE_SECONDS):
+                key = await self._key(session.environment.id)
+        except (UnavailableError, TimeoutError) as error:
+            self.observer(SystemFailed(step="session token", error=str(error) or "no answer in time"))
             return None
         return None if key is None else self.session_tokens.issue(session, key, self.clock.now())
 

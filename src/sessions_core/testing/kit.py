@@ -54,6 +54,7 @@ class SessionUnderTest:
     _turn_from: int = attrs.field(init=False, default=0)
     _value_from: int = attrs.field(init=False, default=0)
     _covered: int = attrs.field(init=False, default=-1)
+    _out_tails: dict[int, int] = attrs.field(init=False, factory=dict)
 
     @property
     def row(self) -> Session:
@@ -130,7 +131,10 @@ class SessionUnderTest:
     async def _append(self, text: str) -> int:
         sessions = self.kit.sessions
         session = await sessions.sessions.get(HOME.id, self.name)
-        return (await sessions.channels.append_text(session, Io.IN, text)).seq
+        tail = await sessions.channels.tail(session.channel(Io.OUT))
+        seq = (await sessions.channels.append_text(session, Io.IN, text)).seq
+        self._out_tails[seq] = tail.next_seq
+        return seq
 
     async def _close(self, reason: str | None) -> None:
         await self.kit.sessions.sessions.close(HOME.id, self.name, reason)
@@ -180,7 +184,10 @@ class SessionUnderTest:
         ]
         first = next((record.seq for record, one in given if one.wants_turn), complete.seq)
         return any(
-            one.kind == chat.STOP and record.seq > first and record.timestamp <= complete.timestamp
+            one.kind == chat.STOP
+            and record.seq > first
+            and record.timestamp <= complete.timestamp
+            and self._out_tails.get(record.seq, 0) <= complete.seq  # Both may be of the same millisecond.
             for record, one in given
         )
 
@@ -217,6 +224,7 @@ class Kit:
     _count: int = attrs.field(init=False, default=0)
     _world: World = attrs.field(init=False, factory=World)
     _process: Process = attrs.field(init=False)
+    _is_over: bool = attrs.field(init=False, default=False)
 
     def __attrs_post_init__(self) -> None:
         self.run(self._begin)
@@ -285,7 +293,15 @@ class Kit:
         self.run(self._begin)
 
     def run(self, function: Callable[[*Args], Awaitable[T]], *args: *Args) -> T:
-        """Call an async function on the kit's event loop, let everybody do what they can do now, and return its result."""
+        """Call an async function on the kit's event loop, let everybody do what they can do now, and return its result.
+
+        Raises:
+            RuntimeError: Called from within an event loop (by a task, say), or after the kit's block.
+        """
+        _refuse_running_loop("the kit's calls are for the test, not for what runs on an event loop")
+        if self._is_over:
+            message = "the kit is over: use it inside the block of run_agents"
+            raise RuntimeError(message)
         return self._runner.run(self._call(function, *args))
 
     def count(self) -> int:
@@ -317,6 +333,7 @@ class Kit:
     def end(self) -> None:
         """Let the process die, so that nothing goes on after the test."""
         self.run(self._process.kill)
+        self._is_over = True
 
 
 @contextmanager
@@ -331,7 +348,7 @@ def run_agents(agents: Agents, *, io_patience: timedelta = timedelta()) -> Gener
     Raises:
         RuntimeError: An event loop is running here already.
     """
-    _refuse_running_loop()
+    _refuse_running_loop("run_agents brings its own event loop: use it in a plain function, not in an async one")
     with asyncio.Runner(loop_factory=lambda: VirtualTimeLoop(io_patience)) as runner:
         kit = Kit(agents, runner)
         try:
@@ -340,10 +357,9 @@ def run_agents(agents: Agents, *, io_patience: timedelta = timedelta()) -> Gener
             kit.end()
 
 
-def _refuse_running_loop() -> None:
+def _refuse_running_loop(message: str) -> None:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return
-    message = "run_agents brings its own event loop: use it in a plain function, not in an async one"
     raise RuntimeError(message)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
+
+LAST_PATIENCE_SECONDS: Final = 5.0
+"""How long, in real time, the world outside may take before tasks that wait without any timer are taken for a deadlock."""
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
@@ -24,7 +27,9 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def _jumping(self, select: Callable[[float], list[Any]]) -> Callable[[float | None], list[Any]]:
         def jump(timeout: float | None = None) -> list[Any]:
-            events = select(0 if timeout == 0 else self._patience)
+            # With no timer left, only the world outside (a thread, say) can go on; that may take longer.
+            longest = LAST_PATIENCE_SECONDS if timeout is None else self._patience
+            events = select(0 if timeout == 0 else max(longest, self._patience))
             if events:
                 return events
             if timeout is None:

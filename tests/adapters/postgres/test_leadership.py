@@ -50,15 +50,16 @@ async def test_of_two_processes_one_leads_and_the_other_one_takes_over(
 
 
 async def test_a_leader_whose_connection_breaks_is_cancelled_at_once(
-    db: PostgresDatabase, admin: asyncpg.Connection[asyncpg.Record]
+    url: str, admin: asyncpg.Connection[asyncpg.Record]
 ) -> None:
+    config = PostgresConfig(url=url, leader_check=timedelta(hours=1))
     with anyio.fail_after(SOON):
-        async with PostgresLeaderLock(db).hold("sweep") as scope:
+        async with open_database(config) as db, PostgresLeaderLock(db).hold("sweep") as scope:
             with scope:
                 assert await admin.fetchval(END_LEADER)
                 await anyio.sleep_forever()
         assert scope.cancelled_caught
-        async with PostgresLeaderLock(db).hold("sweep") as again:
+        async with open_database(config) as db, PostgresLeaderLock(db).hold("sweep") as again:
             assert not again.cancel_called
 
 

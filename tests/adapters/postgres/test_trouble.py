@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from functools import partial
 from typing import Any, TypeAlias
@@ -59,9 +60,9 @@ END_ALL = """
 """
 
 
-async def until_one_waits_for_a_lock(admin: Admin) -> None:
+async def until_somebody_waits(admin: Admin, count: int = 1) -> None:
     with anyio.fail_after(SOON):
-        while not await admin.fetch(BUSY):
+        while len(await admin.fetch(BUSY)) < count:
             await admin.execute("select pg_stat_clear_snapshot()")
 
 
@@ -90,7 +91,7 @@ async def test_an_append_that_is_cut_off_fails_and_is_safe_to_repeat(
         async with admin.transaction():
             await admin.execute("select 1 from channel for update")
             failing = asyncio.ensure_future(failure_of(append))
-            await until_one_waits_for_a_lock(admin)
+            await until_somebody_waits(admin)
             await admin.execute(END_BUSY)
             error = await failing
         tasks.cancel_scope.cancel()
@@ -111,7 +112,7 @@ async def test_a_transaction_that_is_cut_off_leaves_nothing_behind(config: Postg
         async with admin.transaction():
             await admin.execute("lock table access_key in access exclusive mode")
             failing = asyncio.ensure_future(failure_of(partial(store.create, make_environment("env_b"), "key of b")))
-            await until_one_waits_for_a_lock(admin)
+            await until_somebody_waits(admin)
             await admin.execute(END_BUSY)
             error = await failing
         check_words(error)
@@ -127,7 +128,7 @@ async def test_a_claim_that_is_cut_off_is_made_or_not_but_never_half(db: Postgre
     async with admin.transaction():
         await admin.execute("select 1 from session for update")
         failing = asyncio.ensure_future(failure_of(claim))
-        await until_one_waits_for_a_lock(admin)
+        await until_somebody_waits(admin)
         await admin.execute(END_BUSY)
         check_words(await failing)
     found = await store.find(ENV_A.id, session.id)
@@ -292,24 +293,41 @@ async def test_a_cancelled_append_does_not_hold_up_the_others(log: PostgresChann
 # --- many writers ---
 
 
-async def test_64_writers_on_overlapping_channels_do_not_block_each_other(
-    db: PostgresDatabase, other_db: PostgresDatabase, admin: Admin
+async def test_64_writers_in_4_processes_on_overlapping_channels_do_not_block_each_other(
+    config: PostgresConfig, admin: Admin
 ) -> None:
     channels = [make_channel(f"{n}") for n in range(20)]
     deadlocks = "select deadlocks from pg_stat_database where datname = current_database()"
     before = await admin.fetchval(deadlocks)
+    async with AsyncExitStack() as stack:
+        logs = [PostgresChannelLog(await stack.enter_async_context(open_database(config))) for _ in range(4)]
 
-    async def write(writer: int) -> None:
-        log = PostgresChannelLog(db if writer % 2 else other_db)
-        for number in range(10):
-            channel = channels[(writer * 7 + number * 3) % 20]
-            await log.append(channel, [record("a", f"{writer}.{number}"), record("b")], guard=UNTOUCHED)
+        async def write(writer: int) -> None:
+            for number in range(30):
+                channel = channels[(writer * 7 + number * 3) % 20]
+                batch = [record("a", f"{writer}.{number}"), record("b")]
+                await logs[writer % 4].append(channel, batch, guard=UNTOUCHED)
 
-    await at_once([partial(write, writer) for writer in range(64)])
-    tails = [await PostgresChannelLog(db).tail(channel) for channel in channels]
-    assert sum(tail.next_seq for tail in tails) == 64 * 10 * 2
-    await admin.execute("select pg_stat_force_next_flush()")
+        await at_once([partial(write, writer) for writer in range(64)])
+        tails = [await logs[0].tail(channel) for channel in channels]
+    assert sum(tail.next_seq for tail in tails) == 64 * 30 * 2
     assert await admin.fetchval(deadlocks) == before
+
+
+async def test_of_two_beginnings_that_wait_for_the_session_one_begins(db: PostgresDatabase, admin: Admin) -> None:
+    store, runs = PostgresSessionStore(db), PostgresRunStore(db)
+    session = make_session()
+    session = (await store.create(session, initial(session))).session
+    async with admin.transaction():
+        await admin.execute("select 1 from session for update")
+        begin = partial(runs.begin, initial(session).id, 1)
+        beginning = [asyncio.ensure_future(begin()) for _ in range(2)]
+        await until_somebody_waits(admin, 2)
+    begun = [run for run in await asyncio.gather(*beginning) if run is not None]
+    assert [run.epoch for run in begun] == [1]
+    found = await store.find(ENV_A.id, session.id)
+    assert found is not None
+    assert found.epoch == 1
 
 
 async def test_what_fails_in_a_group_fails_alone(log: PostgresChannelLog) -> None:

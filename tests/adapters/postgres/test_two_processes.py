@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import timedelta
 from functools import partial
 
@@ -10,7 +11,7 @@ import asyncpg
 import pytest
 from anyio.lowlevel import checkpoint
 
-from contract.makers import ENV_A, at_once, make_channel, make_waitpoint, record
+from contract.makers import ENV_A, Call, at_once, make_channel, make_waitpoint, record
 from sessions_adapters.postgres import (
     PostgresChannelLog,
     PostgresConfig,
@@ -19,9 +20,11 @@ from sessions_adapters.postgres import (
     PostgresWaitRegistry,
     open_database,
 )
+from sessions_adapters.postgres.trimmer import Trimmer
 from sessions_core.domain.channel import Channel, Record
-from sessions_core.domain.guard import UNTOUCHED
+from sessions_core.domain.guard import SEALED, UNTOUCHED
 from sessions_core.domain.waitpoint import Completion, WaitpointStatus
+from sessions_core.errors import GuardMismatchError
 
 pytestmark = pytest.mark.needs_postgres
 
@@ -157,12 +160,15 @@ async def test_a_process_that_starts_later_knows_who_waits(config: PostgresConfi
 
 
 async def test_a_channel_that_nobody_waits_on_is_not_asked_about(db: PostgresDatabase) -> None:
-    registry = PostgresWaitRegistry(db)
+    registry, drained = PostgresWaitRegistry(db), make_channel("drained")
     with anyio.fail_after(SOON):
         while db.waits.may_have(b"any"):
             await checkpoint()
+    await registry.register(drained, make_waitpoint().id, DAY)
+    assert list(await registry.drain(drained)) == [make_waitpoint().id]
     held = [await db.pool.acquire() for _ in range(db.config.connections)]
-    assert list(await registry.drain(make_channel())) == [], "it would have needed a connection"
+    for channel in (make_channel(), drained):
+        assert list(await registry.drain(channel)) == [], "it would have needed a connection"
     for connection in held:
         await db.pool.release(connection)
 
@@ -170,3 +176,56 @@ async def test_a_channel_that_nobody_waits_on_is_not_asked_about(db: PostgresDat
 async def test_the_clock_follows_the_servers(db: PostgresDatabase, admin: asyncpg.Connection[asyncpg.Record]) -> None:
     server_time = await admin.fetchval("select clock_timestamp()")
     assert abs((db.clock.now() - server_time).total_seconds()) < 5
+
+
+async def test_one_part_id_in_two_processes_is_one_record(
+    log: PostgresChannelLog, other_log: PostgresChannelLog, channel: Channel
+) -> None:
+    for number in range(40):
+        batches = [[record(f"{where} {number}", f"{number}"), record("more")] for where in "ab"]
+        first, second = await at_once(
+            [
+                partial(where.append, channel, batch, guard=UNTOUCHED)
+                for where, batch in zip((log, other_log), batches, strict=True)
+            ]
+        )
+        assert first[0].seq == second[0].seq
+        assert {first[0].is_new, second[0].is_new} == {True, False}
+    assert (await log.tail(channel)).next_seq == 40 * 3
+
+
+async def test_no_append_of_another_process_slips_in_behind_a_seal(
+    log: PostgresChannelLog, other_log: PostgresChannelLog
+) -> None:
+    async def write(channel: Channel, acknowledged: list[int]) -> None:
+        with contextlib.suppress(GuardMismatchError):
+            while True:
+                acknowledged += [place.seq for place in await other_log.append(channel, [record()], guard=UNTOUCHED)]
+
+    for number in range(20):
+        channel, acknowledged = make_channel(f"{number}"), list[int]()
+
+        async def seal(channel: Channel = channel, pause: int = number) -> int:
+            await anyio.sleep(pause / 5000)
+            return (await log.set_guard(channel, SEALED, expect=UNTOUCHED)).tail
+
+        calls: list[Call] = [seal, *[partial(write, channel, acknowledged)] * 4]
+        sealed_at, *_ = await at_once(calls)
+        assert sorted(acknowledged) == list(range(sealed_at))
+        assert (await log.tail(channel)).next_seq == sealed_at
+
+
+async def test_what_one_process_trims_another_one_may_delete(
+    config: PostgresConfig, channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_database(config) as db:
+        log = PostgresChannelLog(db)
+        await log.append(channel, [record(f"{n}") for n in range(1200)], guard=UNTOUCHED)
+        monkeypatch.setattr(Trimmer, "wake", lambda _: None)  # it dies before it has deleted anything
+        await log.trim(channel, 1100, guard=UNTOUCHED)
+        assert (await log.read(channel, 0, 5000)).records[0].seq == 1100
+    async with open_database(config) as later:
+        with anyio.fail_after(SOON):
+            while len(await later.fetch("select 1 from record")) != 101:
+                await anyio.sleep(0.01)
+        assert (await PostgresChannelLog(later).read(channel, 0, 5000)).records[0].seq == 1100

@@ -11,8 +11,9 @@ import pytest
 
 from sessions_adapters.profiles import open_sessions
 from sessions_core import chat
-from sessions_core.domain.channel import SESSION_CLOSED, Io, Record, RecordKind
+from sessions_core.domain.channel import SESSION_CLOSED, Io, Record, RecordKind, data_record
 from sessions_core.domain.events import RunEnded, TurnFailed
+from sessions_core.domain.ids import PartId
 from sessions_core.domain.status import RunStatus
 from sessions_core.errors import SessionClosedError
 from sessions_core.facade import Sessions
@@ -248,6 +249,19 @@ async def test_a_stop_does_not_claim_to_cover_a_message_that_waits(world: World)
     assert [name for name in types if name.startswith("turn")] == ["turn-complete:0", "turn-complete:1"]
     assert types.count("text-delta") == 24
     assert len(world.runs()) == 1, "the run left although a stop came after the last message"
+
+
+async def test_stopping_twice_does_not_stop_the_message_that_waits(world: World) -> None:
+    async with world.process(agents=agents(slow)) as sessions:
+        await sessions.sessions.create(HOME, spec("task"))
+        await append(sessions, said("one"))
+        await anyio.sleep(0.35)
+        records = [data_record(text, PartId(f"p{part}")) for part, text in enumerate((said("two"), STOP, STOP))]
+        await sessions.channels.append(world.session(), Io.IN, records)
+        await until_rest(world)
+    types = written(await world.records(Io.OUT))
+    assert [name for name in types if name.startswith("turn")] == ["turn-complete:0", "turn-complete:1"]
+    assert types.count("text-delta") == 24, "the second answer is whole"
 
 
 async def test_a_stop_for_an_earlier_turn_does_not_touch_this_one(world: World) -> None:

@@ -159,6 +159,31 @@ async def test_a_generator_that_does_not_close_is_not_waited_for_for_ever() -> N
     assert anyio.current_time() - began <= 7
 
 
+async def clings() -> AsyncIterator[int]:
+    """Fail to close, by going on."""
+    yield 1
+    try:
+        yield 2
+        await anyio.sleep_forever()
+    finally:
+        yield 3
+
+
+async def test_a_generator_that_fails_to_close_does_not_hide_why_it_was_closed() -> None:
+    with anyio.move_on_after(1) as scope:
+        await carry(clings(), Taker(seconds=0))
+    assert scope.cancelled_caught
+    with pytest.raises(ChannelUnavailableError):
+        await carry(clings(), Taker(fails_at=0))
+
+
+async def test_a_generator_that_fails_to_close_costs_nothing_that_came_before() -> None:
+    taker = Taker()
+    with pytest.raises(ZeroDivisionError):
+        await Pipe[Any](taker, lambda item: 1).carry(clings(), lambda value: [1 / (2 - value)])
+    assert taker.batches == [[1.0]]
+
+
 async def test_a_conversion_that_fails_is_an_error_of_the_source() -> None:
     taker = Taker()
     with pytest.raises(ZeroDivisionError):

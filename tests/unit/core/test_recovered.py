@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from sessions_core import chat
 from sessions_core.agents import RECOVERED_RECORDS, SCAN_RECORDS
 from sessions_core.domain.channel import Io, Record, RecordKind
+from sessions_core.errors import RecordTooLargeError
 from unit.core.kit import (
     HOME,
     NAME,
@@ -275,6 +277,76 @@ async def test_state_that_was_written_long_ago_is_not_looked_for_for_ever() -> N
             await say(sessions, text)
         await until_rest(world)
     assert seen == [None, "old", "old", None]
+
+
+async def test_state_that_was_taken_back_is_no_state() -> None:
+    world, seen = World(), list[Any]()
+
+    async def counts(run: chat.Run) -> None:
+        async for turn in run.turns():
+            seen.append(await turn.last_data("count"))
+            async with turn:
+                await turn.text(f"by {run.record.epoch}")
+                if turn.seq == 0 or (turn.seq == 1 and run.record.epoch == 1):
+                    await turn.data("count", turn.seq)
+                if run.record.epoch == 1:
+                    await turn.text(spoken(WORDS))
+
+    await die_after(world, 0.55, counts, said("one"), said("two"))
+    assert seen == [None, 0]
+    await recover(world, counts, said("three"))
+    assert seen == [None, 0, 0, 0]
+
+
+async def test_an_answer_that_lost_its_beginning_to_a_trim_is_taken_back() -> None:
+    """Readers who came before the trim have it all, so the answer must not just be given again beside it."""
+    world = World()
+
+    async def trims(run: chat.Run) -> None:
+        async for turn in run.turns():
+            async with turn:
+                await turn.text("One ")
+                await run.out.trim(run.out.tail - 1)
+                await turn.text(spoken(WORDS))
+
+    await die_after(world, 0.15, trims, said("hello"))
+    await recover(world, says_the_same)
+    chunks = chunks_of(await world.records(Io.OUT))
+    kinds = [chunk["type"] for chunk in chunks]
+    assert kinds.count("data-restart") == 1
+    assert read(chunks[kinds.index("data-restart") :]) == WHOLE["same"][1][0]
+    assert kinds[kinds.index("data-restart") - 1] == "text-end"
+
+
+@pytest.mark.parametrize("way", ["too large", "out of time"])
+async def test_an_attempt_that_gives_a_write_up_still_takes_back_what_was_there(way: str) -> None:
+    """What takes back comes with the first write that is stored, not with one that is not."""
+    world = World()
+
+    async def gives_up(run: chat.Run) -> None:
+        async for turn in run.turns():
+            async with turn:
+                if way == "too large":
+                    with suppress(RecordTooLargeError):
+                        await turn.write({"type": "data-x", "data": "y"}, {"type": "data-x", "data": "x" * 2_000_000})
+                else:
+                    with anyio.CancelScope() as scope:
+                        scope.cancel()
+                        await turn.data("x", "y")
+                await turn.text("Sorry.")
+
+    await die_after(world, 0.15, says_the_same, said("hello"))
+    await recover(world, gives_up)
+    chunks = chunks_of(await world.records(Io.OUT))
+    assert read(chunks) == [("text", "Sorry.")]
+    assert [chunk["type"] for chunk in chunks[-6:]] == [
+        "start-step",
+        "text-start",
+        "text-delta",
+        "text-end",
+        "finish-step",
+        "finish",
+    ]
 
 
 async def test_a_handed_over_turn_goes_on_in_the_same_message() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from threading import Event, Timer
 
 import anyio
 import anyio.to_thread
@@ -129,6 +130,14 @@ def test_a_stop_is_told_apart_from_an_end() -> None:
         assert (turn.text, turn.stopped) == ("0 1 2 3 4 5 6 7 8 9 ", False)
 
 
+def test_a_stop_in_the_millisecond_after_the_end_has_stopped_nothing() -> None:
+    with run_agents(agents) as kit:
+        session = kit.start("moody")
+        session.send("go")
+        session.stop()
+        assert not session.expect_turn().stopped
+
+
 def test_values_can_be_expected_one_by_one() -> None:
     with run_agents(agents) as kit:
         session = kit.start("ticks")
@@ -226,6 +235,43 @@ def test_a_task_may_talk_to_the_world_outside() -> None:
         session = kit.start("threads")
         session.send("go")
         assert session.expect_turn(timedelta(seconds=1)).text == "from a thread"
+
+
+def test_a_thread_that_works_on_does_not_hide_what_the_test_found() -> None:
+    outside, may_end = chat.Agents(), Event()
+
+    @outside.task("waits")
+    async def waits(run: chat.Run) -> None:
+        async for turn in run.turns():
+            async with turn:
+                await anyio.to_thread.run_sync(may_end.wait)
+
+    with pytest.raises(ZeroDivisionError), run_agents(outside) as kit:
+        kit.start("waits").send("go")
+        Timer(0.2, may_end.set).start()
+        raise ZeroDivisionError
+
+
+def test_misuse_is_named() -> None:
+    curious = chat.Agents()
+
+    @curious.task("curious")
+    async def asks(run: chat.Run) -> None:
+        kit.advance(timedelta(seconds=1))
+
+    with run_agents(curious) as kit:
+        session = kit.start("curious", maxAttempts=1)
+        assert "for the test, not for what runs on an event loop" in str(kit.failures[0])
+    with pytest.raises(RuntimeError, match="the kit is over"):
+        session.send("hello")
+
+
+def test_kits_may_be_nested() -> None:
+    with run_agents(agents) as outer, run_agents(agents) as inner:
+        for kit in (outer, inner, outer):
+            session = kit.start("moody")
+            session.send("go")
+            assert session.expect_turn().text.startswith("submit-message: go")
 
 
 def test_the_end_of_a_session_is_no_turn() -> None:

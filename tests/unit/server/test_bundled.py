@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Generator
 from datetime import timedelta
 
 import pytest
 
-from sessions_core.chat import Agents
+from sessions_core.chat import Agents, stop_message, user_message
+from sessions_core.domain.channel import Io
 from sessions_core.testing import Kit, SessionUnderTest, run_agents
 from sessions_server.bundled import agents
 
@@ -103,6 +105,25 @@ def test_the_counter_counts_messages_and_not_what_else_wants_an_answer(kit: Kit)
     assert say(session, "two") == "That is message number 2."
 
 
+@pytest.mark.parametrize("meanwhile", [nothing, a_crash])
+def test_the_counter_counts_a_message_once_whatever_becomes_of_its_answer(
+    kit: Kit, meanwhile: Callable[[Kit], None]
+) -> None:
+    session = kit.start("counter")
+    assert say(session, "one") == "That is message number 1."
+
+    row = session.row
+
+    async def at_once() -> None:
+        for record in (user_message("two"), stop_message()):
+            await kit.sessions.channels.append_text(row, Io.IN, json.dumps(record))
+
+    kit.run(at_once)
+    assert session.expect_turn().text == ""
+    meanwhile(kit)
+    assert say(session, "three") == "That is message number 3."
+
+
 # --- approval -------------------------------------------------------------------------------------
 
 
@@ -135,8 +156,17 @@ def test_the_next_wish_is_a_question_of_its_own(kit: Kit) -> None:
     session = kit.start("approval")
     first = (say(session, "deploy"), say(session, "no"))
     assert first == ("May I go on with: deploy? Answer yes or no.", "Denied, not done: deploy")
-    assert say(session, "yes") == "May I go on with: yes? Answer yes or no."
-    assert say(session, "yes") == "Approved, done: yes"
+    assert say(session, "retreat") == "May I go on with: retreat? Answer yes or no."
+    assert say(session, "yes") == "Approved, done: retreat"
+
+
+def test_of_several_answers_at_once_the_first_one_counts(kit: Kit) -> None:
+    session = kit.start("approval")
+    say(session, "deploy")
+    for answer in ("no", "yes", "Yes."):
+        session.send(answer)
+    texts = [session.expect_turn().text for _ in range(3)]
+    assert texts == ["Denied, not done: deploy", *["Tell me what to do, and I ask before I do it."] * 2]
 
 
 @MEANWHILE
@@ -172,7 +202,7 @@ def test_a_button_of_an_earlier_question_decides_nothing(kit: Kit) -> None:
 
 def test_asking_for_the_same_answer_again_approves_nothing(kit: Kit) -> None:
     session = kit.start("approval")
-    say(session, "yes")
+    say(session, "deploy")
     session.regenerate()
     assert session.expect_turn().data("approval")["state"] == "open"
 

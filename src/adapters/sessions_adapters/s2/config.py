@@ -17,7 +17,7 @@ UNSCOPED_TOKEN: Final = "s2-skip-access-tokens"  # noqa: S105 - says that there 
 """What direct writers are given where tokens are not checked: their client refuses an empty one."""
 MAX_PREFIX_BYTES: Final = 64
 _BASIN: Final = re.compile(r"[a-z0-9][a-z0-9-]{6,46}[a-z0-9]")
-_PREFIX: Final = re.compile(rf"([A-Za-z0-9._~:@-]+/)*[A-Za-z0-9._~:@-]*")
+_PREFIX: Final = re.compile(r"([A-Za-z0-9._~:@-]+/)*[A-Za-z0-9._~:@-]*")
 
 
 def _check_basin(_: object, __: object, basin: str) -> None:
@@ -98,5 +98,6 @@ class S2Config:
         unknown = query.keys() - {"endpoint", "direct_endpoint", "prefix"}
         if unknown:
             raise InvalidError("URL of S2", "has a parameter that is not endpoint, direct_endpoint or prefix")
-        token = {"token": unquote(parts.password)} if parts.password else {}
-        return cls(basin=parts.hostname, **token, **query, **options)
+        if parts.password:
+            options["token"] = unquote(parts.password)
+        return cls(basin=parts.hostname, **(options | query))

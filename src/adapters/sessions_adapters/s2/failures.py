@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from s2_sdk import S2Error, S2ServerError
+from s2_sdk import AppendConditionError, S2ClientError, S2Error, S2ServerError
 
 from sessions_core.domain.guard import Guard
 from sessions_core.errors import ChannelUnavailableError
@@ -17,6 +17,8 @@ from sessions_core.errors import ChannelUnavailableError
 FAILURES: Final = (S2Error, OSError, TimeoutError)
 """Whatever the driver may raise."""
 NO_STREAM: Final = "stream_not_found"
+PASSING: Final = (408, 409, 425, 429)
+"""Statuses below 500 that say "not now"."""
 EXISTS: Final = "resource_already_exists"
 
 
@@ -32,6 +34,15 @@ def translated() -> Iterator[None]:
 def is_missing(error: BaseException) -> bool:
     """Tell whether S2 says that it has no such stream."""
     return isinstance(error, S2ServerError) and error.status_code == 404 and error.code == NO_STREAM
+
+
+def is_final(error: BaseException) -> bool:
+    """Tell whether the same request would fail in the same way again."""
+    if isinstance(error, AppendConditionError):
+        return False  # then it is another request that is sent
+    if isinstance(error, S2ServerError):
+        return 400 <= error.status_code < 500 and error.status_code not in PASSING
+    return isinstance(error, S2ClientError) and error.__cause__ is None
 
 
 def guard_of(token: str) -> Guard:

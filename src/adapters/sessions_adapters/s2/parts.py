@@ -46,3 +46,7 @@ class PartWindow:
 
         for part in list(takewhile(is_old, self._places)):
             del self._places[part]
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._places.clear()

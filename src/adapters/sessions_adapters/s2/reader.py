@@ -46,7 +46,7 @@ async def read_back(stream: Stream, before: int, limit: int) -> list[Record]:
         if not older:
             break
         if older[-1].seq_num + 1 < before:
-            look = max(len(older) // 2, 1) if look > len(older) else max(look // 2, 1)
+            look = max(min(len(older), look // 2), 1)
             continue
         newer = [record_of(record) for record in reversed(older)]
         records += newer

@@ -15,13 +15,14 @@ from collections.abc import Sequence
 from typing import Final
 
 import attrs
+from s2_sdk import CommandRecord, SequencedRecord, metered_bytes
 from s2_sdk import Record as StoredRecord
-from s2_sdk import SequencedRecord, metered_bytes
 
 from sessions_core.domain.channel import MAX_RECORD_BYTES, NewRecord, Record, RecordKind, encode_json, kind_of
 from sessions_core.errors import InvalidError, RecordTooLargeError
 
 PART_HEADER: Final = b"sessions-part"
+LARGEST_SEQ: Final = 2**63 - 1
 MAX_BATCH_RECORDS: Final = 1000
 MAX_BATCH_BYTES: Final = 1_048_576
 _ENVELOPE_START: Final = b'{"data":'
@@ -34,11 +35,19 @@ class Entry:
 
     Attributes:
         part: What it is the same record by; None if it is like no other.
+        first_kept: What a trim asks for.
     """
 
     stored: StoredRecord
     part: bytes | None
     size: int
+    first_kept: int | None = None
+
+    def at(self, seq: int) -> StoredRecord:
+        """Return the record as it is stored at *seq*: a trim does not drop itself, which S2 would let it do."""
+        if self.first_kept is None or self.first_kept <= seq:
+            return self.stored
+        return StoredRecord(seq.to_bytes(8, "big"), self.stored.headers, self.stored.timestamp)
 
 
 def entry_of(record: NewRecord) -> Entry:
@@ -61,9 +70,17 @@ def entry_of(record: NewRecord) -> Entry:
     return Entry(stored, part, size)
 
 
-def command_entry(stored: StoredRecord) -> Entry:
-    """Prepare a command."""
+def fence_entry(token: str) -> Entry:
+    """Prepare the command that sets the fencing token."""
+    stored = CommandRecord.fence(token)
     return Entry(stored, None, metered_bytes([stored]))
+
+
+def trim_entry(first_kept: int) -> Entry:
+    """Prepare the command that lets records go."""
+    first_kept = min(max(first_kept, 0), LARGEST_SEQ)
+    stored: StoredRecord = CommandRecord.trim(first_kept)
+    return Entry(stored, None, metered_bytes([stored]), first_kept)
 
 
 def check_batch(entries: Sequence[Entry]) -> None:
@@ -98,7 +115,8 @@ def part_of(found: StoredRecord | SequencedRecord) -> bytes | None:
 
 def is_same(entry: Entry, found: SequencedRecord) -> bool:
     """Tell whether *found* is the very record that was sent."""
-    return entry.stored.body == found.body and entry.stored.headers == found.headers
+    sent = entry.at(found.seq_num)
+    return sent.body == found.body and sent.headers == found.headers
 
 
 def _mark(record: NewRecord, part: bytes | None, stored: StoredRecord) -> bytes | None:

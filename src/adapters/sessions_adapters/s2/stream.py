@@ -23,10 +23,10 @@ from s2_sdk import (
     SequencedRecord,
     StreamPosition,
 )
-from s2_sdk import S2Basin as DriverBasin
 from s2_sdk import Record as StoredRecord
+from s2_sdk import S2Basin as DriverBasin
 
-from sessions_adapters.s2.failures import EXISTS, FAILURES, guard_of, is_missing
+from sessions_adapters.s2.failures import EXISTS, guard_of, is_missing
 from sessions_adapters.s2.records import MAX_BATCH_RECORDS
 from sessions_core.domain.guard import UNTOUCHED, Guard
 
@@ -61,13 +61,15 @@ class Stream:
         """Append *records*, all or none, if the next seq is *seq* and the fencing token is *token*. Tries once."""
         put = AppendInput(list(records), match_seq_num=seq, fencing_token=token)
         async with self._flights, asyncio.timeout(self._timeout):
+            stream = _open(self._writes, self.name)
             try:
-                return await self._writer().append(put)
+                ack: AppendAck = await stream.append(put)
             except S2ServerError as error:
                 if not is_missing(error):
                     raise
-            await self.ensure()
-            return await self._writer().append(put)
+                await self.ensure()
+                ack = await stream.append(put)
+        return ack
 
     async def ensure(self) -> None:
         """Make the stream, unless it is there."""
@@ -80,11 +82,12 @@ class Stream:
     async def tail(self) -> StreamPosition:
         """Return where the next record goes, and when the last one came."""
         try:
-            return await self._reader().check_tail()
+            end: StreamPosition = await self._reader().check_tail()
         except S2ServerError as error:
             if is_missing(error):
                 return EMPTY
             raise
+        return end
 
     async def guard(self) -> Guard:
         """Return the guard, in one round trip however long ago it was set.
@@ -128,16 +131,18 @@ class Stream:
 
     def session(self, start: int) -> ReadSession:
         """Open an endless reading from *start*, or from the tail if that is before."""
-        return self._reader().read_session(start=SeqNum(start), clamp_to_tail=True)
+        session: ReadSession = self._reader().read_session(start=SeqNum(start), clamp_to_tail=True)
+        return session
 
     async def first_seq(self) -> int | None:
         """Return the seq of the first kept record, or None if there is none."""
         found = await self.read(0, 1)
         return found.records[0].seq_num if found.records else None
 
-    def _writer(self) -> S2Stream:
-        return self._writes.stream(self.name)
-
     def _reader(self) -> S2Stream:
-        return self._reads.stream(self.name)
+        return _open(self._reads, self.name)
 
+
+def _open(basin: DriverBasin, name: str) -> S2Stream:
+    stream: S2Stream = basin.stream(name)
+    return stream

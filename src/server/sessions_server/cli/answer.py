@@ -6,7 +6,7 @@ import attrs
 
 from sessions_core.answers import Answer
 from sessions_core.chat import RESTART, START
-from sessions_core.domain.channel import SESSION_CLOSED, TURN_COMPLETE, Io, Record, RecordKind, committed_by
+from sessions_core.domain.channel import TURN_COMPLETE, Io, Record, RecordKind, committed_by
 from sessions_server.cli.terminal import Terminal
 from sessions_server.cli.transcript import Transcript, chunk_of
 
@@ -62,7 +62,7 @@ class AnswerReader:
         self.terminal.warn(f"records {first_missing} to {first_kept - 1} of out are no longer kept")
 
     def _complete(self, record: Record) -> bool:
-        self.is_closed = record.header(SESSION_CLOSED) == "true"
+        self.is_closed = record.closes_session
         covered = committed_by(record)
         if not self.is_closed and covered is not None and 0 <= covered < self.seq:
             self._records.clear()

@@ -62,7 +62,7 @@ def read_batch(frame: Frame) -> Batch:
         tail = content["tail"]
         records = tuple(_record(item) for item in content.get("records", ()))
         return Batch(records, int(tail["seq_num"]), int(tail["timestamp"]))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         message = "it sent something else than records"
         raise ValueError(message) from None
 

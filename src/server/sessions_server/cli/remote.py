@@ -106,6 +106,17 @@ class RefusedError(SessionsError):
         return "; `sessions env list --show-keys` shows the keys" if self.status == 401 else ""
 
 
+class _Answer(dict[str, Any]):
+    """The members of an answer. One that every sessions server sends and that is missing tells that this is another one."""
+
+    def __init__(self, members: Mapping[str, Any], refusal: RefusedError) -> None:
+        super().__init__(members)
+        self._refusal = refusal
+
+    def __missing__(self, name: str) -> Any:
+        raise self._refusal
+
+
 def session_path(name: str, *more: str) -> str:
     """Return the path of a session, or of something below it."""
     return "/".join((SESSIONS, quote(name, safe=""), *more))
@@ -240,6 +251,8 @@ class Remote:
             raise UnreachableError(self.url, "no answer in 10 seconds") from error
         except TimeoutError as error:
             raise LostError(self.url, "no answer in time") from error
+        except UnicodeError as error:  # what the resolver says of empty and of very long parts
+            raise UnreachableError(self.url, "this is no host's name") from error
         except (aiohttp.ClientError, OSError) as error:
             raise LostError(self.url, str(error) or type(error).__name__) from error
 
@@ -258,9 +271,10 @@ class Remote:
         with self.translating():
             async with self._http.request(method, target, data=data, headers=sent, allow_redirects=False) as response:
                 answer = await self._body(response)
-        if response.status >= 300 or answer is None:
-            raise self._refusal(response, answer)
-        return answer
+        refusal = self._refusal(response, answer)
+        if response.status >= 300 or refusal.answer is None:
+            raise refusal
+        return _Answer(refusal.answer, refusal)
 
     def _target(self, path: str) -> URL:
         return URL(self.url + path, encoded=True)

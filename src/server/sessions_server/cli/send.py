@@ -15,6 +15,7 @@ from sessions_core.chat import action_message, close_message, regenerate_message
 from sessions_core.domain.channel import Io, encode_json
 from sessions_core.domain.ids import is_friendly_id
 from sessions_core.errors import InvalidError
+from sessions_core.services.session_service import DEFAULT_TYPE
 from sessions_server.cli.answer import AnswerReader
 from sessions_server.cli.connection import add_command, add_session
 from sessions_server.cli.following import FROM_END, Follower
@@ -22,7 +23,6 @@ from sessions_server.cli.remote import SESSIONS, Remote, session_path
 from sessions_server.cli.terminal import Terminal
 from sessions_server.cli.text import one_line
 
-CHAT_TYPE: Final = "chat.agent"
 EXAMPLES: Final = """examples:
   sessions send hello "how are you?" --create echo --wait
   git diff | sessions send review - --wait
@@ -151,7 +151,7 @@ def _check_utf8(text: str) -> None:
 def _new_session(name: str, task: str) -> dict[str, Any]:
     payload = {"trigger": "preload", "chatId": name}
     config = {"basePayload": payload}
-    return {"type": CHAT_TYPE, "externalId": name, "taskIdentifier": task, "triggerConfig": config}
+    return {"type": DEFAULT_TYPE, "externalId": name, "taskIdentifier": task, "triggerConfig": config}
 
 
 @attrs.frozen(kw_only=True)

@@ -58,9 +58,5 @@ class Style:
         """Mark what went wrong."""
         return self._mark("31", text)
 
-    def green(self, text: str) -> str:
-        """Mark what is alive."""
-        return self._mark("32", text)
-
     def _mark(self, code: str, text: str) -> str:
         return f"\x1b[{code}m{text}\x1b[0m" if self.has_colours and text else text

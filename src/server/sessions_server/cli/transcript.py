@@ -11,7 +11,6 @@ from sessions_core.chat import ACTION, MESSAGE, RESTART, STOP, SUBMIT, Input, te
 from sessions_core.domain.channel import (
     CONTROL_HEADER,
     PUBLIC_ACCESS_TOKEN,
-    SESSION_CLOSED,
     SESSION_CLOSED_REASON,
     SESSION_IN_EVENT_ID,
     TURN_COMPLETE,
@@ -124,7 +123,7 @@ class Transcript:
 
 def _control(record: Record) -> str:
     more = [(name, value) for name, value in record.headers if name not in (CONTROL_HEADER, PUBLIC_ACCESS_TOKEN)]
-    if record.control == TURN_COMPLETE and record.header(SESSION_CLOSED) == "true":
+    if record.closes_session:
         reason = record.header(SESSION_CLOSED_REASON)
         return f"-- session closed{f': {reason}' if reason else ''} (seq {record.seq})"
     if record.control == TURN_COMPLETE:

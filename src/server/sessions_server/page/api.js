@@ -48,8 +48,9 @@ export class SessionApi {
 
   #name;
 
-  async get() {
-    return read(await this.#call(`/api/v1/sessions/${this.#name}`));
+  /** @param {AbortSignal} signal */
+  async get(signal) {
+    return read(await this.#call(`/api/v1/sessions/${this.#name}`, { signal }));
   }
 
   async listRuns() {
@@ -61,9 +62,9 @@ export class SessionApi {
   }
 
   /** The records of `in` after a seq. */
-  async readInputs(after) {
+  async readInputs(after, signal) {
     const query = after < 0 ? "" : `?afterEventId=${after}`;
-    return (await read(await this.#call(`/realtime/v1/sessions/${this.#name}/in/records${query}`))).records;
+    return (await read(await this.#call(`/realtime/v1/sessions/${this.#name}/in/records${query}`, { signal }))).records;
   }
 
   async close(reason) {
@@ -105,15 +106,15 @@ export class SessionApi {
   }
 
   async #send(path, request) {
-    this.#token ??= (await post("/page/tokens", { session: this.id })).token;
+    this.#token ??= (await post("/page/tokens", { session: this.id }, request.signal)).token;
     const type = request.body === undefined ? {} : { "Content-Type": "application/json" };
     return fetch(path, { ...request, headers: { ...type, ...request.headers, Authorization: `Bearer ${this.#token}` } });
   }
 }
 
-async function post(path, body) {
+async function post(path, body, signal) {
   const headers = { "Content-Type": "application/json" };
-  return read(await fetch(path, { method: "POST", headers, body: JSON.stringify(body) }));
+  return read(await fetch(path, { method: "POST", headers, body: JSON.stringify(body), signal }));
 }
 
 async function read(response) {

@@ -111,9 +111,9 @@ export class Conversation {
     this.onChange();
   }
 
-  /** Read what others have put on `in`. */
-  async catchUp() {
-    for (const record of await this.api.readInputs(this.transcript.lastIn)) this.transcript.addInput(record);
+  /** Read what others have put on `in`. @param {AbortSignal} [signal] */
+  async catchUp(signal = this.#life.signal) {
+    for (const record of await this.api.readInputs(this.transcript.lastIn, signal)) this.transcript.addInput(record);
     this.onChange();
   }
 
@@ -121,8 +121,8 @@ export class Conversation {
     return {
       position: () => this.transcript.lastOut,
       isOver: () => this.transcript.closed !== null,
-      prepare: () => this.#prepare(),
-      take: (records, tail) => this.#take(records, tail),
+      prepare: (signal) => this.#prepare(signal),
+      take: (records, tail, signal) => this.#take(records, tail, signal),
       missed: () => {
         this.transcript.hasGap = true;
       },
@@ -133,16 +133,16 @@ export class Conversation {
     };
   }
 
-  async #prepare() {
-    this.session = await this.api.get();
-    await this.catchUp();
+  async #prepare(signal) {
+    this.session = await this.api.get(signal);
+    await this.catchUp(signal);
   }
 
-  async #take(records, tail) {
+  async #take(records, tail, signal) {
     const wanted = this.transcript.wants(records);
     if (wanted === "must" || (wanted === "may" && this.#askedFor !== this.transcript.completed)) {
       this.#askedFor = this.transcript.completed;
-      await this.catchUp();
+      await this.catchUp(signal);
     }
     for (const record of records) this.transcript.addOutput(record);
     this.isCaughtUp ||= this.transcript.lastOut + 1 >= tail;

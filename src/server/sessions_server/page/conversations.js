@@ -9,7 +9,7 @@ const KEPT = 100;
  * @property {string} id
  * @property {string} task
  * @property {string} title
- * @property {number} at when it was last opened or spoken in, Unix ms
+ * @property {number} at when it was first shown here, Unix ms
  */
 
 /** @returns {Entry[]} the latest first */

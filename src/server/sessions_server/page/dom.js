@@ -44,7 +44,8 @@ export function show(element, isShown) {
 export function keyed(list, keys, build) {
   const known = new Map([...list.children].map((child) => [child.dataset.key, child]));
   const wanted = keys.map((key) => known.get(key) ?? build(key));
-  for (const [key, child] of known) if (!keys.includes(key)) child.remove();
+  const kept = new Set(keys);
+  for (const [key, child] of known) if (!kept.has(key)) child.remove();
   for (const [index, child] of wanted.entries()) {
     child.dataset.key = keys[index];
     if (list.children[index] !== child) list.insertBefore(child, list.children[index] ?? null);

@@ -14,8 +14,8 @@ const SHORT = 1000;
  *
  * @typedef {object} Reader
  * @property {() => number} position the seq after which to read
- * @property {() => Promise<void>} prepare done before each time that the stream is opened
- * @property {(records: any[], tail: number) => Promise<void>} take records, and the seq of the next one that there will be
+ * @property {(signal: AbortSignal) => Promise<void>} prepare done before each time that the stream is opened
+ * @property {(records: any[], tail: number, signal: AbortSignal) => Promise<void>} take records, and the seq of the next one that there will be
  * @property {() => void} missed records were asked for that are no longer kept
  * @property {() => boolean} isOver nothing more is to come
  * @property {(connection: Connection) => void} tell
@@ -49,12 +49,13 @@ export async function follow(api, reader, signal, hurry) {
 /** Read one response to its end. Returns what broke it, or null. */
 async function readOnce(api, reader, signal) {
   const watch = watchdog();
+  const either = AbortSignal.any([signal, watch.signal]);
   try {
-    await reader.prepare();
-    const response = await api.stream(reader.position(), AbortSignal.any([signal, watch.signal]));
+    await reader.prepare(either);
+    const response = await api.stream(reader.position(), either);
     if (response.headers.has("X-Session-Gap")) reader.missed();
     reader.tell({ name: "live" });
-    await takeAll(response.body, reader, watch);
+    await takeAll(response.body, reader, watch, either);
     return null;
   } catch (error) {
     if (signal.aborted || (error instanceof Refused && !error.isPassing)) throw error;
@@ -64,13 +65,13 @@ async function readOnce(api, reader, signal) {
   }
 }
 
-async function takeAll(body, reader, watch) {
+async function takeAll(body, reader, watch, signal) {
   for await (const { event, data } of readEvents(body)) {
     watch.feed();
     if (event === "error") throw new Error(JSON.parse(data).message);
     if (event !== "batch" && event !== "ping") continue;
     const { records = [], tail } = JSON.parse(data);
-    await reader.take(records, tail.seq_num);
+    await reader.take(records, tail.seq_num, signal);
     if (reader.isOver()) return;
   }
 }

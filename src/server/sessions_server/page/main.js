@@ -18,7 +18,7 @@ const ui = Object.fromEntries([...document.querySelectorAll("[id]")].map((elemen
 const scroller = new Scroller(ui.scroll, ui["to-end"]);
 const announcer = new Announcer(ui.announcer);
 
-/** @type {{conversation: Conversation, tabs: Tabs, runs: RunsPanel}|null} what is shown; null for the start */
+/** @type {{conversation: Conversation, tabs: Tabs, runs: RunsPanel, listedAs: string|null}|null} what is shown; null for the start */
 let shown = null;
 let isCreating = false;
 let isDrawn = true;
@@ -36,6 +36,7 @@ function route() {
 }
 
 function leave() {
+  ui["confirm-close"].close("keep"); // It asked about what is shown no longer.
   shown?.conversation.leave();
   shown?.tabs.leave();
   shown?.runs.stop();
@@ -49,7 +50,7 @@ function leave() {
 function enter(api) {
   const tabs = new Tabs(api.id, draw, () => conversation.catchUp().catch(() => {}));
   const conversation = new Conversation(api, draw, () => shown?.tabs === tabs && tabs.said());
-  shown = { conversation, tabs, runs: new RunsPanel(ui["run-rows"], api) };
+  shown = { conversation, tabs, runs: new RunsPanel(ui["run-rows"], api), listedAs: null };
   ui["run-rows"].replaceChildren();
   conversation.open();
   if (isRunsOpen) shown.runs.start();
@@ -219,11 +220,13 @@ function drawList() {
   show(ui["no-conversations"], entries.length === 0);
 }
 
-/** Keep the list's entry for what is shown up to date. */
+/** Keep the list's entry for what is shown up to date. One that was taken off the list, perhaps in another tab, stays off. */
 function note(conversation) {
   if (!conversation?.session) return;
-  const known = listConversations().find((entry) => entry.id === conversation.id);
   const title = titleOf(conversation);
+  if (shown.listedAs === title) return;
+  shown.listedAs = title;
+  const known = listConversations().find((entry) => entry.id === conversation.id);
   if (known?.title === title) return;
   remember({ id: conversation.id, task: conversation.session.taskIdentifier, title, at: known?.at ?? Date.now() });
 }

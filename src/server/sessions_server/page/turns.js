@@ -133,7 +133,7 @@ function isQuestion(part) {
 
 function drawApproval(element, data, isAnswerable) {
   const [question, buttons, outcome] = element.children;
-  const state = data?.state ?? "open";
+  const state = String(data?.state ?? "open");
   const options = Array.isArray(data?.options) && data.options.length > 0 ? data.options.map(String) : ["yes", "no"];
   say(question, String(data?.question ?? "May the agent go on?"));
   const keys = options.map((_, index) => String(index));

@@ -38,11 +38,14 @@ class CountedEnvironments(InMemoryEnvironmentStore):
 
     asked: int = 0
     is_down: bool = False
+    hangs: bool = False
 
     async def find_root_keys(self, environment_id: EnvironmentId) -> Sequence[RootKey]:
         self.asked += 1
         if self.is_down:
             raise StoreUnavailableError
+        if self.hangs:
+            await anyio.sleep_forever()
         return await super().find_root_keys(environment_id)
 
 
@@ -95,6 +98,11 @@ async def test_a_key_that_cannot_be_had_holds_no_turn_up(world: World) -> None:
     assert await tokens_of(world, session_tokens=PlainTokens(), environments=down) == [None, None]
     assert {event.step for event in world.observer.of(SystemFailed)} == {"session token"}
     assert await tokens_of(World(), session_tokens=PlainTokens()) == [None, None], "no such environment"
+
+
+async def test_a_key_that_does_not_come_holds_no_turn_up(world: World) -> None:
+    hangs = CountedEnvironments(world.clock, hangs=True)
+    assert await tokens_of(world, session_tokens=PlainTokens(), environments=hangs) == [None, None]
 
 
 async def test_the_key_is_read_once_a_second_and_is_always_the_current_one(world: World) -> None:

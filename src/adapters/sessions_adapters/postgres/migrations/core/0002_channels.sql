@@ -55,11 +55,15 @@ end $$;
 -- Locks first, in the order of ids, so that concurrent calls cannot deadlock, and looks then: each statement of a function
 -- sees what was committed before it began, so a part id that another process stored a moment ago is found.
 -- If one of the channels has no row, nothing is stored and there is no answer.
+-- The plan is made once for each connection, perhaps while the tables are empty, and has to be right when they are large.
 create function append_records(
     requests int[], channels bytea[], guards text[], parts bytea[], bodies bytea[], texts text[],
     channel_count int, given_now bigint, window_records bigint, window_ms bigint
 ) returns table (seq bigint, is_new boolean, stamp bigint, refused_by text)
-language plpgsql set plan_cache_mode = force_generic_plan as $$
+language plpgsql
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+as $$
 #variable_conflict use_column
 declare
     found_count int;
@@ -88,24 +92,27 @@ begin
                 and bool_or(l.known is null) over (partition by l.request) as is_refused
         from looked_up l
     ), placed as (
-        select j.number, j.channel, j.part, j.body, j.text, j.stamp,
-            j.next_seq + row_number() over (partition by j.channel order by j.number) - 1 as seq
-        from judged j where j.known is null and not j.is_refused
+        select j.*, j.known is null and not j.is_refused as is_placed,
+            j.next_seq - 1 + count(*) filter (where j.known is null and not j.is_refused)
+                over (partition by j.channel order by j.number) as seq
+        from judged j
     ), stored as (
         insert into record (channel, seq, timestamp, body, headers)
-        select p.channel, p.seq, p.stamp, p.body, p.text from placed p
+        select p.channel, p.seq, p.stamp, p.body, p.text from placed p where p.is_placed
     ), remembered as (
         insert into part (channel, part, seq, timestamp)
-        select p.channel, p.part, p.seq, p.stamp from placed p where p.part is not null
+        select p.channel, p.part, p.seq, p.stamp from placed p where p.is_placed and p.part is not null
         on conflict on constraint part_pkey do update set seq = excluded.seq, timestamp = excluded.timestamp
     ), moved as (
         update channel c set next_seq = t.top + 1, last_timestamp = t.stamp
-        from (select p.channel, max(p.seq) as top, max(p.stamp) as stamp from placed p group by p.channel) t
+        from (
+            select p.channel, max(p.seq) as top, max(p.stamp) as stamp from placed p where p.is_placed group by p.channel
+        ) t
         where c.id = t.channel
     )
-    select coalesce(j.known, p.seq), j.known is null, j.stamp, case when j.is_refused then j.actual end
-    from judged j left join placed p on p.number = j.number
-    order by j.number;
+    select case when p.is_placed then p.seq else p.known end, p.known is null, p.stamp, case when p.is_refused then p.actual end
+    from placed p
+    order by p.number;
     if array_remove(parts, null) <> '{}' then
         for due in select c.id, c.next_seq from channel c where c.id = any(channels) and c.next_seq > c.prune_at loop
             perform prune_parts(due.id, due.next_seq - window_records, now_ms - window_ms, window_records);
@@ -117,7 +124,7 @@ end $$;
 create function set_guard(
     wanted bytea, new_guard text, expected text, if_tail bigint, rises boolean
 ) returns table (done boolean, actual text, tail bigint)
-language plpgsql as $$
+language plpgsql set enable_seqscan = off as $$
 begin
     select c.guard, c.next_seq into actual, tail from channel c where c.id = wanted for update;
     done := coalesce(rises and actual = expected and coalesce(if_tail, tail) = tail, false);
@@ -152,7 +159,7 @@ end $$;
 
 -- Delete some of the records that were let go; tell whether there are more.
 create function sweep_channel(wanted bytea, step bigint) returns boolean
-language plpgsql as $$
+language plpgsql set enable_seqscan = off as $$
 declare
     head channel;
     upto bigint;

@@ -1,0 +1,54 @@
+"""What a writer is asked to do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import attrs
+
+from sessions_adapters.s2.records import Entry
+from sessions_core.domain.channel import Appended
+from sessions_core.domain.guard import Guard, GuardChange
+
+
+@attrs.frozen(eq=False)
+class Append:
+    """Append *entries*, all or none, under *guard*."""
+
+    entries: Sequence[Entry]
+    guard: Guard
+    answer: asyncio.Future[list[Appended]]
+
+    @property
+    def size(self) -> int:
+        """Metered bytes."""
+        return sum(entry.size for entry in self.entries)
+
+
+@attrs.frozen(eq=False)
+class SetGuard:
+    """Compare-and-set the guard."""
+
+    new: Guard
+    expect: Guard
+    if_tail: int | None
+    timestamp: int | None
+    answer: asyncio.Future[GuardChange]
+
+
+Request = Append | SetGuard
+
+
+def answer(request: Request, result: Any) -> None:
+    """Give *request* its answer, if somebody still waits for it."""
+    if not request.answer.done():
+        request.answer.set_result(result)
+
+
+def fail(requests: Iterable[Request], error: Exception) -> None:
+    """Let those who still wait know that there will be no answer."""
+    for request in requests:
+        if not request.answer.done():
+            request.answer.set_exception(error)

@@ -1,0 +1,144 @@
+"""Costs that must not grow: what the statements touch in a database that is full."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any, Final, TypeAlias
+
+import asyncpg
+import pytest
+
+from contract.makers import ENV_A, START, make_channel, record
+from sessions_adapters.postgres import (
+    PostgresChannelLog,
+    PostgresConfig,
+    log_reader,
+    open_database,
+    session_index,
+    session_store,
+    waitpoint_store,
+)
+from sessions_adapters.postgres import backlog as backlogs
+from sessions_adapters.postgres.values import channel_key
+from sessions_core.domain.guard import UNTOUCHED
+from sessions_core.domain.ids import SessionId
+from sessions_core.domain.pagination import Cursor, PageRequest, SessionFilter
+
+pytestmark = pytest.mark.needs_postgres
+
+Admin: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+MANY: Final = 20_000
+FILL: Final = f"""
+    insert into session (id, environment_id, organization_id, project_id, environment_type, external_id, type,
+        task_identifier, trigger_config, tags, current_run_version, epoch, is_test, created_at, updated_at)
+    select 'session_' || i, 'env_a', 'org', 'proj', 'DEVELOPMENT', 'e' || i, 'chat', 'echo', '{{}}',
+        case when i % 1000 = 0 then array['rare', 'all'] else array['all'] end, 1, 0, false,
+        timestamptz '2026-01-01Z' + i * interval '1 ms', now()
+    from generate_series(1, {MANY}) as i;
+    insert into run (id, session_id, task_identifier, payload, config, reason, version, created_at, status, attempt, epoch,
+        start_cursor, start_out_tail, failures, dispatched_at, ended_at, settled_at)
+    select 'run_' || i, 'session_' || i, 'echo', '{{}}', '{{}}', 'initial', 1, now(), 'COMPLETED_SUCCESSFULLY', 1, 1,
+        -1, 0, 0, now(), now(), now()
+    from generate_series(1, {MANY}) as i;
+    insert into channel (id, environment_id, key, io, name)
+    select decode(md5(i::text), 'hex'), 'env_a', 'e' || i, 'in', '' from generate_series(1, {MANY}) as i;
+    insert into record (channel, seq, timestamp, body)
+    select decode(md5(i::text), 'hex'), 0, 0, 'x' from generate_series(1, {MANY}) as i;
+    insert into waitpoint (id, channel, environment_id, key, io, name, run_id, after_seq, created_at, tags, status)
+    select 'waitpoint_' || i, decode(md5(i::text), 'hex'), 'env_a', 'e' || i, 'in', '', 'run_' || i, -1, now(), '{{}}',
+        'COMPLETED'
+    from generate_series(1, {MANY}) as i;
+    analyze;
+"""
+
+
+@pytest.fixture
+async def full(admin: Admin) -> Admin:
+    """A connection to a database with many sessions, runs, channels and waitpoints."""
+    await admin.execute(FILL)
+    return admin
+
+
+async def blocks_of(connection: Admin, statement: str, *values: Any) -> int:
+    """Return how many blocks of 8 KiB *statement* looks at."""
+    found = await connection.fetchval(f"explain (analyze, buffers, format json) {statement}", *values)
+    plan = json.loads(found)[0]["Plan"]
+    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+
+
+def page_of(wanted: SessionFilter, request: PageRequest) -> tuple[str, list[Any]]:
+    query = session_index._Query()
+    query.admit(wanted, None)
+    return query.page(wanted, request), query.values
+
+
+CURSOR: Final = Cursor(START + timedelta(seconds=10), SessionId("session_10000"))
+PAGES: Final = {
+    "first": (SessionFilter(environment_id=ENV_A.id), PageRequest(size=50), 150),
+    "middle": (SessionFilter(environment_id=ENV_A.id), PageRequest(size=50, cursor=CURSOR), 150),
+    "of a common tag": (SessionFilter(environment_id=ENV_A.id, tags=("all",)), PageRequest(size=50), 400),
+    "of a rare tag": (SessionFilter(environment_id=ENV_A.id, tags=("rare",)), PageRequest(size=50), 200),
+}
+
+
+@pytest.mark.parametrize(("wanted", "request_", "most"), PAGES.values(), ids=PAGES)
+async def test_a_page_touches_about_as_many_blocks_as_it_has_rows(
+    full: Admin, wanted: SessionFilter, request_: PageRequest, most: int
+) -> None:
+    statement, values = page_of(wanted, request_)
+    assert len(await full.fetch(statement, *values)) in (20, 51)
+    assert await blocks_of(full, statement, *values) <= most
+
+
+APPEND: Final = """
+    select * from append_records(
+        array[0], array[$1::bytea], array['idle:0'], array[$2::bytea], array['body'::bytea], array[null::text],
+        1, null, 1000, 900000
+    )
+"""
+LOOKS: Final = {
+    "a session by its id": (session_store.FIND_BY_ID, ("session_7", "env_a")),
+    "a session by its external id": (session_store.FIND_BY_EXTERNAL_ID, ("e7", "env_a")),
+    "undispatched runs": (backlogs.LIST_UNDISPATCHED, (200, START, None)),
+    "stalled runs": (backlogs.LIST_STALLED, (200, START)),
+    "unsettled runs": (backlogs.LIST_UNSETTLED, (200,)),
+    "unsealed sessions": (backlogs.LIST_UNSEALED, (200, None)),
+    "waiting waitpoints": (waitpoint_store.LIST_WAITING, (200, "")),
+    "due waitpoints": (waitpoint_store.LIST_DUE, (200, None)),
+    "tags": (session_index.LIST_TAGS, ("env_a",)),
+}
+
+
+@pytest.mark.parametrize(("statement", "values"), LOOKS.values(), ids=LOOKS)
+async def test_a_look_that_finds_little_touches_little(full: Admin, statement: str, values: tuple[Any, ...]) -> None:
+    assert await blocks_of(full, statement, *values) <= 30
+
+
+async def test_a_long_channel_is_appended_to_and_read_like_a_short_one(url: str, full: Admin) -> None:
+    channel = make_channel("long")
+    key = channel_key(channel)
+    async with open_database(PostgresConfig(url=url)) as db:
+        await PostgresChannelLog(db).append(channel, [record("x")] * MANY, guard=UNTOUCHED)
+    await full.execute("analyze record")
+    read, back = log_reader.read_values(key, MANY // 2, 16, 1000), log_reader.read_values(key, MANY, 16, 1000)
+    assert await blocks_of(full, log_reader.READ, *read) <= 30
+    assert await blocks_of(full, log_reader.READ_BACK, *back) <= 30
+    assert await blocks_of(full, log_reader.READ_TAIL, key) <= 10
+    await full.fetch(APPEND, key, b"one")  # makes the plan
+    assert await blocks_of(full, APPEND, key, b"two") <= 60
+
+
+async def test_an_append_planned_while_the_tables_were_empty_is_right_when_they_are_full(admin: Admin) -> None:
+    channel = channel_key(make_channel("0"))
+    await admin.execute(
+        "insert into channel (id, environment_id, key, io, name) values ($1, 'e', 'k', 'in', '')", channel
+    )
+    await admin.fetch(APPEND, channel, b"one")
+    await admin.execute(
+        "alter table channel set (autovacuum_enabled = off); alter table part set (autovacuum_enabled = off)"
+    )
+    await admin.execute(FILL.replace("analyze;", ""))
+    assert await blocks_of(admin, APPEND, channel, b"two") <= 60
+    await admin.execute("alter table channel reset (autovacuum_enabled); alter table part reset (autovacuum_enabled)")
