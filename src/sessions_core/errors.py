@@ -184,12 +184,20 @@ class GuardMismatchError(ConflictError):
 
 @attrs.define(eq=False)
 class StaleRunError(ConflictError):
-    """The run was replaced, or a later attempt of it has begun; it may not write any more."""
+    """The run was replaced, or a later attempt of it has begun; it may not write any more.
 
-    run: str
+    Attributes:
+        run: The run, or None where the call named only its epoch.
+        epoch: The epoch that is over, where the call named it.
+    """
+
+    run: str | None = None
+    epoch: int | None = attrs.field(default=None, kw_only=True)
 
     @property
     def message(self) -> str:
+        if self.run is None:
+            return f"Epoch {self.epoch} is over: the run was replaced, or a later attempt of it has begun"
         return f"Run {self.run!r} is no longer the session's current run"
 
 

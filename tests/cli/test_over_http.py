@@ -18,6 +18,7 @@ from harness.server import KEY, ServerProcess
 from sessions_server.cli import main
 
 pytestmark = pytest.mark.slow
+MORE_THAN_A_PIPE_HOLDS = 1_000_000
 EVIL = "\x1b]0;owned\x07\x1b[31m\x9b2J\r"
 Done = subprocess.CompletedProcess[str]
 
@@ -101,6 +102,23 @@ def test_an_answer_is_that_to_the_own_message_also_while_another_one_is_written(
 def test_a_text_is_read_from_standard_input(shell: Shell) -> None:
     done = shell("send", "piped", "-", "--create", "echo", "--wait", stdin="two\nlines ä\n")
     assert done.stdout == "you said: two\nlines ä\n"
+
+
+def test_ctrl_c_ends_the_reading_of_a_text(shell: Shell) -> None:
+    command, env = [*PROGRAM, "send", "unsaid", "-"], environment(**shell.given)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env) as it:
+        assert it.stdin is not None
+        assert it.stderr is not None
+        it.stdin.write(b"x" * MORE_THAN_A_PIPE_HOLDS)  # done when most of it has been read
+        it.send_signal(signal.SIGINT)
+        assert (it.wait(PATIENCE), it.stderr.read()) == (130, b"")
+
+
+def test_a_standard_input_that_is_closed_is_one_line(shell: Shell) -> None:
+    env = environment(**shell.given)
+    command = ["sh", "-c", 'exec "$@" <&-', "sh", *PROGRAM, "send", "unsaid", "-"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE, env=env)
+    assert (done.returncode, done.stderr) == (1, "sessions: standard input is closed\n")
 
 
 def test_the_text_may_stand_anywhere(shell: Shell) -> None:

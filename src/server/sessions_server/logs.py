@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import attrs
 from aiohttp.http_exceptions import BadHttpMessage
+from aiohttp.web import RequestPayloadError
 
 from sessions_core.domain.events import (
     Event,
@@ -21,6 +22,7 @@ from sessions_core.domain.events import (
     SystemFailed,
     TurnFailed,
 )
+from sessions_core.domain.status import FAILED
 from sessions_core.ports.observer import Observer
 from sessions_server.config import Config
 
@@ -66,7 +68,7 @@ class _NoNonsense(logging.Filter):
     """Keeps a client that speaks no HTTP from filling the log with stacks."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return not (record.exc_info and isinstance(record.exc_info[1], BadHttpMessage))
+        return not (record.exc_info and isinstance(record.exc_info[1], BadHttpMessage | RequestPayloadError))
 
 
 def set_up_logging(config: Config) -> None:
@@ -78,7 +80,11 @@ def set_up_logging(config: Config) -> None:
 
 
 class EventLog(Observer):
-    """Logs the core's facts: tasks' failures as errors with a traceback, other trouble as warnings, the rest for debugging."""
+    """Logs the core's facts.
+
+    Tasks' failures are errors with a traceback, other trouble is a warning, the end of a run that was replaced or whose
+    session was closed under it is information, and the rest is for debugging.
+    """
 
     __slots__ = ()
 
@@ -98,8 +104,9 @@ class EventLog(Observer):
 
 
 def _level_of(event: Event) -> int:
-    trouble = isinstance(event, _WARNINGS) or (isinstance(event, RunEnded) and event.error is not None)
-    return logging.WARNING if trouble else logging.DEBUG
+    if isinstance(event, RunEnded) and event.error is not None:
+        return logging.WARNING if event.status in FAILED else logging.INFO
+    return logging.WARNING if isinstance(event, _WARNINGS) else logging.DEBUG
 
 
 @attrs.frozen

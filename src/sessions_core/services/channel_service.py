@@ -246,7 +246,7 @@ class ChannelService:
         """Tell, from the row as it is now, why a write is refused: a guard alone does not say what made it idle."""
         if (closed := await self.gate.refusal(session)) is not None:
             return closed
-        return SessionClosedError(session.key) if actual.is_sealed else StaleRunError(f"with epoch {epoch}")
+        return SessionClosedError(session.key) if actual.is_sealed else StaleRunError(epoch=epoch)
 
     async def _is_settled(self, channel: Channel, tail: Tail) -> bool:
         before = tail.next_seq

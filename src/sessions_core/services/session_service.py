@@ -174,7 +174,7 @@ class SessionService:
                 environment_id, session.id, reason, expected_run=calling_run, expected_epoch=epoch
             )
             if session.closed_at is None:
-                raise StaleRunError(calling_run or f"with epoch {epoch}")
+                raise StaleRunError(calling_run, epoch=epoch)
             self.observer(SessionClosed(environment_id=environment_id, session_id=session.id))
             self._remember(session)
         if session.sealed_at is None:

@@ -18,6 +18,7 @@ from sessions_core.domain.channel import (
     SESSION_IN_EVENT_ID,
     TURN_COMPLETE,
     Io,
+    RecordKind,
     Tail,
     committed_by,
     control_record,
@@ -104,17 +105,31 @@ class Settlement:
         failures = failures_at(run, progress)
         for _ in range(SETTLE_ATTEMPTS):
             tail = await self.log.tail(session.channel(Io.IN))
-            if tail.next_seq > progress.cursor + 1:
+            unanswered = await self._find_unanswered(session, progress.cursor, tail)
+            if unanswered is not None:
                 if failures < run.config.max_attempts:
                     await self._continue(session, run, progress, failures)
                     return
-                given_up = await self._give_up(session, progress)
+                given_up = await self._give_up(session, unanswered)
                 if given_up is None:
                     return
                 progress, failures = given_up, 0
             elif await self._idle(session, run, tail):
                 break
         await self.backlog.settle(run.id, progress)
+
+    async def _find_unanswered(self, session: Session, cursor: int, tail: Tail) -> int | None:
+        """Return the seq of the first input after *cursor*. A command is none: in some logs a change of the guard is one."""
+        start = cursor + 1
+        while start < tail.next_seq:
+            records = (await self.log.read(session.channel(Io.IN), start, SCAN_RECORDS)).records
+            if not records:
+                return None
+            found = next((record.seq for record in records if record.kind is not RecordKind.COMMAND), None)
+            if found is not None:
+                return found
+            start = records[-1].seq + 1
+        return None
 
     async def _continue(self, session: Session, run: RunRecord, progress: Progress, failures: int) -> None:
         pause = backoff(failures)
@@ -134,13 +149,13 @@ class Settlement:
         channel = session.channel(Io.IN)
         return (await self.log.set_guard(channel, idle, expect=tail.guard, if_tail=tail.next_seq)).done
 
-    async def _give_up(self, session: Session, progress: Progress) -> Progress | None:
-        """Answer the input after the cursor with an error, under whatever guard ``out`` has; part ids make it once.
+    async def _give_up(self, session: Session, poison: int) -> Progress | None:
+        """Answer the input up to *poison* with an error, under whatever guard ``out`` has; part ids make it once.
 
         Returns:
             The progress after that; None if somebody else took the session on meanwhile, or closed it.
         """
-        out, poison = session.channel(Io.OUT), progress.cursor + 1
+        out = session.channel(Io.OUT)
         records = (
             data_record({"type": "error", "errorText": GIVEN_UP_TEXT}, own_part(f"given-up:{poison}")),
             control_record(TURN_COMPLETE, {SESSION_IN_EVENT_ID: str(poison)}, own_part(f"given-up:{poison}:complete")),

@@ -68,7 +68,7 @@ async def test_a_migration_that_fails_leaves_everything_as_it_was_before_it(bare
     assert await migrate(config) == ALL[1:], "the first one had been applied"
 
 
-async def test_lists_can_be_added_later_and_know_the_tags_of_old_sessions(bare_url: str) -> None:
+async def test_lists_can_be_added_later(bare_url: str) -> None:
     config = PostgresConfig(url=bare_url, lists=False)
     assert await migrate(config) == [name for name in ALL if name.startswith("core/")]
     async with open_database(config):

@@ -10,12 +10,14 @@ import anyio
 import attrs
 import pytest
 from anyio.lowlevel import checkpoint
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sessions_core import chat
 from sessions_core.domain.channel import Io
 from sessions_core.errors import ChannelUnavailableError, InvalidError, RecordTooLargeError, StaleRunError
 from sessions_core.outbox import PIPE_BYTES, PIPE_ITEMS, Pipe
-from unit.core.kit import HOME, NAME, STOP, Tap, World, data_of, echo_agents, said, spec, until_rest
+from unit.core.kit import HOME, NAME, STOP, Tap, World, data_of, echo_agents, run_virtually, said, spec, until_rest
 
 
 @attrs.define
@@ -189,6 +191,47 @@ async def test_a_conversion_that_fails_is_an_error_of_the_source() -> None:
     with pytest.raises(ZeroDivisionError):
         await Pipe[Any](taker, lambda item: 1).carry(at_once(4), lambda value: [1 / (2 - value)])
     assert taker.batches == [[0.5], [1.0]] or taker.batches == [[0.5, 1.0]]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    pauses=st.lists(st.sampled_from([0.0, 0.0, 0.1, 0.5, 3.0]), max_size=30),
+    fails=st.booleans(),
+    takes=st.sampled_from([0.0, 0.2, 1.0]),
+    refuses_at=st.one_of(st.none(), st.integers(0, 5)),
+    cancelled_at=st.one_of(st.none(), st.sampled_from([0.0, 0.1, 0.15, 0.5, 1.0, 2.0, 4.0])),
+)
+def test_whatever_ends_a_pipe_its_order_holds_and_its_source_is_closed(
+    pauses: list[float], fails: bool, takes: float, refuses_at: int | None, cancelled_at: float | None
+) -> None:
+    taker, closed = Taker(takes, refuses_at), list[bool]()
+
+    async def source() -> AsyncIterator[int]:
+        try:
+            for number, pause in enumerate(pauses):
+                if pause:
+                    await anyio.sleep(pause)
+                yield number
+            if fails:
+                raise LookupError
+        finally:
+            closed.append(True)
+
+    async def main() -> BaseException | None:
+        with anyio.move_on_after(cancelled_at) as scope:
+            try:
+                await carry(source(), taker)
+            except (LookupError, ChannelUnavailableError) as error:
+                return error
+        return TimeoutError() if scope.cancelled_caught else None
+
+    error = run_virtually(main)
+    taken = [number for batch in taker.batches for number in batch]
+    assert taken == list(range(len(taken)))
+    assert closed == [True] or (closed == [] and cancelled_at == 0.0), "a generator that never began needs no closing"
+    if error is None or isinstance(error, LookupError):
+        assert len(taken) == len(pauses)
+        assert fails is (error is not None)
 
 
 # --- On a channel ---------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 from aiohttp.http_exceptions import LineTooLong
+from aiohttp.web import RequestPayloadError
 
 from sessions_core.domain.events import Event, RunEnded, SystemFailed, TurnFailed
 from sessions_core.domain.ids import RunId
@@ -49,13 +50,18 @@ def restored_logging(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(root, "level", root.level)
 
 
+@pytest.mark.parametrize(
+    "nonsense",
+    [LineTooLong(b"Bearer tr_dev_secret", 8190), RequestPayloadError("Can not decode content-encoding: secret")],
+    ids=["no HTTP", "broken body"],
+)
 def test_a_client_that_speaks_no_http_leaves_no_stack_and_no_credential(
-    restored_logging: None, capsys: pytest.CaptureFixture[str]
+    restored_logging: None, capsys: pytest.CaptureFixture[str], nonsense: Exception
 ) -> None:
     set_up_logging(Config())
     try:
-        raise LineTooLong(b"Bearer tr_dev_secret", 8190)
-    except LineTooLong:
+        raise nonsense
+    except (LineTooLong, RequestPayloadError):
         logging.getLogger("aiohttp.server").exception("Error handling request")
     logging.getLogger("sessions.server").error("real")
     log_request("id-1", "GET", "/x", 200, 0.0123)
@@ -73,6 +79,23 @@ def test_trouble_is_a_warning_and_the_rest_is_for_those_who_debug(caplog: pytest
     assert [(r.levelname, r.message) for r in caplog.records] == [("DEBUG", "RunEnded")] * 2 + [
         ("WARNING", "SystemFailed")
     ] * 2
+
+
+@pytest.mark.parametrize(
+    ("status", "level"),
+    [
+        (RunStatus.CANCELED, "INFO"),
+        (RunStatus.COMPLETED_SUCCESSFULLY, "INFO"),
+        (RunStatus.TIMED_OUT, "WARNING"),
+        (RunStatus.CRASHED, "WARNING"),
+    ],
+)
+def test_a_run_that_ends_because_it_was_replaced_or_its_session_closed_is_no_trouble(
+    status: RunStatus, level: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "sessions.events")
+    EventLog()(RunEnded(run_id=RunId("run_1"), status=status, error="it was told why"))
+    assert [line.levelname for line in caplog.records] == [level]
 
 
 @pytest.mark.parametrize(

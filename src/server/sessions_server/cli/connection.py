@@ -17,10 +17,18 @@ from sessions_server.config import ClientConfig
 
 Act = Callable[[Remote, Terminal, argparse.Namespace], Awaitable[int]]
 Check = Callable[[argparse.Namespace], str | None]
+Prepare = Callable[[argparse.Namespace], None]
 
 
 def add_command(
-    commands: Any, name: str, act: Act, *, summary: str, examples: str, check: Check = lambda _: None
+    commands: Any,
+    name: str,
+    act: Act,
+    *,
+    summary: str,
+    examples: str,
+    check: Check = lambda _: None,
+    prepare: Prepare = lambda _: None,
 ) -> argparse.ArgumentParser:
     """Add a command that talks to a server.
 
@@ -31,6 +39,7 @@ def add_command(
         summary: What it does.
         examples: Shown at the end of its help.
         check: Returns what is wrong with the arguments taken together, if anything is.
+        prepare: Completes the arguments before there is an event loop, in which Ctrl-C would end no read.
     """
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
@@ -51,6 +60,7 @@ def add_command(
     def command(arguments: argparse.Namespace) -> int:
         if (trouble := check(arguments)) is not None:
             parser.error(trouble)
+        prepare(arguments)
         return asyncio.run(_run(act, arguments))
 
     parser.set_defaults(command=command)

@@ -37,7 +37,15 @@ to it that it is stored once. Name one yourself to repeat a whole command safely
 
 def add_parser(commands: Any) -> None:
     """Add ``send`` to the command line."""
-    parser = add_command(commands, "send", run, summary="send a message to a session", examples=EXAMPLES, check=_check)
+    parser = add_command(
+        commands,
+        "send",
+        run,
+        summary="send a message to a session",
+        examples=EXAMPLES,
+        check=_check,
+        prepare=_read_text,
+    )
     add_session(parser)
     parser.add_argument("text", metavar="TEXT", nargs="?", help="what the user says; - reads it from standard input")
     parser.add_argument("--stop", action="store_true", help="stop the turn that is running")
@@ -121,8 +129,7 @@ def _report(terminal: Terminal, arguments: argparse.Namespace, sent: Mapping[str
 def _record_text(arguments: argparse.Namespace) -> str:
     if arguments.text is None:
         return encode_json(_signal(arguments))
-    text = _read_stdin() if arguments.text == "-" else arguments.text
-    _check_utf8(text)
+    text: str = arguments.text
     return text if arguments.raw else encode_json(user_message(text.removesuffix("\n")))
 
 
@@ -134,7 +141,21 @@ def _signal(arguments: argparse.Namespace) -> Mapping[str, Any]:
     return close_message() if arguments.close_message else action_message(arguments.action)
 
 
+def _read_text(arguments: argparse.Namespace) -> None:
+    """Put TEXT in the place of ``-``.
+
+    Raises:
+        InvalidError: It cannot be had, or is no text.
+    """
+    if arguments.text == "-":
+        arguments.text = _read_stdin()
+    if arguments.text is not None:
+        _check_utf8(arguments.text)
+
+
 def _read_stdin() -> str:
+    if sys.stdin is None:
+        raise InvalidError("standard input", "is closed")
     try:
         return sys.stdin.buffer.read().decode()
     except UnicodeDecodeError:

@@ -503,14 +503,17 @@ async def test_a_replaced_run_may_not_write_complete_hand_over_or_close(world: W
     await sessions.sessions.end_and_continue(HOME.id, NAME, created.run_id, "upgrade", epoch=old.epoch)
     new = await begin_run(world)
     session, record = world.session(), data_record("x", PartId("x"))
-    with pytest.raises(StaleRunError):
+    with pytest.raises(StaleRunError, match=r"^Epoch 1 is over") as refusal:
         await sessions.channels.append(session, Io.OUT, [record], epoch=old.epoch)
+    assert (refusal.value.run, refusal.value.epoch) == (None, old.epoch)
     with pytest.raises(StaleRunError):
         await sessions.channels.trim(session, 0, epoch=old.epoch)
     with pytest.raises(StaleRunError):
         await sessions.sessions.end_and_continue(HOME.id, NAME, created.run_id, "upgrade", epoch=old.epoch)
-    with pytest.raises(StaleRunError):
+    with pytest.raises(StaleRunError, match=f"^Run '{old.id}' is no longer"):
         await sessions.sessions.close(HOME.id, NAME, calling_run=created.run_id, epoch=old.epoch)
+    with pytest.raises(StaleRunError, match=r"^Epoch 1 is over"):
+        await sessions.sessions.close(HOME.id, NAME, epoch=old.epoch)
     await sessions.channels.append(session, Io.OUT, [record], epoch=new.epoch)
 
 

@@ -348,6 +348,38 @@ async def test_records_on_in_that_are_no_data_do_not_keep_a_run(world: World) ->
         assert len(world.runs()) == 1
 
 
+async def test_commands_on_in_are_no_unanswered_input(world: World) -> None:
+    """Some logs write one whenever a guard changes."""
+
+    async def falls(run: chat.Run) -> None:
+        async for turn in run.turns():
+            async with turn:
+                await turn.text(turn.text_input)
+            if turn.text_input == "last":
+                await world.log.trim(world.session().channel(Io.IN), 0, guard=Guard.live(world.runs()[-1].version))
+                raise RuntimeError
+
+    async with world.process(agents=echo_agents({"falls": falls})) as sessions:
+        await sessions.sessions.create(HOME, spec("falls", maxAttempts=2))
+        await say(sessions, "first")
+        await say(sessions, "last")
+        await until_rest(world)
+        assert len(world.runs()) == 1
+        await say(sessions, "next")
+        await until_rest(world)
+    assert [error for _, error in await answers(world)] == [False, False, False]
+
+
+async def test_a_poison_message_is_given_up_and_not_the_command_before_it(world: World) -> None:
+    async with world.process(agents=sabotaged(fails=99)) as sessions:
+        session = (await sessions.sessions.create(HOME, spec("fragile", maxAttempts=2))).session
+        await world.log.trim(session.channel(Io.IN), 0, guard=UNTOUCHED)
+        await say(sessions, "bad")
+        await until_rest(world)
+    assert await answers(world) == [(1, True)]
+    assert len(world.runs()) == 2
+
+
 # --- Recovery by the only owner --------------------------------------------------------------------
 
 
