@@ -8,8 +8,10 @@ import re
 import shlex
 import signal
 import socket
+import sqlite3
 import subprocess
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,16 @@ def test_an_environment_is_made_with_a_key_and_listed_without_it(tmp_path: Path)
     assert new["key"] != row["key"]
     shown = sessions("env", "list", "--show-keys", "--json", SESSIONS_DATA=str(tmp_path))
     assert json.loads(shown.stdout) == [new]
+
+
+def test_an_environment_whose_keys_are_all_gone_is_listed_without_one(tmp_path: Path) -> None:
+    [row] = json.loads(sessions("env", "create", "--data", tmp_path, "--json").stdout)
+    with closing(sqlite3.connect(tmp_path / "sessions.db")) as database, database:
+        database.execute("delete from access_key where sealed is not null")
+    listed = sessions("env", "list", "--show-keys", "--data", tmp_path)
+    assert (listed.stdout.split(), listed.stderr) == ([row["id"], "DEVELOPMENT", "default", "default", "-"], "")
+    shown = sessions("env", "list", "--show-keys", "--json", "--data", tmp_path)
+    assert json.loads(shown.stdout) == [{**row, "key": None}]
 
 
 def test_a_key_of_ones_own_has_to_be_one(tmp_path: Path) -> None:
@@ -135,7 +147,7 @@ def test_what_serve_prints_as_json_is_one_object_per_line(tmp_path: Path) -> Non
     assert process.stdout is not None
     welcome = json.loads(process.stdout.readline())
     process.terminate()
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=30)
     assert (welcome["event"], welcome["key"]) == ("listening", OTHER_KEY)
     assert "echo" in welcome["agents"]
     assert welcome["address"].startswith("http://127.0.0.1:")
@@ -146,11 +158,35 @@ def test_what_serve_prints_as_json_is_one_object_per_line(tmp_path: Path) -> Non
 def test_the_first_conversation_that_serve_proposes_works(tmp_path: Path) -> None:
     with ServerProcess(tmp_path / "data", agents="sessions_server.bundled:agents") as server:
         wait_for(server, "tail hello")
-        lines = [line for line in server.output if line.startswith("  ")]
-        script = "\n".join(lines).replace("tail hello", "tail hello --no-follow")
-        done = subprocess.run(["bash", "-euc", script], capture_output=True, text=True, timeout=50, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("you said: slow and steady 1 2 3")
+        first = proposed(server)
+        assert server.stop() == 0
+        server.output.clear()
+        server.start()
+        wait_for(server, "try, in another terminal, with one of them in place of the dots:")
+        wait_for(server, "tail hello")
+        assert "SESSIONS_KEY=...\n" in proposed(server)
+        for script in (first, proposed(server).replace("SESSIONS_KEY=...", f"SESSIONS_KEY={KEY}")):
+            done = subprocess.run(["bash", "-euc", script], capture_output=True, text=True, timeout=50, check=False)
+            assert done.returncode == 0, done.stderr
+            assert done.stdout.startswith("you said: slow and steady 1 2 3")
+
+
+def proposed(server: ServerProcess) -> str:
+    """Return what the server proposes to try, with a tail that ends."""
+    lines = [line.removeprefix("  ") for line in server.output if line.startswith("  ")]
+    return "\n".join(lines).replace("tail hello", "tail hello --no-follow")
+
+
+def test_a_server_without_agents_proposes_nothing_that_would_never_be_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nobody.py").write_text("from sessions_core import Agents\nagents = Agents()")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with ServerProcess(tmp_path / "data", agents="nobody:agents") as server:
+        assert server.stop() == 0
+        wait_for(server, "sessions is stopping")
+    assert {"agents: none", f"development key: {KEY}"} <= set(server.output)
+    assert not any("--create" in line or "try" in line for line in server.output)
 
 
 def test_a_port_that_is_taken_is_said_in_one_line(tmp_path: Path) -> None:
@@ -190,7 +226,7 @@ def test_a_second_signal_ends_a_server_that_waits_for_its_runs(
         assert process is not None
         assert process.poll() is None, "it waits for its run"
         os.kill(server.pid, again)
-        assert process.wait(5) == -again
+        assert process.wait(30) == -again
 
 
 def test_runs_get_as_long_as_is_set_and_not_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,7 +234,7 @@ def test_runs_get_as_long_as_is_set_and_not_longer(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with ServerProcess(tmp_path / "data", agents="slow_agent:agents", environment={"SESSIONS_DRAIN": "0.2"}) as server:
         start_a_turn(server.address)
-        assert server.stop(patience=5) == 0
+        assert server.stop(patience=30) == 0
 
 
 def start_a_turn(address: str) -> None:

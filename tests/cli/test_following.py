@@ -15,8 +15,9 @@ from aiohttp import web
 
 from sessions_core.domain.channel import Io, Record
 from sessions_core.errors import SessionsError
-from sessions_server.cli import following, remote
+from sessions_server.cli import following, remote, tail
 from sessions_server.cli.following import Follower
+from sessions_server.cli.main import build_parser
 from sessions_server.cli.remote import LostError, RefusedError, Remote, UnreachableError
 from sessions_server.cli.terminal import Terminal
 from sessions_server.cli.text import Style
@@ -313,3 +314,10 @@ async def test_a_server_that_was_never_there_is_not_waited_for(script: Script) -
     script.address = "127.0.0.1:1"
     with pytest.raises(SessionsError, match="sessions serve"):
         await append(script)
+
+
+async def test_records_without_a_session_are_read_to_their_end(script: Script) -> None:
+    script.steps = [web.json_response({"error": "x", "code": "session_not_found"}, status=404), [batch(0), ping(1)]]
+    arguments = build_parser().parse_args(["tail", "orphan", "--no-follow"])
+    async with connect(script) as server:
+        assert await tail.run(server, quiet_terminal(), arguments) == 0

@@ -21,7 +21,9 @@ LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
 
 
 def blocks(language: str) -> list[object]:
-    return list(_blocks(language))
+    found = list(_blocks(language))
+    assert found, f"no {language} block is marked: has the mark changed?"
+    return found
 
 
 def _blocks(language: str) -> Iterator[object]:
@@ -36,9 +38,10 @@ def _blocks(language: str) -> Iterator[object]:
 def test_shell_lines_work_against_a_fresh_server(block: str, tmp_path: Path) -> None:
     with ServerProcess(tmp_path / "data") as server:
         script = block.replace("http://127.0.0.1:8787", server.address).replace("curl -s", "curl --fail-with-body -s")
-        script = script.replace("export KEY=tr_dev_...", f"export KEY={KEY}")
+        script = script.replace("SESSIONS_KEY=tr_dev_...", f"SESSIONS_KEY={KEY}")
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        environment = {**os.environ, "PATH": path, "KEY": KEY, "DATA": str(server.data)}
+        given = {"SESSIONS_URL": server.address, "SESSIONS_KEY": KEY}
+        environment = {**os.environ, "PATH": path, **given, "DATA": str(server.data)}
         command = ["bash", "-euo", "pipefail", "-c", script]
         done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -57,6 +60,10 @@ def excerpts() -> Iterator[object]:
     for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
         for number, match in enumerate(EXCERPT.finditer(path.read_text())):
             yield pytest.param(match[1], match[2], id=f"{path.relative_to(ROOT)}-{number}")
+
+
+def test_the_marks_of_excerpts_are_those_that_pages_use() -> None:
+    assert list(excerpts())
 
 
 @pytest.mark.parametrize(("source", "lines"), list(excerpts()))
@@ -81,4 +88,4 @@ def test_contributing_names_every_folder_of_tests() -> None:
 def test_the_first_steps_say_which_key() -> None:
     first = MARKED.search((ROOT / "README.md").read_text())
     assert first is not None
-    assert first[2].startswith("export KEY=tr_dev_...")
+    assert " SESSIONS_KEY=tr_dev_...\n" in first[2]

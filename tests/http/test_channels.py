@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import socket
 from collections.abc import AsyncGenerator
 from datetime import timedelta
@@ -11,6 +12,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import aiohttp
 import pytest
 
 from harness.client import Client, Frame
@@ -318,6 +320,24 @@ async def test_a_stopping_server_ends_subscriptions_with_done(client: Client, si
         site.server.context.streams.end()
         assert [frame.data async for frame in frames] == ["[DONE]"]
     assert len(site.server.context.streams) == 0
+
+
+async def test_a_reader_that_leaves_while_the_server_stops_is_no_failure(
+    client: Client, site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    await client.create("chat-1")
+    async with client.subscribe("chat-1", "in") as (_, frames):
+        await anext(frames)
+        assert site.server._runner is not None
+        assert site.server._runner.server is not None
+        site.server.context.streams.end()
+        for connection in site.server._runner.server.connections:
+            assert connection.transport is not None
+            connection.transport.abort()
+        with pytest.raises(aiohttp.ClientError):
+            await anext(frames)
+    await none_left(site)
+    assert not [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 async def test_a_reader_that_leaves_is_forgotten(client: Client, site: Site) -> None:

@@ -120,7 +120,17 @@ async def test_the_documents_do_not_list_the_pages_routes(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.test", "evil.test:8787", "localhost.evil.test", "127.0.0.1.evil.test", "127.0.0.2", "[::2]", "127.0.0.1:\u0663", ""]
+    "host",
+    [
+        "evil.test",
+        "evil.test:8787",
+        "localhost.evil.test",
+        "127.0.0.1.evil.test",
+        "127.0.0.2",
+        "[::2]",
+        "127.0.0.1:\u0663",
+        "",
+    ],
 )
 @pytest.mark.parametrize("path", GETS)
 async def test_the_page_is_unknown_under_another_name(site: Site, host: str, path: str) -> None:

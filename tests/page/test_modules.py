@@ -259,7 +259,10 @@ async def test_events_are_put_together_from_pieces(page: Page, size: int) -> Non
 
 @pytest.mark.parametrize("state", [5, True, {"a": 1}, ["yes"]], ids=str)
 async def test_a_question_in_an_unknown_state_does_not_keep_the_rest_from_being_drawn(page: Page, state: Any) -> None:
-    outputs = [chunk("data-approval", id="a", data={"question": {}, "options": [None, {}], "state": state}), delta("rest")]
+    outputs = [
+        chunk("data-approval", id="a", data={"question": {}, "options": [None, {}], "state": state}),
+        delta("rest"),
+    ]
     records = [numbered([say("go")], "seqNum"), numbered(outputs, "seq_num")]
     assert (await page.evaluate(DRAW, records)).endswith("rest")
 

@@ -21,7 +21,7 @@ from typing import Any, Final
 import attrs
 
 from sessions_core.domain.channel import encode_json
-from sessions_core.domain.json_values import as_object
+from sessions_core.domain.json_values import as_list, as_object
 
 Chunk = Mapping[str, Any]
 
@@ -218,10 +218,10 @@ def _is_same(one: Any, other: Any) -> bool:
     """Tell whether two JSON values are the same; unlike ``==``, true is not 1."""
     if type(one) is not type(other):
         return False
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(_is_same(value, other[name]) for name, value in one.items())
-    if isinstance(one, list):
-        return len(one) == len(other) and all(map(_is_same, one, other))
+    if (members := as_object(one)) is not None:
+        return members.keys() == other.keys() and all(_is_same(value, other[name]) for name, value in members.items())
+    if (items := as_list(one)) is not None:
+        return len(items) == len(other) and all(map(_is_same, items, other))
     return bool(one == other)
 
 

@@ -139,6 +139,12 @@ class Record:
         return find_header(self.headers, CONTROL_HEADER) if self.kind is RecordKind.CONTROL else None
 
     @property
+    def data(self) -> Any:
+        """What the writer of a data record gave: the envelope's ``data``, or the body as text if it is no envelope."""
+        envelope = Envelope.parse(self.body)
+        return self.body.decode(errors="replace") if envelope is None else envelope.data
+
+    @property
     def closes_session(self) -> bool:
         """Whether this is the turn-complete with which a session ends; it answers nothing."""
         return self.control == TURN_COMPLETE and self.header(SESSION_CLOSED) == "true"

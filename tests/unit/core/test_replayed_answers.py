@@ -238,7 +238,7 @@ def is_settled(part: dict[str, Any]) -> bool:
     return part.get("state") != "streaming"
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(attempts())
 def test_a_reader_is_shown_the_last_attempt_and_nothing_else(told: list[Attempt]) -> None:
     reader, alone = read(tell(told, "completes")), read(tell(told[-1:], "completes"))

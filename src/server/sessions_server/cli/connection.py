@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 
 from sessions_core.errors import InvalidError
+from sessions_server.cli.parsers import add_subparser
 from sessions_server.cli.remote import Remote
 from sessions_server.cli.terminal import Terminal
 from sessions_server.config import ClientConfig
@@ -41,13 +42,7 @@ def add_command(
         check: Returns what is wrong with the arguments taken together, if anything is.
         prepare: Completes the arguments before there is an event loop, in which Ctrl-C would end no read.
     """
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name,
-        help=summary,
-        description=f"{summary[:1].upper()}{summary[1:]}.",
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_subparser(commands, name, summary=summary, examples=examples)
     server = parser.add_argument_group("server")
     server.add_argument("--url", help="address of the server (SESSIONS_URL; default: http://127.0.0.1:8787)")
     key = server.add_mutually_exclusive_group()

@@ -15,6 +15,7 @@ from sessions_core.domain.environment import Environment, EnvironmentType
 from sessions_core.domain.ids import EnvironmentId
 from sessions_core.ports.environment_store import EnvironmentStore
 from sessions_server.cli.keys import new_environment, new_root_key, parse_root_key
+from sessions_server.cli.parsers import add_subparser
 from sessions_server.cli.text import table, to_json
 from sessions_server.config import Config
 
@@ -31,11 +32,8 @@ _TYPES: Final = {kind.value.lower(): kind for kind in EnvironmentType}
 
 def add_parser(commands: Any) -> None:
     """Add ``env`` to the command line."""
-    parser = commands.add_parser(
-        "env",
-        help="make, list and rotate environments and their keys",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = add_subparser(
+        commands, "env", summary="make, list and rotate environments and their keys", examples=EXAMPLES
     )
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
     create = _action(actions, "create", "make an environment and print its root key", _create)
@@ -79,13 +77,8 @@ Act = Callable[[EnvironmentStore, argparse.Namespace], Awaitable[list[dict[str, 
 
 
 def _action(actions: Any, name: str, summary: str, act: Act) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = actions.add_parser(
-        name,
-        help=summary,
-        description=f"{summary[:1].upper()}{summary[1:]}.",
-        epilog="examples:\n" + "".join(f"{line}\n" for line in EXAMPLES.splitlines() if f" env {name}" in line),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    examples = "examples:\n" + "".join(f"{line}\n" for line in EXAMPLES.splitlines() if f" env {name}" in line)
+    parser = add_subparser(actions, name, summary=summary, examples=examples)
     parser.add_argument("--data", type=Path, metavar="DIR", help="the server's data directory")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(command=lambda arguments: asyncio.run(_run(act, arguments)), key=None)
@@ -109,14 +102,19 @@ async def _create(store: EnvironmentStore, arguments: argparse.Namespace) -> lis
     environment = new_environment(arguments.type, arguments.organization, arguments.project)
     key = arguments.key or new_root_key(arguments.type)
     await store.create(environment, key)
-    return [_row(environment, key)]
+    return [{**_row(environment), "key": key}]
 
 
 async def _list(store: EnvironmentStore, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     environments = await store.list_all()
     if not arguments.show_keys:
         return [_row(environment) for environment in environments]
-    return [_row(environment, (await store.find_root_keys(environment.id))[0].value) for environment in environments]
+    return [{**_row(environment), "key": await _current_key(store, environment)} for environment in environments]
+
+
+async def _current_key(store: EnvironmentStore, environment: Environment) -> str | None:
+    keys = await store.find_root_keys(environment.id)
+    return keys[0].value if keys else None
 
 
 async def _rotate(store: EnvironmentStore, arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -124,22 +122,21 @@ async def _rotate(store: EnvironmentStore, arguments: argparse.Namespace) -> lis
     kind = found[0].type if found else EnvironmentType.DEVELOPMENT
     key = new_root_key(kind)
     await store.rotate_root_key(EnvironmentId(arguments.environment), key, grace=timedelta(hours=arguments.grace_hours))
-    return [_row(environment, key) for environment in found]
+    return [{**_row(environment), "key": key} for environment in found]
 
 
-def _row(environment: Environment, key: str | None = None) -> dict[str, Any]:
-    row = {
+def _row(environment: Environment) -> dict[str, Any]:
+    return {
         "id": environment.id,
         "type": environment.type.value,
         "organization": environment.organization_id,
         "project": environment.project_id,
     }
-    return row if key is None else {**row, "key": key}
 
 
 def _show(rows: list[dict[str, Any]], *, as_json: bool) -> None:
     if as_json:
         print(to_json(rows, indent=2))
         return
-    for line in table([[str(value) for value in row.values()] for row in rows]):
+    for line in table([["-" if value is None else str(value) for value in row.values()] for row in rows]):
         print(line)

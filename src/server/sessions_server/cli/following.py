@@ -43,6 +43,7 @@ class Follower:
     Attributes:
         next_seq: The seq to begin with and, later, to go on with; None begins at the tail.
         stops_at_tail: End once everything has been read that was there when the server first told the tail.
+        first_tail: The seq that the next record would have got when the server first told it; None until then.
     """
 
     remote: Remote
@@ -52,7 +53,7 @@ class Follower:
     io: Io
     next_seq: int | None = 0
     stops_at_tail: bool = False
-    _end: int | None = attrs.field(init=False, default=None)
+    first_tail: int | None = attrs.field(init=False, default=None)
     _last: Record | None = attrs.field(init=False, default=None)
     _was_connected: bool = attrs.field(init=False, default=False)
 
@@ -103,11 +104,11 @@ class Follower:
     def _take(self, batch: Batch) -> bool:
         if self.next_seq is None:
             self.next_seq = batch.records[0].seq if batch.records else batch.next_seq
-        if self._end is None and not batch.records:
-            self._end = batch.next_seq  # A ping's tail is the newest known; a batch's is as old as the batch.
+        if self.first_tail is None and not batch.records:
+            self.first_tail = batch.next_seq  # A ping's tail is the newest known; a batch's is as old as the batch.
         if any(self._take_record(record) for record in batch.records):
             return True
-        return self.stops_at_tail and self._end is not None and self.next_seq >= self._end
+        return self.stops_at_tail and self.first_tail is not None and self.next_seq >= self.first_tail
 
     def _take_record(self, record: Record) -> bool:
         assert self.next_seq is not None

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 from typing import Any, Final
 
+from sessions_server.cli.parsers import add_subparser
 from sessions_server.config import Config
 
 DESCRIPTION: Final = """Bring the database that SESSIONS_DATABASE_URL names up to date.
@@ -20,13 +21,8 @@ EXAMPLES: Final = """examples:
 
 def add_parser(commands: Any) -> None:
     """Add ``migrate`` to the command line."""
-    parser = commands.add_parser(
-        "migrate",
-        help="bring the database of the postgres profile up to date",
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    summary = "bring the database of the postgres profile up to date"
+    parser = add_subparser(commands, "migrate", summary=summary, examples=EXAMPLES, description=DESCRIPTION)
     parser.set_defaults(command=run)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import secrets
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ from sessions_server.cli.remote import SESSIONS, Remote, session_path
 from sessions_server.cli.terminal import Terminal
 from sessions_server.cli.text import one_line
 
+_PIECE: Final = 65_536
 EXAMPLES: Final = """examples:
   sessions send hello "how are you?" --create echo --wait
   git diff | sessions send review - --wait
@@ -156,8 +158,9 @@ def _read_text(arguments: argparse.Namespace) -> None:
 def _read_stdin() -> str:
     if sys.stdin is None:
         raise InvalidError("standard input", "is closed")
+    pieces = iter(lambda: os.read(sys.stdin.fileno(), _PIECE), b"")  # One read() for all can miss a Ctrl-C within it.
     try:
-        return sys.stdin.buffer.read().decode()
+        return b"".join(pieces).decode()
     except UnicodeDecodeError:
         raise InvalidError("standard input", "is not valid UTF-8") from None
 

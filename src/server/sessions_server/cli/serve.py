@@ -9,9 +9,11 @@ from typing import Any, Final
 import attrs
 
 from sessions_server.cli.keys import parse_root_key
+from sessions_server.cli.parsers import add_subparser
 from sessions_server.config import DEFAULT_AGENTS, Config
 
 OPTIONS: Final = ("host", "port", "data", "agents", "dev_key", "demo")
+DESCRIPTION: Final = "Serve sessions over HTTP and run their agents in this process."
 EXAMPLES: Final = """examples:
   sessions serve
   sessions serve --port 9000 --data /var/lib/sessions --agents my_service.agents:agents
@@ -23,13 +25,7 @@ Every option can also be set as SESSIONS_<NAME>; see the configuration reference
 
 def add_parser(commands: Any) -> None:
     """Add ``serve`` to the command line."""
-    parser = commands.add_parser(
-        "serve",
-        help="run the server",
-        description="Serve sessions over HTTP and run their agents in this process.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_subparser(commands, "serve", summary="run the server", examples=EXAMPLES, description=DESCRIPTION)
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on; 0 takes a free one (default: 8787)")
     parser.add_argument("--data", type=Path, help="directory for everything that is kept (default: ./data)")

@@ -111,9 +111,8 @@ def _welcome(server: HttpServer, key: str | None, agents: Agents, config: Config
             lines.append("--dev-key was ignored: there are environments already")
         lines.append(f"to see the root keys: {_show_keys(config)}")
     else:
-        lines += [f"development key: {key}", "try, in another terminal:"]
-        lines += _try(address, key, next(iter(agents.names), "echo"))
-    return "\n".join(lines)
+        lines.append(f"development key: {key}")
+    return "\n".join([*lines, *_try(address, key, agents)])
 
 
 def _show_keys(config: Config) -> str:
@@ -127,11 +126,14 @@ def _program() -> list[str]:
     return [sys.executable, "-m", "sessions_server"] if Path(started).name == "__main__.py" else [started]
 
 
-def _try(address: str, key: str, task: str) -> list[str]:
-    """Return the lines of a first conversation, to be pasted into another terminal."""
-    program = shlex.join(_program())
+def _try(address: str, key: str | None, agents: Agents) -> list[str]:
+    """Return the lines of a first message and its answer, to be pasted into another terminal; none if nobody answers."""
+    if not agents.names:
+        return []
+    program, task = shlex.join(_program()), next(iter(agents.names))
     return [
-        f"  export SESSIONS_URL={address} SESSIONS_KEY={key}",
+        "try, in another terminal" + ("" if key else ", with one of them in place of the dots") + ":",
+        f"  export SESSIONS_URL={address} SESSIONS_KEY={key or '...'}",
         f"  {program} send hello 'slow and steady' --create {shlex.quote(task)} --wait",
         f"  {program} tail hello",
     ]

@@ -9,9 +9,10 @@ from typing import Any, Final
 import attrs
 
 from sessions_core.domain.channel import TURN_COMPLETE, Io, Record
+from sessions_core.domain.ids import is_friendly_id
 from sessions_server.cli.connection import add_command, add_session
 from sessions_server.cli.following import FROM_END, Follower
-from sessions_server.cli.remote import Remote
+from sessions_server.cli.remote import RefusedError, Remote, session_path
 from sessions_server.cli.terminal import Terminal
 from sessions_server.cli.text import printable, to_json
 from sessions_server.cli.transcript import Transcript, describe_record, raw_text
@@ -77,8 +78,24 @@ async def run(remote: Remote, terminal: Terminal, arguments: argparse.Namespace)
         stops_at_tail=arguments.no_follow,
     )
     async with terminal.waiting_for(f"following {io} of {arguments.session}; Ctrl-C ends"):
+        absence = await _find_absence(remote, arguments.session)
+        if absence is not None and not arguments.no_follow:
+            terminal.note(f"there is no session {arguments.session} yet; waiting for it")
         await follower.run()
+    if absence is not None and arguments.no_follow and follower.first_tail == 0:
+        raise absence
     return 0
+
+
+async def _find_absence(remote: Remote, name: str) -> RefusedError | None:
+    """Return the server's answer if it says that it has no session *name*; any other trouble is left to the following."""
+    if is_friendly_id(name):
+        return None  # The server refuses to follow one that is not there.
+    try:
+        await remote.get(session_path(name))
+    except RefusedError as error:
+        return error if error.is_not_found else None
+    return None
 
 
 def _form(terminal: Terminal, io: Io, arguments: argparse.Namespace) -> Callable[[Record], str]:

@@ -30,15 +30,9 @@ FRAMING: Final = frozenset(
 """Chunks that say where something begins and ends; the text says so itself."""
 
 
-def data_of(record: Record) -> Any:
-    """Return what the writer of a data record gave: the envelope's data, or the body if it is no envelope."""
-    envelope = Envelope.parse(record.body)
-    return record.body.decode(errors="replace") if envelope is None else envelope.data
-
-
 def chunk_of(record: Record) -> Mapping[str, Any]:
     """Return the UI-message chunk that a record of ``out`` holds; an empty one if it holds something else."""
-    return as_object(data_of(record)) or {} if record.kind is RecordKind.DATA else {}
+    return as_object(record.data) or {} if record.kind is RecordKind.DATA else {}
 
 
 def describe_record(record: Record) -> dict[str, Any]:
@@ -52,7 +46,7 @@ def describe_record(record: Record) -> dict[str, Any]:
         "control": record.control,
         "headers": [list(header) for header in record.headers],
         "id": None if envelope is None else envelope.id,
-        "data": data_of(record) if is_data else None,
+        "data": record.data if is_data else None,
     }
 
 
@@ -60,7 +54,7 @@ def raw_text(record: Record) -> str:
     """Return a data record's data as it is, as JSON if it is no text, and a newline; nothing for other kinds."""
     if record.kind is not RecordKind.DATA:
         return ""
-    data = data_of(record)
+    data = record.data
     return (data if isinstance(data, str) else to_json(data)) + "\n"
 
 
@@ -80,7 +74,7 @@ class Transcript:
             case RecordKind.CONTROL:
                 return self._line(_control(record), self.style.dim)
             case RecordKind.DATA:
-                return self._input(data_of(record)) if self.io is Io.IN else self._output(data_of(record))
+                return self._input(record.data) if self.io is Io.IN else self._output(record.data)
 
     def _output(self, data: Any) -> str:
         chunk = as_object(data) or {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from typing import Final, cast
 
 from aiohttp import web
 
@@ -128,16 +128,20 @@ async def _stream(call: Call, reading: Reading, pace: Pace, headers: dict[str, s
     response = web.StreamResponse(headers=headers)
     cors.admit(call.header("Origin"), response.headers)
     await response.prepare(call.request)
-    transport: Any = call.request.transport
-    if transport is None:
+    if call.request.transport is None:
         raise ConnectionResetError
-    assert isinstance(transport, asyncio.Transport)
+    transport = cast("asyncio.Transport", call.request.transport)  # not by its class: uvloop's is another one
     sink = Sink(response, transport, pace.slow_write)
     last = DONE
-    with call.context.streams.open():
-        last = await pump_or_explain(reading, sink, pace, encode)
-    await sink.write(last)
-    await response.write_eof()
+    try:
+        with call.context.streams.open():
+            last = await pump_or_explain(reading, sink, pace, encode)
+        await sink.write(last)
+        await response.write_eof()
+    except ConnectionError:
+        if not transport.is_closing():
+            raise
+        # The reader has left. Raised, this would be logged as a failure; returned, aiohttp notices it and is silent.
     return response
 
 
