@@ -1,7 +1,7 @@
 """Sessions: a durable, task-bound, bidirectional stream that outlives any single run.
 
 This module has the names that an embedding service needs; everything else is found where it is defined. Chat agents are
-written with :mod:`sessions_core.chat`, and what they answered is read with :mod:`sessions_core.answers`.
+written with :mod:`sessions_core.chat`, which also reads what they answered.
 ``sessions_adapters.profiles.open_sessions`` opens a ready :class:`Sessions`.
 """
 

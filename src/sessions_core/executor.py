@@ -3,6 +3,9 @@
 The order at the start is fixed. ``begin`` takes a fresh epoch, and fails for a run that is no longer current. Then the
 guard of ``out`` is raised to the epoch, so that whoever wrote before is refused from now on. Only then is ``out`` read
 for the committed cursor: nobody can move it any more but us. Then the task runs.
+
+Somebody waits for the first output, so nothing is asked twice on the way to it: what the process has just dispatched is
+known, a guard that was raised tells the tail, and messages arrive while the session's row is read.
 """
 
 from __future__ import annotations
@@ -166,27 +169,24 @@ class RunExecutor:
 
     async def _attempt(self, run: RunRecord) -> Ending:
         out_tail = await self._take_over(run)
-        session = await self._session(run)
-        if run.is_handed_over:
-            # Done by whoever handed over, unless that process died: the part id makes it once.
-            notice = await self.channels.append(session, Io.OUT, (hand_over_notice(run),), epoch=run.epoch)
-            out_tail = max(out_tail, notice[0].seq + 1)
-        cursor = await self.settlement.find_cursor(session, run.start, out_tail)
-        inbox_channel = session.channel(Io.IN)
+        cursor = await self.settlement.find_cursor(_channel(run, Io.OUT), run.start, out_tail)
+        inbox_channel = _channel(run, Io.IN)
         after = cursor if cursor >= 0 else None
         ending = Ending(RunStatus.CANCELED)
         async with self.channels.subscribe(inbox_channel, after) as reading, anyio.create_task_group() as tasks:
             initial_tail = reading.next_seq
-            progress = Progress(min(cursor, reading.position - 1), out_tail)
+            cursor = min(cursor, reading.position - 1)
 
             async def leave(read_to: int) -> bool:
                 return await self.channels.gate.leave(inbox_channel, run.version, read_to=read_to)
 
-            inbox = Inbox(progress.cursor, reading, leave, self.draining)
-            tasks.start_soon(inbox.pump)
+            inbox = Inbox(cursor, reading, leave, self.draining)
+            tasks.start_soon(inbox.pump)  # the first message comes while the session's row is read
             self._inboxes.add(inbox)
             try:
-                ending = await self._call(run, session, progress, inbox, initial_tail)
+                session = await self._session(run)
+                out_tail = max(out_tail, await self._announce(run, session))
+                ending = await self._call(run, session, Progress(cursor, out_tail), inbox, initial_tail)
             finally:
                 self._inboxes.discard(inbox)
             tasks.cancel_scope.cancel()
@@ -227,8 +227,9 @@ class RunExecutor:
         Raises:
             StaleRunError: A later attempt was faster.
         """
-        out, mine = _out(run), Guard.live(run.epoch)
-        expected = Guard.idle(run.epoch - 1)  # The attempt before has left it so, or the claim; unless they were cut off.
+        out, mine = _channel(run, Io.OUT), Guard.live(run.epoch)
+        # So it was left by the attempt before, or by the claim, unless they were cut off.
+        expected = Guard.idle(run.epoch - 1)
         for _ in range(GUARD_ATTEMPTS):
             change = await self.channels.log.set_guard(out, mine, expect=expected)
             if change.done:
@@ -244,18 +245,30 @@ class RunExecutor:
             raise StaleRunError(run.id)
         return session
 
+    async def _announce(self, run: RunRecord, session: Session) -> int:
+        """Say on ``out`` that *run* has taken over, if that is so; return the seq after the announcement, or else 0.
+
+        Done by whoever handed over, unless that process died: the part id makes it once.
+        """
+        if not run.is_handed_over:
+            return 0
+        (notice,) = await self.channels.append(session, Io.OUT, (hand_over_notice(run),), epoch=run.epoch)
+        return notice.seq + 1
+
     async def _end(self, run: RunRecord, ending: Ending) -> None:
         holding = Holding(run.id, run.attempt)
         if not await self.runs.finish(holding, ending.status, end=ending.progress, error=ending.error):
             return
         self.observer(RunEnded(run_id=run.id, status=ending.status, error=ending.error, exception=ending.exception))
-        await self.channels.log.set_guard(_out(run), Guard.idle(run.epoch), expect=Guard.live(run.epoch))
+        ended = attrs.evolve(run, status=ending.status, end=ending.progress, error=ending.error)
         if not self.draining.is_set():
-            await self.settlement.settle(attrs.evolve(run, status=ending.status, end=ending.progress, error=ending.error))
+            await self.settlement.settle(ended)
+        # The next claim would do it, but there somebody waits.
+        await self.channels.log.set_guard(_channel(run, Io.OUT), Guard.idle(run.epoch), expect=Guard.live(run.epoch))
 
 
-def _out(run: RunRecord) -> Channel:
-    return Channel(run.environment.id, run.key, Io.OUT)
+def _channel(run: RunRecord, io: Io) -> Channel:
+    return Channel(run.environment.id, run.key, io)
 
 
 def _ending_of(error: BaseException, refusal: BaseException | None) -> Ending:

@@ -16,7 +16,7 @@ from sessions_adapters.fernet import FernetCipher
 from sessions_adapters.profiles import open_environments, open_sessions
 from sessions_core.domain.environment import Environment, EnvironmentType
 from sessions_core.domain.ids import EnvironmentId, OrganizationId, ProjectId
-from sessions_core.errors import IncompatibleStoreError
+from sessions_core.errors import IncompatibleStoreError, InvalidError
 from sessions_core.ports.environment_store import EnvironmentStore
 
 ENVIRONMENT = Environment(
@@ -71,12 +71,30 @@ async def test_a_new_directory_gets_a_database_and_a_key(place: Place) -> None:
         assert [key.value for key in await environments.find_root_keys(ENVIRONMENT.id)] == [ROOT_KEY]
 
 
-async def test_a_key_is_made_anew_while_nothing_was_encrypted_with_the_old_one(place: Place) -> None:
-    async with served(place.data):
-        pass
-    place.key.unlink()
-    await store_a_root_key(place.data)
-    assert place.key.exists()
+async def test_no_key_is_made_before_there_is_a_root_key(place: Place) -> None:
+    async with served(place.data) as environments:
+        assert not place.key.exists()
+        await environments.create(ENVIRONMENT, ROOT_KEY)
+        assert place.key.exists()
+
+
+async def test_a_key_that_was_given_is_used_instead_of_a_file(place: Place) -> None:
+    given = FernetCipher.generate_key().decode()
+    async with open_sessions("embedded", data=place.data, encryption_key=given) as sessions:
+        await sessions.environments.create(ENVIRONMENT, ROOT_KEY)
+    assert not place.key.exists()
+    with pytest.raises(IncompatibleStoreError, match=r"encryption\.key is missing"):
+        async with served(place.data):
+            pass
+    async with open_environments(data=place.data, encryption_key=given) as environments:
+        assert [key.value for key in await environments.find_root_keys(ENVIRONMENT.id)] == [ROOT_KEY]
+
+
+async def test_what_is_no_key_is_refused_at_once_and_not_shown(place: Place) -> None:
+    with pytest.raises(InvalidError, match="SESSIONS_ENCRYPTION_KEY") as refusal:
+        async with open_sessions("embedded", data=place.data, encryption_key="hunter2"):
+            pass
+    assert "hunter2" not in str(refusal.value)
 
 
 @OPENINGS

@@ -189,25 +189,23 @@ def test_a_server_without_agents_proposes_nothing_that_would_never_be_answered(
     assert not any("--create" in line or "try" in line for line in server.output)
 
 
-def test_a_port_that_is_taken_is_said_in_one_line(tmp_path: Path) -> None:
-    with ServerProcess(tmp_path / "one") as server:
-        refused = sessions("serve", "--port", str(server.port), "--data", tmp_path / "two")
+def test_a_port_that_is_taken_is_said_in_one_line(server: ServerProcess, tmp_path: Path) -> None:
+    refused = sessions("serve", "--port", str(server.port), "--data", tmp_path)
     assert refused.returncode == 1
     assert len(refused.stderr.splitlines()) == 1
     assert "--port" in refused.stderr
 
 
-def test_what_is_no_http_is_refused_in_the_usual_form(tmp_path: Path) -> None:
+def test_what_is_no_http_is_refused_in_the_usual_form(server: ServerProcess) -> None:
     broken = [b"GET /\xc3\xa9 HTTP/1.1", b"GET /healthz HTTP/1.1\r\nX: " + b"x" * 9000, b"\x16\x03\x01\x02\x00"]
-    with ServerProcess(tmp_path / "data") as server:
-        for request in broken:
-            with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
-                connection.sendall(request + b"\r\nHost: x\r\n\r\n")
-                answer = b"".join(iter(lambda: connection.recv(65_536), b""))
-            head, _, body = answer.partition(b"\r\n\r\n")
-            assert head.split(b" ")[1] == b"400", answer
-            assert b"\r\nX-Request-Id: " in head
-            assert json.loads(body) == {"error": "The request is malformed", "code": "malformed_request"}
+    for request in broken:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+            connection.sendall(request + b"\r\nHost: x\r\n\r\n")
+            answer = b"".join(iter(lambda: connection.recv(65_536), b""))
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.split(b" ")[1] == b"400", answer
+        assert b"\r\nX-Request-Id: " in head
+        assert json.loads(body) == {"error": "The request is malformed", "code": "malformed_request"}
     assert "Traceback" not in "".join(server.output)
 
 

@@ -79,6 +79,13 @@ def test_every_page_is_linked_from_the_list_of_pages_and_no_link_is_dead() -> No
     assert {page for page in pages if ROOT / "docs" in page.parents} - links[index] == {index}
 
 
+def test_the_decisions_table_of_contents_names_every_area() -> None:
+    text = (ROOT / "docs" / "explanation" / "decisions.md").read_text()
+    areas = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    assert areas
+    assert re.findall(r"\[([^\]]+)\]\(#", text.partition("\n## ")[0]) == areas
+
+
 def test_contributing_names_every_folder_of_tests() -> None:
     table = (ROOT / "CONTRIBUTING.md").read_text()
     folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and not path.name.startswith("__")}

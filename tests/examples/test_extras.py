@@ -1,10 +1,12 @@
-"""Which extras an embedder needs: none for memory, and an error that names the one that is missing."""
+"""Which extras an embedder needs: none without other systems and root keys, and an error that names the one that is missing."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 HIDE = """
 import importlib.util, sys
@@ -28,6 +30,18 @@ async def main():
 
 asyncio.run(main())
 """
+KEEP_A_KEY = """
+import asyncio, pathlib
+from sessions_adapters.profiles import open_environments
+from sessions_core.domain.environment import Environment, EnvironmentType
+
+async def main():
+    async with open_environments(data=pathlib.Path(sys.argv[1]), create=True) as environments:
+        environment = Environment(id="env", organization_id="org", project_id="proj", type=EnvironmentType.DEVELOPMENT)
+        await environments.create(environment, "tr_dev_" + "a" * 24)
+
+asyncio.run(main())
+"""
 
 
 def without_extras(script: str, *arguments: str) -> tuple[int, str]:
@@ -37,12 +51,14 @@ def without_extras(script: str, *arguments: str) -> tuple[int, str]:
     return done.returncode, (done.stderr.splitlines() or [""])[-1]
 
 
-def test_memory_needs_no_extra(tmp_path: Path) -> None:
-    assert without_extras(OPEN, "memory", str(tmp_path)) == (0, "")
+@pytest.mark.parametrize("profile", ["memory", "embedded"])
+def test_one_process_needs_no_extra(profile: str, tmp_path: Path) -> None:
+    assert without_extras(OPEN, profile, str(tmp_path / "data")) == (0, "")
+    assert not (tmp_path / "data" / "encryption.key").exists()
 
 
-def test_embedded_without_its_extra_names_it(tmp_path: Path) -> None:
-    code, line = without_extras(OPEN, "embedded", str(tmp_path))
+def test_keeping_a_root_key_without_the_extra_names_it(tmp_path: Path) -> None:
+    code, line = without_extras(KEEP_A_KEY, str(tmp_path))
     assert code != 0
     assert "sessions[keys]" in line
 

@@ -32,6 +32,8 @@ OPTIONS: Final = (
     "--host-resolver-rules=MAP *.test 127.0.0.1",
 )
 NOT_REACHED: Final = "Failed to load resource"
+SLOWLY: Final = "you said: slow and steady" + "".join(f" {number}" for number in range(1, 40))
+"""What the agents of these tests answer to ``slow and steady``, piece by piece."""
 
 
 @contextmanager
@@ -97,6 +99,12 @@ class Visitor:
         """What users have said."""
         return self.page.locator(".bubble")
 
+    async def wait_for_id(self) -> str:
+        """Return the id of the session that is shown, once something has been said in it."""
+        await expect(self.said.first).to_be_visible()
+        address: str = self.page.url
+        return address.partition("#/s/")[2]
+
     @property
     def answers(self) -> Locator:
         """The text parts of the agent's answers."""
@@ -115,3 +123,11 @@ async def visit(browser: Browser, address: str, shots: Path, **context: Any) -> 
     """Open a tab in a browser profile of its own."""
     profile = await browser.new_context(**{"viewport": {"width": 1200, "height": 800}, **context})
     return Visitor(await profile.new_page(), address, shots)
+
+
+def expect(thing: Any) -> Any:
+    """Wait for what is said about *thing*, up to 15 seconds."""
+    from playwright.async_api import expect as expect_soon
+
+    expect_soon.set_options(timeout=15_000)
+    return expect_soon(thing)

@@ -12,9 +12,9 @@ from typing import Any, Final
 import attrs
 from aiohttp import ClientSession
 
+from harness.backends import open_backends
 from harness.client import Client
-from harness.databases import find_databases
-from sessions_adapters.profiles import POSTGRES, open_sessions
+from sessions_adapters.profiles import open_sessions
 from sessions_core.agents import Agents
 from sessions_core.domain.access import session_scopes
 from sessions_core.domain.environment import Environment, EnvironmentType, RootKey
@@ -119,10 +119,8 @@ async def open_site(
     config, metrics = config or Config(), Metrics()
     session_tokens = tokens.SignedSessionTokens(config.session_token_lifetime)
     async with (
-        _database(profile) as url,
-        open_sessions(
-            profile, data=data, url=url, observer=metrics, agents=agents, session_tokens=session_tokens
-        ) as sessions,
+        open_backends(profile, data) as backends,
+        open_sessions(backends, observer=metrics, agents=agents, session_tokens=session_tokens) as sessions,
         ClientSession() as http,
     ):
         for environment_id, key in ((ENVIRONMENT, ROOT_KEY), (OTHER_ENVIRONMENT, OTHER_KEY)):
@@ -133,16 +131,6 @@ async def open_site(
             yield Site(server, sessions, http)
         finally:
             await server.close()
-
-
-@asynccontextmanager
-async def _database(profile: str) -> AsyncGenerator[str | None]:
-    """Give the database that *profile* needs, if it needs one."""
-    if profile != POSTGRES:
-        yield None
-        return
-    async with find_databases().empty() as url:
-        yield url
 
 
 def _environment(environment_id: EnvironmentId) -> Environment:

@@ -63,6 +63,7 @@ class Proxy:
     Attributes:
         faults: What happens to the next appends, one after another.
         always: What happens to every append once those are used up.
+        conflicts: How many times the making of a stream is refused because somebody else makes it, too.
         answers: Answers of its own for a path: a JSON value.
         seen: Requests that came.
     """
@@ -71,6 +72,7 @@ class Proxy:
     port: int = 0
     faults: deque[Fault] = attrs.field(factory=deque)
     always: Fault | None = None
+    conflicts: int = 0
     answers: dict[str, Any] = attrs.field(factory=dict)
     seen: list[Request] = attrs.field(factory=list)
     ghosts: list[int] = attrs.field(factory=list)
@@ -164,6 +166,9 @@ class Connection:
         with suppress(ConnectionError, aiohttp.ClientError, h2.exceptions.ProtocolError):
             if request.path in self.proxy.answers:
                 await self.send(stream, 200, {}, json.dumps(self.proxy.answers[request.path]).encode())
+            elif self.proxy.conflicts and (request.method, request.path) == ("POST", "/v1/streams"):
+                self.proxy.conflicts -= 1
+                await self.send(stream, 409, {}, b'{"code":"transaction_conflict","message":"secret text"}')
             elif fault is None:
                 await self.stream(stream, request)
             else:

@@ -7,15 +7,23 @@ from pathlib import Path
 
 import pytest
 
+from harness.backends import ALL
 from harness.client import Client
 from harness.in_process import Site, open_site
+from sessions_adapters.profiles import SCALE
 
 
-@pytest.fixture(params=["memory", "embedded", pytest.param("postgres", marks=pytest.mark.needs_postgres)])
+@pytest.fixture(params=ALL)
 def profile(request: pytest.FixtureRequest) -> str:
     """The choice of adapters under test."""
     name: str = request.param
     return name
+
+
+@pytest.fixture
+def first(profile: str) -> int:
+    """The seq of a session's first record on ``in``. In S2 the guard that its first run has set takes one before it."""
+    return int(profile == SCALE)
 
 
 @pytest.fixture

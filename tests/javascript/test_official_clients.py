@@ -126,13 +126,23 @@ def test_exactly_the_listed_scenarios_ran_and_node_ended_in_time(
     assert report.exit_code == any(outcome.error for outcome in report.outcomes.values())
 
 
-@pytest.mark.parametrize("block", BLOCK.findall(PAGE.read_text()), ids=lambda block: block.splitlines()[0])
-def test_blocks_of_the_how_to_page_run(block: str, tmp_path: Path) -> None:
-    with ServerProcess(tmp_path / "data") as server:
-        script = block.replace("http://127.0.0.1:8787", server.address).replace("tr_dev_...", KEY)
-        command = [NODE.get(), "--input-type=module", "--eval", script]
-        environment = environment_for(server)
-        done = subprocess.run(
-            command, cwd=HERE, env=environment, capture_output=True, text=True, timeout=30, check=False
-        )
+def blocks() -> list[str]:
+    found = BLOCK.findall(PAGE.read_text())
+    assert found, "no block is marked: has the mark changed?"
+    return found
+
+
+@pytest.fixture(scope="module")
+def followed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """The one server of somebody who follows the how-to page from its beginning to its end."""
+    with ServerProcess(tmp_path_factory.mktemp("page") / "data") as server:
+        yield server
+
+
+@pytest.mark.parametrize("block", blocks(), ids=lambda block: block.splitlines()[0])
+def test_blocks_of_the_how_to_page_run(followed_server: ServerProcess, block: str) -> None:
+    script = block.replace("http://127.0.0.1:8787", followed_server.address).replace("tr_dev_...", KEY)
+    command = [NODE.get(), "--input-type=module", "--eval", script]
+    environment = environment_for(followed_server)
+    done = subprocess.run(command, cwd=HERE, env=environment, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 0, done.stderr

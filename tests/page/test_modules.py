@@ -45,11 +45,11 @@ DRAW = """async ([inputs, outputs]) => {
     const { Transcript } = await import("/page/transcript.js");
     const { drawTurns } = await import("/page/turns.js");
     const list = document.createElement("ol");
-    const conversation = { transcript: new Transcript(), pending: [], closed: null };
-    for (const record of inputs) conversation.transcript.addInput(record);
+    const session = { transcript: new Transcript(), pending: [], closed: null };
+    for (const record of inputs) session.transcript.addInput(record);
     for (const record of outputs) {
-        conversation.transcript.addOutput(record);
-        for (let time = 0; time < 2; time += 1) drawTurns(list, conversation, {});
+        session.transcript.addOutput(record);
+        for (let time = 0; time < 2; time += 1) drawTurns(list, session, {});
     }
     return list.querySelector(".answer").textContent;
 }"""

@@ -83,9 +83,13 @@ class Config:
         host: Address to listen on.
         port: Port to listen on; 0 takes a free one.
         profile: Named choice of adapters.
-        data: Folder of the profiles that keep their data on this machine.
-        database_url: Database of the profile ``postgres``.
-        encryption_key: Protects root keys in the database of the profile ``postgres``; None takes the one in ``data``.
+        data: Folder of the profile ``embedded``, and of the encryption key if none is given.
+        database_url: Database of the profiles ``postgres`` and ``scale``.
+        s2_url: S2 basin that keeps the channels instead of the store; the profile ``scale`` needs one.
+        redis_url: Redis that wake-ups of waits go through instead of the store; the profile ``scale`` needs one.
+        clickhouse_url: ClickHouse that has an index of sessions.
+        index: What lists are read from: ``store`` or ``clickhouse``.
+        encryption_key: Protects root keys; None takes the one in ``data``.
         agents: ``module:attribute`` of the tasks that this process runs.
         demo: Show the chat page to everybody who reaches the server, not only to people on this machine.
         dev_key: Root key of the first environment, which is made when there is none; None makes one up.
@@ -107,6 +111,10 @@ class Config:
     profile: str = "embedded"
     data: Path = Path("data")
     database_url: str | None = attrs.field(default=None, repr=False)
+    s2_url: str | None = attrs.field(default=None, repr=False)
+    redis_url: str | None = attrs.field(default=None, repr=False)
+    clickhouse_url: str | None = attrs.field(default=None, repr=False)
+    index: str = "store"
     encryption_key: str | None = attrs.field(default=None, repr=False)
     agents: str = DEFAULT_AGENTS
     demo: bool = False

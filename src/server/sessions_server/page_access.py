@@ -1,4 +1,4 @@
-"""The chat page: its files, and who may have it.
+"""Who may have the chat page.
 
 How this works
 --------------
@@ -14,10 +14,8 @@ same browser; the browser says so in ``Sec-Fetch-Site``, or in ``Origin`` if it 
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from importlib.resources import files
 from ipaddress import ip_address
 from typing import Final
 
@@ -27,37 +25,11 @@ from aiohttp.http import HttpVersion11
 from multidict import CIMultiDictProxy
 
 from sessions_core.errors import InvalidError
+from sessions_server.page_files import PageFile, read_files
 from sessions_server.problems import ForbiddenError
 
-INDEX: Final = "index.html"
 _LOOPBACK_HOST: Final = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
 _PROXY_HEADERS: Final = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "Via")
-_TYPES: Final = {
-    "html": "text/html; charset=utf-8",
-    "css": "text/css; charset=utf-8",
-    "js": "text/javascript; charset=utf-8",
-    "svg": "image/svg+xml",
-}
-
-
-@attrs.frozen
-class PageFile:
-    """A file of the page, as it is sent."""
-
-    body: bytes
-    content_type: str
-    etag: str
-
-
-def read_files() -> Mapping[str, PageFile]:
-    """Read all files of the page, by name. What is not among them does not exist."""
-    folder = files("sessions_server") / "page"
-    found = sorted((entry for entry in folder.iterdir() if entry.is_file()), key=lambda entry: entry.name)
-    return {entry.name: _as_sent(entry.name, entry.read_bytes()) for entry in found}
-
-
-def _as_sent(name: str, body: bytes) -> PageFile:
-    return PageFile(body, _TYPES[name.rpartition(".")[2]], f'"{hashlib.sha256(body).hexdigest()[:32]}"')
 
 
 @attrs.define(eq=False)

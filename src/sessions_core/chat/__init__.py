@@ -13,9 +13,12 @@
                 await turn.text(f"you said: {turn.text_input}")
 
 What travels on ``in`` and ``out`` is listed in docs/reference/records.md: a turn begins with a ``message`` record on
-``in`` and always ends with a ``turn-complete`` on ``out`` that names it, also when it was stopped or failed.
+``in`` and always ends with a ``turn-complete`` on ``out`` that names it, also when it was stopped or failed. A service that
+sends messages itself reads what was answered with :func:`read_answer`.
 """
 
+from sessions_core.chat.answers import Answer, read_answer
+from sessions_core.chat.chunks import RESTART, START, Chunk, shown_chunks
 from sessions_core.chat.inputs import (
     ACTION,
     CLOSE,
@@ -31,7 +34,7 @@ from sessions_core.chat.inputs import (
     text_of,
     user_message,
 )
-from sessions_core.chat.partial import RESTART, START, Chunk, PartialAnswer
+from sessions_core.chat.partial import PartialAnswer
 from sessions_core.chat.turns import Agents, ChatTask, Run, Turn
 
 __all__ = [
@@ -44,6 +47,7 @@ __all__ = [
     "STOP",
     "SUBMIT",
     "Agents",
+    "Answer",
     "ChatTask",
     "Chunk",
     "Input",
@@ -52,7 +56,9 @@ __all__ = [
     "Turn",
     "action_message",
     "close_message",
+    "read_answer",
     "regenerate_message",
+    "shown_chunks",
     "stop_message",
     "text_of",
     "user_message",

@@ -15,30 +15,28 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Final
 
 import attrs
 
+from sessions_core.chat.chunks import (
+    AGAIN,
+    FINISH_STEP,
+    RESTART,
+    START_STEP,
+    Chunk,
+    Collector,
+    PartKey,
+    part_key,
+    part_keys,
+)
 from sessions_core.domain.channel import encode_json
 from sessions_core.domain.json_values import as_list, as_object
 
-Chunk = Mapping[str, Any]
-
-START: Final = "start"
-START_STEP: Final = "start-step"
-FINISH_STEP: Final = "finish-step"
-FINISH: Final = "finish"
-RESTART: Final = "data-restart"
 _ENDS: Final = {"text": "text-end", "reasoning": "reasoning-end"}
 _DELTAS: Final = {"text-delta": "delta", "reasoning-delta": "delta", "tool-input-delta": "inputTextDelta"}
 """Chunks that hold a piece of a longer text, and the member that has it."""
-AGAIN: Final = "-again"
-"""What the id of a data part gets if a void part has that id already."""
-
-
-PartKey = tuple[str, str]
-"""What a reader tells data parts of one message apart by: their type and id."""
 
 
 @attrs.frozen
@@ -48,10 +46,12 @@ class PartialAnswer:
     Attributes:
         chunks: What counts of it, without the ``start``; empty if nothing was written.
         taken: The data parts with an id that are void already: a reader would put their successors in their void places.
+        is_begun: Whether the message has its ``start``, so that it needs no other one.
     """
 
     chunks: tuple[Chunk, ...] = ()
     taken: frozenset[PartKey] = frozenset()
+    is_begun: bool = attrs.field(default=False, kw_only=True)
 
     @property
     def text(self) -> str:
@@ -70,23 +70,14 @@ def find_partial(written: Iterable[Any], message_id: str, *, is_whole: bool) -> 
         message_id: The id in the ``start`` of every attempt's message.
         is_whole: False if older records were left out, among them perhaps the ``start``.
     """
-    chunks: list[Chunk] = []
-    taken: set[PartKey] = set()
-    is_ours = not is_whole
+    collected = Collector()
     for data in written:
-        chunk = as_object(data)
-        if chunk is None or not isinstance(chunk.get("type"), str):
-            continue
-        if chunk["type"] == START:
-            is_ours = chunk.get("messageId") == message_id
-            taken |= _part_keys(chunks)
-            chunks.clear()
-        elif is_ours and chunk["type"] == RESTART:
-            taken |= _part_keys(chunks)
-            chunks.clear()
-        elif is_ours:
-            chunks.append(chunk)
-    return PartialAnswer(tuple(chunks), frozenset(taken))
+        collected.add(data)
+    start, taken = collected.start, frozenset(collected.taken)
+    if start is None:
+        return PartialAnswer(() if is_whole else tuple(collected.chunks), taken)
+    is_ours = start.get("messageId") == message_id
+    return PartialAnswer(tuple(collected.chunks) if is_ours else (), taken, is_begun=is_ours)
 
 
 @attrs.define
@@ -188,7 +179,7 @@ class Replay:
 
     def _restart(self) -> list[Chunk]:
         self._expected.clear()
-        self._taken |= _part_keys(self._partial.chunks)
+        self._taken |= part_keys(self._partial.chunks)
         before = Shown()
         before.note(self._partial.chunks)
         said, self._said = [self._renamed(chunk) for chunk in self._said], []
@@ -196,22 +187,13 @@ class Replay:
 
     def _renamed(self, chunk: Chunk) -> Chunk:
         """Give a data part another id if a void part has its own: readers would put it in that part's place."""
-        key = _part_key(chunk)
+        key = part_key(chunk)
         if key is None or key not in self._taken:
             return chunk
         kind, part_id = key
         while (kind, part_id) in self._taken:
             part_id += AGAIN
         return {**chunk, "id": part_id}
-
-
-def _part_key(chunk: Chunk) -> PartKey | None:
-    kind, part_id = str(chunk.get("type")), chunk.get("id")
-    return (kind, part_id) if kind.startswith("data-") and isinstance(part_id, str) else None
-
-
-def _part_keys(chunks: Iterable[Chunk]) -> frozenset[PartKey]:
-    return frozenset(key for chunk in chunks if (key := _part_key(chunk)) is not None)
 
 
 def _is_same(one: Any, other: Any) -> bool:

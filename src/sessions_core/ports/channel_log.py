@@ -18,7 +18,8 @@ class ChannelLog(Protocol):
     """Keeps the records of every channel.
 
     A channel needs no creation: one that nobody has written to is empty, its guard is ``UNTOUCHED``. Seqs start at 0,
-    rise by one for each record and are never reused, also after a trim. When an append has returned, its records survive
+    rise by one for each record and are never reused, also after a trim. A log may keep a change of the guard as a command
+    record, which then takes a seq: that the tail has moved does not mean that somebody has written. When an append has returned, its records survive
     the death of every process (adapters that cannot promise this say so: ``memory``).
     """
 
@@ -33,10 +34,13 @@ class ChannelLog(Protocol):
         does not matter, and the channel may be sealed. A sealed channel refuses every new record, whatever guard is
         named, also ``sealed``. New records get consecutive seqs and one arrival time that is not before the tail's.
 
+        A log may limit how much one append holds, to no less than 1 000 records and 1 MiB, and refuse commands here.
+
         Cancelling the call leaves it open whether the records were stored.
 
         Raises:
             GuardMismatchError: The channel's guard is another one, or it is sealed; nothing was stored.
+            RecordTooLargeError: More than the log takes in one record or append; nothing was stored.
             ChannelUnavailableError: No answer; the records may have been stored. A retry with the same part ids is safe.
         """
 

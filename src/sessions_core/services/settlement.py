@@ -17,6 +17,7 @@ import attrs
 from sessions_core.domain.channel import (
     SESSION_IN_EVENT_ID,
     TURN_COMPLETE,
+    Channel,
     Io,
     RecordKind,
     Tail,
@@ -75,20 +76,21 @@ class Settlement:
 
     async def progress(self, session: Session, start: Progress) -> Progress:
         """Return how far the session has come since *start*."""
-        tail = await self.log.tail(session.channel(Io.OUT))
-        cursor = await self.find_cursor(session, start, tail.next_seq)
+        out = session.channel(Io.OUT)
+        tail = await self.log.tail(out)
+        cursor = await self.find_cursor(out, start, tail.next_seq)
         last = (await self.log.tail(session.channel(Io.IN))).next_seq - 1
         return Progress(min(cursor, last), tail.next_seq)
 
-    async def find_cursor(self, session: Session, start: Progress, out_tail: int) -> int:
-        """Return what the newest turn-complete on ``out`` between *start* and *out_tail* commits, or else *start*'s cursor.
+    async def find_cursor(self, out: Channel, start: Progress, out_tail: int) -> int:
+        """Return what the newest turn-complete on *out* between *start* and *out_tail* commits, or else *start*'s cursor.
 
         Nobody has compared it with ``in`` yet: it may name a record that is not there.
         """
         before = out_tail
         while before > start.out_tail:
             limit = min(SCAN_RECORDS, before - start.out_tail)
-            records = await self.log.read_back(session.channel(Io.OUT), before, limit)
+            records = await self.log.read_back(out, before, limit)
             committed = next((c for record in records if (c := committed_by(record)) is not None), None)
             if committed is not None or not records:
                 return max(start.cursor, committed if committed is not None else -1)

@@ -30,7 +30,7 @@ from sessions_core.domain.trigger_config import TriggerConfig
 from sessions_core.facade import Sessions
 from sessions_core.services.session_service import NewSession
 from sessions_core.testing.processes import HOME, Process, World
-from sessions_core.testing.reading import CompletedTurn, is_wanted, list_values, shown_chunks, value_of
+from sessions_core.testing.reading import CompletedTurn, is_wanted, list_values
 from sessions_core.testing.virtual_time import VirtualTimeLoop
 
 T = TypeVar("T")
@@ -180,7 +180,7 @@ class SessionUnderTest:
         given = [
             (record, one)
             for record in await self._records(Io.IN)
-            if record.seq > self._covered and (one := chat.Input.parse(value_of(record))) is not None
+            if record.seq > self._covered and (one := chat.Input.parse(record.data)) is not None
         ]
         first = next((record.seq for record, one in given if one.wants_turn), complete.seq)
         return any(
@@ -195,12 +195,12 @@ class SessionUnderTest:
         for index in range(self._value_from, len(self._read)):
             self._value_from = index + 1
             record = self._read[index]
-            if record.kind is RecordKind.DATA and is_wanted(value_of(record), wanted):
-                return (value_of(record),)
+            if record.kind is RecordKind.DATA and is_wanted(record.data, wanted):
+                return (record.data,)
         return None
 
     async def _explain(self) -> str:
-        pending = [value_of(record) for record in self._read[self._turn_from :] if record.kind is RecordKind.DATA]
+        pending = [record.data for record in self._read[self._turn_from :] if record.kind is RecordKind.DATA]
         lines = [f"on out since the last turn-complete: {list_values(pending) or 'nothing'}"]
         if (over := (await self.kit.sessions.sessions.get(HOME.id, self.name)).closed_at) is not None:
             lines.append(f"the session was closed at {over:%H:%M:%S}")

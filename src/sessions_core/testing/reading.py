@@ -7,9 +7,7 @@ from typing import Any, Final
 
 import attrs
 
-from sessions_core import chat
-from sessions_core.answers import Answer
-from sessions_core.domain.channel import Envelope, Record, RecordKind
+from sessions_core.chat import Answer
 from sessions_core.domain.json_values import as_object
 
 LONGEST_SHOWN: Final = 12
@@ -38,29 +36,11 @@ class CompletedTurn(Answer):
         return found[-1]
 
 
-def value_of(record: Record) -> Any:
-    """Return the data of a data record; the text of its body if it is no envelope."""
-    envelope = Envelope.parse(record.body)
-    return record.body.decode(errors="replace") if envelope is None else envelope.data
-
-
 def is_wanted(value: Any, wanted: str | Callable[[Any], object] | None) -> bool:
     """Tell whether *value* is a chunk of the type *wanted*, or one for which that function is true. None wants everything."""
     if isinstance(wanted, str):
         return (as_object(value) or {}).get("type") == wanted
     return wanted is None or bool(wanted(value))
-
-
-def shown_chunks(records: Iterable[Record]) -> tuple[chat.Chunk, ...]:
-    """Return the chunks that count: what an attempt before has written, and this one has taken back, does not."""
-    chunks: list[chat.Chunk] = []
-    for record in records:
-        chunk = as_object(value_of(record)) if record.kind is RecordKind.DATA else None
-        if chunk is not None and chunk.get("type") in (chat.START, chat.RESTART):
-            chunks.clear()
-        if chunk is not None:
-            chunks.append(chunk)
-    return tuple(chunks)
 
 
 def list_values(values: Iterable[Any]) -> str:

@@ -14,7 +14,7 @@ import pytest
 
 from contract.makers import ENV_A, initial, make_session
 from sessions_adapters.fernet import FernetCipher
-from sessions_adapters.profiles import migrate_database, open_environments, open_sessions
+from sessions_adapters.profiles import Backends, migrate, open_environments, open_sessions
 from sessions_core.chat import Agents, Run
 from sessions_core.domain.channel import Io
 from sessions_core.domain.status import RunStatus
@@ -110,7 +110,7 @@ async def test_environments_are_made_beside_running_servers_under_the_same_key(u
         async with open_environments("postgres", url=url, encryption_key=KEY) as environments:
             await environments.create(ENV_A, ROOT_KEY)
         assert [key.value for key in await sessions.environments.find_root_keys(ENV_A.id)] == [ROOT_KEY]
-    with pytest.raises(IncompatibleStoreError, match="not the one that was used before"):
+    with pytest.raises(IncompatibleStoreError, match="not the key that was used before"):
         async with opened(url, key=OTHER_KEY):
             pass
 
@@ -126,7 +126,7 @@ async def test_a_database_without_our_schema_names_the_command(bare_url: str) ->
     with pytest.raises(IncompatibleStoreError, match="run `sessions migrate` first"):
         async with opened(bare_url):
             pass
-    assert await migrate_database("postgres", url=bare_url)
+    assert await migrate(Backends(profile="postgres", database_url=bare_url))
     async with opened(bare_url):
         pass
 
@@ -138,9 +138,9 @@ async def test_the_profile_needs_a_database(opening: Opening) -> None:
             pass
 
 
-async def test_other_profiles_need_no_migrations_by_hand(tmp_path: Path) -> None:
-    with pytest.raises(InvalidError, match="applied when the server starts"):
-        await migrate_database("embedded")
+async def test_other_profiles_need_no_migrations_by_hand() -> None:
+    with pytest.raises(InvalidError, match="the server applies them"):
+        await migrate(Backends(profile="embedded"))
 
 
 def run_sessions(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -166,9 +166,9 @@ async def test_the_commands_migrate_and_env_work_on_the_database(bare_url: str, 
     assert "run `sessions migrate` first" in early.stderr
     first = run_sessions("migrate", **place)
     assert (first.returncode, first.stderr) == (0, "")
-    assert "applied core/0001_initial" in first.stdout
+    assert "applied Postgres core/0001_initial" in first.stdout
     again = run_sessions("migrate", **place)
-    assert (again.returncode, again.stdout) == (0, "the database is up to date\n")
+    assert (again.returncode, again.stdout) == (0, "everything is up to date\n")
     made = run_sessions("env", "create", "--key", ROOT_KEY, **place)
     assert (made.returncode, made.stderr) == (0, "")
     assert ROOT_KEY in run_sessions("env", "list", "--show-keys", **place).stdout

@@ -17,8 +17,8 @@ TIMEOUT = timedelta(milliseconds=400)
 
 def config(endpoint: str | None = None, **options: Any) -> S2Config:
     """Make options for a server here; each call means another basin, if none is named."""
-    options = {"basin": new_basin(), "timeout": TIMEOUT, "patience": timedelta(seconds=20)} | options
-    return S2Config(endpoint=endpoint or S2.get(), **options)
+    chosen: dict[str, Any] = {"basin": new_basin(), "timeout": TIMEOUT, "patience": timedelta(seconds=20), **options}
+    return S2Config(endpoint=endpoint or S2.get(), **chosen)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections import deque
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from functools import partial
 
@@ -13,10 +14,10 @@ import pytest
 
 from adapters.s2.conftest import config
 from contract.logs import OUT, bodies_of, stored
-from contract.makers import at_once, record
+from contract.makers import Call, at_once, record
 from harness.s2_proxy import Fault, Proxy
 from sessions_adapters.s2 import S2ChannelLog, S2Config, open_basin
-from sessions_core.domain.channel import Appended, Record, control_record
+from sessions_core.domain.channel import Appended, Batch, Record, control_record
 from sessions_core.domain.guard import UNTOUCHED, Guard
 from sessions_core.errors import ChannelUnavailableError, GuardMismatchError
 
@@ -75,8 +76,8 @@ async def test_an_append_whose_answer_was_lost_is_found_behind_what_others_wrote
         await log.append(OUT, [record("theirs", "other")], guard=UNTOUCHED)
         assert (await log.set_guard(OUT, LIVE, expect=UNTOUCHED)).done
 
-    places, _ = await at_once([partial(spoilt.append, OUT, [record("a", "part")], guard=UNTOUCHED), others])
-    assert places == [Appended(0)]
+    calls: list[Call] = [partial(spoilt.append, OUT, [record("a", "part")], guard=UNTOUCHED), others]
+    assert (await at_once(calls))[0] == [Appended(0)]
     assert await spoilt.append(OUT, [record("b", "other")], guard=LIVE) == [Appended(1, is_new=False)]
     assert await stored(log) == ["a", "theirs"]
 
@@ -144,6 +145,18 @@ async def test_a_follower_goes_on_over_cut_connections(log: S2ChannelLog, spoilt
     assert [entry.seq for entry in found] == list(range(8))
 
 
+async def test_a_follower_makes_a_stream_that_others_make_at_the_same_time(
+    log: S2ChannelLog, spoilt: S2ChannelLog, proxy: Proxy
+) -> None:
+    proxy.conflicts = 2
+    async with spoilt.follow(OUT, 0) as batches, anyio.create_task_group() as tasks:
+        tasks.start_soon(_next, batches)
+        with anyio.fail_after(20):
+            while proxy.conflicts:
+                await anyio.sleep(0.001)
+        await log.append(OUT, [record("a")], guard=UNTOUCHED)
+
+
 async def test_a_wait_for_the_next_batch_can_be_cancelled_and_taken_up_again(log: S2ChannelLog) -> None:
     async with log.follow(OUT, 0) as batches:
         for number in range(20):
@@ -163,7 +176,7 @@ async def test_a_closed_basin_leaves_no_task_and_no_connection(proxy: Proxy) -> 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(partial(log.append, OUT, [record("a")], guard=UNTOUCHED))
             async with log.follow(OUT, 0) as batches:
-                tasks.start_soon(anext, batches)
+                tasks.start_soon(_next, batches)
                 with anyio.fail_after(20):
                     while proxy.faults:
                         await anyio.sleep(0.001)
@@ -174,3 +187,7 @@ async def test_a_closed_basin_leaves_no_task_and_no_connection(proxy: Proxy) -> 
     gc.collect()
     theirs = {task for task in asyncio.all_tasks() - before if "s2_sdk" in repr(task) or "s2/" in repr(task)}
     assert theirs == set()
+
+
+async def _next(batches: AsyncIterator[Batch]) -> None:
+    await anext(batches)

@@ -12,7 +12,7 @@ import attrs
 import pytest
 
 from adapters.s2.conftest import config
-from contract.makers import at_once, make_channel, record
+from contract.makers import Call, at_once, make_channel, record
 from harness.s2 import S2Server
 from sessions_adapters.s2 import S2ChannelLog, open_basin
 from sessions_core.domain.channel import Io, Record
@@ -74,8 +74,9 @@ async def test_what_was_acknowledged_survives_kills_of_the_server_and_is_stored_
         async with open_basin(options) as basin:
             load = Load(S2ChannelLog(basin))
             with anyio.fail_after(50):
-                writers = [partial(load.write, number) for number in range(WRITERS)]
-                await at_once([*writers, partial(load.kill, server), load.follow])
+                calls: list[Call] = [partial(load.write, number) for number in range(WRITERS)]
+                calls += [partial(load.kill, server), load.follow]
+                await at_once(calls)
             stored = [(await load.log.read(channel, 0, 10_000)).records for channel in CHANNELS]
     for found, acknowledged in zip(stored, load.acknowledged, strict=True):
         assert len(found) == PER_CHANNEL

@@ -8,8 +8,8 @@ from typing import Any
 import anyio
 import pytest
 
-from sessions_core.answers import SCAN_RECORDS, Answer, read_answer
-from sessions_core.chat import Agents
+from sessions_core.chat import Agents, Answer, read_answer
+from sessions_core.chat.answers import SCAN_RECORDS
 from sessions_core.domain.channel import TURN_COMPLETE, Io, NewRecord, control_record, data_record
 from sessions_core.domain.ids import PartId
 from sessions_core.domain.session import Session

@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from sessions_core import chat
 from sessions_core.domain.channel import TURN_COMPLETE, RecordKind
 from sessions_core.testing import run_agents
-from sessions_core.testing.reading import value_of
 
 Chunks = list[dict[str, Any]]
 End = Literal["completes", "fails", "is stopped"]
@@ -231,7 +230,7 @@ def tell(told: list[Attempt], end: End) -> Chunks:
             session.stop()
         records = session.records()
         assert [record.control for record in records if record.kind is RecordKind.CONTROL] == [TURN_COMPLETE]
-        return [value_of(record) for record in records if record.kind is RecordKind.DATA]
+        return [record.data for record in records if record.kind is RecordKind.DATA]
 
 
 def is_settled(part: dict[str, Any]) -> bool:

@@ -74,7 +74,7 @@ class Stream:
     async def ensure(self) -> None:
         """Make the stream, unless it is there."""
         try:
-            await self._writes.create_stream(self.name)
+            await self._reads.create_stream(self.name)
         except S2ServerError as error:
             if error.code != EXISTS:
                 raise

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from sessions_core.answers import Answer
-from sessions_core.chat import RESTART, START
+from sessions_core.chat import Answer, shown_chunks
 from sessions_core.domain.channel import TURN_COMPLETE, Io, Record, RecordKind, committed_by
 from sessions_server.cli.terminal import Terminal
 from sessions_server.cli.transcript import Transcript, chunk_of
@@ -37,9 +36,7 @@ class AnswerReader:
     @property
     def answer(self) -> Answer:
         """The answer as far as it has come; what an attempt that died had begun and could not be used is left out."""
-        chunks = [chunk for record in self._records if (chunk := chunk_of(record))]
-        begins = [place for place, chunk in enumerate(chunks) if chunk.get("type") in (START, RESTART)]
-        return Answer(chunks=tuple(chunks[begins[-1] if begins else 0 :]), seq=self._end)
+        return Answer(chunks=shown_chunks(map(chunk_of, self._records)), seq=self._end)
 
     @property
     def trouble(self) -> str | None:

@@ -10,10 +10,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
+import attrs
+
 from sessions_adapters.profiles import open_environments
 from sessions_core.domain.environment import Environment, EnvironmentType
 from sessions_core.domain.ids import EnvironmentId
 from sessions_core.ports.environment_store import EnvironmentStore
+from sessions_server.cli.backends import backends_of
 from sessions_server.cli.keys import new_environment, new_root_key, parse_root_key
 from sessions_server.cli.parsers import add_subparser
 from sessions_server.cli.text import table, to_json
@@ -89,10 +92,9 @@ async def _run(act: Act, arguments: argparse.Namespace) -> int:
     config = Config.load()
     if arguments.key is not None:
         parse_root_key(arguments.key, "--key")
-    data, create = arguments.data or config.data, act is _create
-    async with open_environments(
-        config.profile, data=data, url=config.database_url, encryption_key=config.encryption_key, create=create
-    ) as store:
+    if arguments.data is not None:
+        config = attrs.evolve(config, data=arguments.data)
+    async with open_environments(backends_of(config), create=act is _create) as store:
         rows = await act(store, arguments)
     _show(rows, as_json=arguments.json)
     return 0

@@ -14,7 +14,9 @@ from sessions_core.agents import Agents
 from sessions_core.domain.environment import EnvironmentType
 from sessions_core.errors import InvalidError
 from sessions_core.facade import Sessions, Settings
+from sessions_core.ports.environment_store import EnvironmentStore
 from sessions_server.app import HttpServer, build_server
+from sessions_server.cli.backends import backends_of
 from sessions_server.cli.keys import new_environment, new_root_key
 from sessions_server.cli.loading import load_agents
 from sessions_server.cli.text import to_json
@@ -47,10 +49,7 @@ async def _serve(config: Config, agents: Agents, *, as_json: bool) -> None:
     observer = Observers((metrics, EventLog()))
     settings = Settings(owns_data=True, drain=config.drain)
     async with open_sessions(
-        config.profile,
-        data=config.data,
-        url=config.database_url,
-        encryption_key=config.encryption_key,
+        backends_of(config),
         agents=agents,
         observer=observer,
         settings=settings,
@@ -91,11 +90,22 @@ async def _listen(server: HttpServer, config: Config) -> None:
 
 
 async def _first_environment(sessions: Sessions, dev_key: str | None) -> str | None:
-    """Make a development environment if there is none; return its key, or None if one was there."""
-    if await sessions.environments.list_all():
+    """Make a development environment if there is none; return its key, or None if one was there.
+
+    Of any number of processes that do this at once on one database, exactly one makes it.
+    """
+    while not await sessions.environments.list_all():
+        async with sessions.ports.leader.hold("first environment") as scope:
+            with scope:
+                return await _make_first(sessions.environments, dev_key)
+    return None
+
+
+async def _make_first(environments: EnvironmentStore, dev_key: str | None) -> str | None:
+    if await environments.list_all():
         return None
     key = dev_key or new_root_key(EnvironmentType.DEVELOPMENT)
-    await sessions.environments.create(new_environment(EnvironmentType.DEVELOPMENT), key)
+    await environments.create(new_environment(EnvironmentType.DEVELOPMENT), key)
     return key
 
 

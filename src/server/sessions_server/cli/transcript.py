@@ -1,4 +1,4 @@
-"""Records as text for people: chat as a conversation, everything else one line each."""
+"""Records as text for people: what users and agents say as it is, everything else one line each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-// Reading `out` for as long as a conversation is shown, whatever happens to the connection or to the server.
+// Reading `out` for as long as a session is shown, whatever happens to the connection or to the server.
 
 import { backoff, Refused } from "./api.js";
 import { pause } from "./pause.js";

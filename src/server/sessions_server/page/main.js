@@ -1,11 +1,13 @@
-// The page: which conversation is shown, and what the keys and buttons do.
+// The page: which session is shown, and what the keys and buttons do.
 
+import { Announcer } from "./announcer.js";
 import { createSession, listAgents, Refused, SessionApi } from "./api.js";
-import { Conversation } from "./conversation.js";
-import { forget, lastAgent, listConversations, remember, rememberAgent } from "./conversations.js";
+import { drawConnection } from "./connection.js";
 import { byId, keyed, make, say, show } from "./dom.js";
-import { Announcer, Scroller, drawConnection } from "./frame.js";
+import { LiveSession } from "./live-session.js";
+import { forget, lastAgent, listRecent, remember, rememberAgent } from "./recent.js";
 import { RunsPanel } from "./runs.js";
+import { Scroller } from "./scroller.js";
 import { Tabs } from "./tabs.js";
 import { drawTurns } from "./turns.js";
 
@@ -18,18 +20,18 @@ const ui = Object.fromEntries([...document.querySelectorAll("[id]")].map((elemen
 const scroller = new Scroller(ui.scroll, ui["to-end"]);
 const announcer = new Announcer(ui.announcer);
 
-/** @type {{conversation: Conversation, tabs: Tabs, runs: RunsPanel, listedAs: string|null}|null} what is shown; null for the start */
+/** @type {{session: LiveSession, tabs: Tabs, runs: RunsPanel, listedAs: string|null}|null} what is shown; null for the start */
 let shown = null;
 let isCreating = false;
 let isDrawn = true;
 let isRunsOpen = false;
 let unseen = 0;
 
-// --- Going from one conversation to another ---
+// --- Going from one session to another ---
 
 function route() {
   const id = /^#\/s\/([\w-]+)$/.exec(location.hash)?.[1] ?? null;
-  if (id !== null && id === shown?.conversation.id) return;
+  if (id !== null && id === shown?.session.id) return;
   leave();
   if (id === null) showStart();
   else enter(new SessionApi(id));
@@ -37,7 +39,7 @@ function route() {
 
 function leave() {
   ui["confirm-close"].close("keep"); // It asked about what is shown no longer.
-  shown?.conversation.leave();
+  shown?.session.leave();
   shown?.tabs.leave();
   shown?.runs.stop();
   shown = null;
@@ -48,16 +50,16 @@ function leave() {
 
 /** @param {SessionApi} api */
 function enter(api) {
-  const tabs = new Tabs(api.id, draw, () => conversation.catchUp().catch(() => {}));
-  const conversation = new Conversation(api, draw, () => shown?.tabs === tabs && tabs.said());
-  shown = { conversation, tabs, runs: new RunsPanel(ui["run-rows"], api), listedAs: null };
+  const tabs = new Tabs(api.id, draw, () => session.catchUp().catch(() => {}));
+  const session = new LiveSession(api, draw, () => shown?.tabs === tabs && tabs.said());
+  shown = { session, tabs, runs: new RunsPanel(ui["run-rows"], api), listedAs: null };
   ui["run-rows"].replaceChildren();
-  conversation.open();
+  session.open();
   if (isRunsOpen) shown.runs.start();
   showList(false);
   ui.message.focus();
   draw();
-  return conversation;
+  return session;
 }
 
 async function showStart() {
@@ -93,13 +95,13 @@ async function send() {
   const text = ui.message.value.trim();
   if (text === "" || isCreating || ui.message.disabled) return;
   write("");
-  const conversation = shown?.conversation ?? (await begin());
-  if (conversation === null) {
+  const session = shown?.session ?? (await begin());
+  if (session === null) {
     write(ui.message.value || text);
     return;
   }
   scroller.toEnd();
-  conversation.say(text);
+  session.say(text);
 }
 
 /** Put a text into the message box. */
@@ -134,7 +136,7 @@ async function closeSession() {
   ui["confirm-close"].showModal();
   await new Promise((resolve) => ui["confirm-close"].addEventListener("close", resolve, { once: true }));
   if (ui["confirm-close"].returnValue !== "close" || shown === null) return;
-  shown.conversation.close("closed on the page").catch((error) => fail(`The session could not be closed: ${error.message}`));
+  shown.session.close("closed on the page").catch((error) => fail(`The session could not be closed: ${error.message}`));
 }
 
 function showRuns(isOpen) {
@@ -151,7 +153,7 @@ function showList(isOpen) {
 }
 
 function stop() {
-  if (shown?.conversation.isBusy) shown.conversation.stop();
+  if (shown?.session.isBusy) shown.session.stop();
 }
 
 // --- What people see ---
@@ -167,75 +169,75 @@ function draw() {
 }
 
 function drawNow() {
-  const conversation = shown?.conversation ?? null;
+  const session = shown?.session ?? null;
   const wasBusy = !ui.stop.hidden;
-  drawHead(conversation);
-  show(ui.start, conversation === null);
-  if (conversation === null) ui.turns.replaceChildren();
-  else drawTurns(ui.turns, conversation, { say: (text) => conversation.say(text), again: () => conversation.again() });
-  drawNotes(conversation);
-  drawComposer(conversation);
+  drawHead(session);
+  show(ui.start, session === null);
+  if (session === null) ui.turns.replaceChildren();
+  else drawTurns(ui.turns, session, { say: (text) => session.say(text), again: () => session.again() });
+  drawNotes(session);
+  drawComposer(session);
   drawList();
-  show(ui.runs, isRunsOpen && conversation !== null);
+  show(ui.runs, isRunsOpen && session !== null);
   scroller.follow();
-  if (conversation === null) return;
-  announcer.tell(conversation);
+  if (session === null) return;
+  announcer.tell(session);
   if (wasBusy !== !ui.stop.hidden && isRunsOpen) shown.runs.refresh();
 }
 
-function drawHead(conversation) {
-  const title = conversation === null ? "New conversation" : titleOf(conversation);
+function drawHead(session) {
+  const title = session === null ? "New conversation" : titleOf(session);
   say(ui.title, title);
-  document.title = conversation === null ? "Sessions" : `${title} · Sessions`;
-  say(ui.agent, conversation?.session?.taskIdentifier ?? "");
-  drawConnection(ui, conversation);
+  document.title = session === null ? "Sessions" : `${title} · Sessions`;
+  say(ui.agent, session?.row?.taskIdentifier ?? "");
+  drawConnection(ui, session);
   const count = shown?.tabs.count ?? 1;
   say(ui.viewers, count > 1 ? `open in ${count} tabs` : "");
-  show(ui["show-runs"], conversation !== null);
+  show(ui["show-runs"], session !== null);
   ui["show-runs"].setAttribute("aria-pressed", String(isRunsOpen));
-  show(ui["close-session"], conversation?.session != null && conversation.closed === null);
+  show(ui["close-session"], session?.row != null && session.closed === null);
 }
 
-function drawNotes(conversation) {
-  const closed = conversation?.closed ?? null;
+function drawNotes(session) {
+  const closed = session?.closed ?? null;
   say(ui.closed, closed === null ? "" : `This session is closed${closed.reason ? `: ${closed.reason}` : ""}.`);
   show(ui.closed, closed !== null);
-  show(ui.gap, conversation?.transcript.hasGap === true);
-  if (conversation?.problem) fail(explain(conversation.problem));
+  show(ui.gap, session?.transcript.hasGap === true);
+  if (session?.problem) fail(explain(session.problem));
 }
 
-function drawComposer(conversation) {
-  const isOver = conversation !== null && (conversation.closed !== null || conversation.problem !== null);
+function drawComposer(session) {
+  const isOver = session !== null && (session.closed !== null || session.problem !== null);
   ui.message.disabled = isOver;
   ui.message.placeholder = isOver ? "No more messages can be sent here" : "Write a message";
-  ui.send.disabled = isOver || isCreating || (conversation === null && chosenAgent() === null);
-  show(ui.stop, conversation?.isBusy === true);
+  ui.send.disabled = isOver || isCreating || (session === null && chosenAgent() === null);
+  show(ui.stop, session?.isBusy === true);
 }
 
 function drawList() {
-  note(shown?.conversation ?? null);
-  const entries = listConversations();
+  note(shown?.session ?? null);
+  const entries = listRecent();
   const rows = keyed(ui.conversations, entries.map((entry) => entry.id), buildEntry);
   for (const [index, row] of rows.entries()) drawEntry(row, entries[index]);
   show(ui["no-conversations"], entries.length === 0);
 }
 
 /** Keep the list's entry for what is shown up to date. One that was taken off the list, perhaps in another tab, stays off. */
-function note(conversation) {
-  if (!conversation?.session) return;
-  const title = titleOf(conversation);
+function note(session) {
+  if (!session?.row) return;
+  const title = titleOf(session);
   if (shown.listedAs === title) return;
   shown.listedAs = title;
-  const known = listConversations().find((entry) => entry.id === conversation.id);
+  const known = listRecent().find((entry) => entry.id === session.id);
   if (known?.title === title) return;
-  remember({ id: conversation.id, task: conversation.session.taskIdentifier, title, at: known?.at ?? Date.now() });
+  remember({ id: session.id, task: session.row.taskIdentifier, title, at: known?.at ?? Date.now() });
 }
 
 function buildEntry(id) {
   const remove = make("button", { type: "button", class: "quiet", textContent: "✕" });
   remove.addEventListener("click", () => {
     forget(id);
-    if (shown?.conversation.id === id) location.hash = "#/";
+    if (shown?.session.id === id) location.hash = "#/";
     draw();
   });
   const link = make("a", { href: `#/s/${id}` }, make("strong"), make("span"));
@@ -247,12 +249,12 @@ function drawEntry(row, { id, task, title, at }) {
   say(link.firstElementChild, title);
   say(link.lastElementChild, `${task} · ${new Date(at).toLocaleDateString(undefined, { dateStyle: "medium" })}`);
   remove.ariaLabel = `Remove “${title}” from this list`;
-  if (id === shown?.conversation.id) link.setAttribute("aria-current", "page");
+  if (id === shown?.session.id) link.setAttribute("aria-current", "page");
   else link.removeAttribute("aria-current");
 }
 
-function titleOf(conversation) {
-  const said = (conversation.transcript.title || conversation.pending[0]?.text) ?? "";
+function titleOf(session) {
+  const said = (session.transcript.title || session.pending[0]?.text) ?? "";
   const line = said.trim().split("\n")[0];
   if (line === "") return "Conversation";
   return line.length > TITLE_LENGTH ? `${line.slice(0, TITLE_LENGTH)}…` : line;
@@ -300,7 +302,7 @@ ui.skip.addEventListener("click", (event) => {
 });
 ui.new.addEventListener("click", () => showList(false));
 ui.stop.addEventListener("click", stop);
-ui.retry.addEventListener("click", () => shown?.conversation.hurry());
+ui.retry.addEventListener("click", () => shown?.session.hurry());
 ui["close-session"].addEventListener("click", closeSession);
 ui["show-runs"].addEventListener("click", () => showRuns(!isRunsOpen));
 ui["open-list"].addEventListener("click", () => showList(true));
@@ -312,8 +314,8 @@ window.addEventListener("storage", draw);
 window.addEventListener("pageshow", (event) => event.persisted && location.reload());
 document.addEventListener("visibilitychange", () => {
   clearTimeout(unseen);
-  if (document.visibilityState === "visible") shown?.conversation.open();
-  else unseen = setTimeout(() => shown?.conversation.rest(), UNSEEN);
+  if (document.visibilityState === "visible") shown?.session.open();
+  else unseen = setTimeout(() => shown?.session.rest(), UNSEEN);
 });
 
 route();

@@ -1,4 +1,4 @@
-// From the records of a session's two channels to the turns of a conversation. Nothing here waits, asks or draws.
+// From the records of a session's two channels to its turns. Nothing here waits, asks or draws.
 //
 // How this works: a `turn-complete` on `out` names the `in` record up to which everything is answered. So the inputs after
 // the one before it belong to its turn, and what is on `out` after the last one is the answer to the oldest input left. A
@@ -25,7 +25,7 @@
  * @property {boolean} isCut the session was closed in the middle of it
  *
  * @typedef {object} Turn
- * @property {string} key the same for the same turn, for as long as the conversation is shown
+ * @property {string} key the same for the same turn, for as long as the session is shown
  * @property {Input[]} said
  * @property {Answer|null} answer
  * @property {"waiting"|"queued"|"answering"|"stopping"|"stopped"|"failed"|"cut"|"done"} state

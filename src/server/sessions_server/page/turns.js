@@ -1,4 +1,4 @@
-// Drawing the turns of a conversation, changing only what has changed.
+// Drawing the turns of a session, changing only what has changed.
 
 import { keyed, make, say, show } from "./dom.js";
 
@@ -16,34 +16,34 @@ const OPEN = new Set(["waiting", "answering"]);
 const OVER = new Set(["done", "stopped", "failed"]);
 
 /**
- * @typedef {object} Deeds what a turn's buttons do
+ * @typedef {object} TurnActions what a turn's buttons do
  * @property {(text: string) => void} say
  * @property {() => void} again
  */
 
 /**
  * @param {Element} list
- * @param {import("./conversation.js").Conversation} conversation
- * @param {Deeds} deeds
+ * @param {import("./live-session.js").LiveSession} session
+ * @param {TurnActions} actions
  */
-export function drawTurns(list, conversation, deeds) {
-  const turns = conversation.transcript.turns();
-  const pending = conversation.pending;
+export function drawTurns(list, session, actions) {
+  const turns = session.transcript.turns();
+  const pending = session.pending;
   const keys = [...turns.map((turn) => turn.key), ...pending.map((one) => one.partId)];
-  const elements = keyed(list, keys, () => buildTurn(deeds));
+  const elements = keyed(list, keys, () => buildTurn(actions));
   for (const [index, element] of elements.entries()) {
     if (index < turns.length) {
-      const isLast = index === turns.length - 1 && pending.length === 0 && conversation.closed === null;
-      drawTurn(element, turns[index], isLast, deeds);
+      const isLast = index === turns.length - 1 && pending.length === 0 && session.closed === null;
+      drawTurn(element, turns[index], isLast, actions);
     } else {
       drawPending(element, pending[index - turns.length]);
     }
   }
 }
 
-function buildTurn(deeds) {
+function buildTurn(actions) {
   const again = make("button", { type: "button", class: "link again", textContent: "Answer again" });
-  again.addEventListener("click", deeds.again);
+  again.addEventListener("click", actions.again);
   return make(
     "li",
     { class: "turn" },
@@ -55,11 +55,11 @@ function buildTurn(deeds) {
   );
 }
 
-function drawTurn(element, turn, isLast, deeds) {
+function drawTurn(element, turn, isLast, actions) {
   const [said, answer, dots, error, foot] = element.children;
   const parts = turn.isReplaced ? [] : (turn.answer?.parts ?? []);
   drawSaid(said, turn.said.filter((input) => input.kind === "say" || input.kind === "action"));
-  drawAnswer(answer, parts, { isLast, isOpen: turn.state === "answering" }, deeds);
+  drawAnswer(answer, parts, { isLast, isOpen: turn.state === "answering" }, actions);
   const asks = isQuestion(parts.at(-1));
   show(dots, !turn.isReplaced && OPEN.has(turn.state) && !asks);
   say(error, (!turn.isReplaced && turn.answer?.error) || "");
@@ -92,9 +92,9 @@ function drawSaid(box, inputs) {
   }
 }
 
-function drawAnswer(box, parts, { isLast, isOpen }, deeds) {
+function drawAnswer(box, parts, { isLast, isOpen }, actions) {
   const keys = parts.map((part, index) => `${index}-${part.type}`);
-  const elements = keyed(box, keys, (key) => buildPart(key.slice(key.indexOf("-") + 1), deeds));
+  const elements = keyed(box, keys, (key) => buildPart(key.slice(key.indexOf("-") + 1), actions));
   for (const [index, element] of elements.entries()) {
     const isEnd = index === parts.length - 1;
     drawPart(element, parts[index], isLast && isEnd);
@@ -102,18 +102,18 @@ function drawAnswer(box, parts, { isLast, isOpen }, deeds) {
   }
 }
 
-function buildPart(type, deeds) {
+function buildPart(type, actions) {
   if (type === "text") return make("p", { class: "text" });
   if (type === "tool") return make("p", { class: "tool" });
-  if (type === "data-approval") return buildApproval(deeds);
+  if (type === "data-approval") return buildApproval(actions);
   const name = type === "reasoning" ? "Reasoning" : type;
   return make("details", { class: "aside" }, make("summary", {}, name), make("pre"));
 }
 
-function buildApproval(deeds) {
+function buildApproval(actions) {
   const buttons = make("div", { class: "options", role: "group" });
   buttons.addEventListener("click", ({ target }) => {
-    if (target instanceof HTMLButtonElement) deeds.say(target.textContent);
+    if (target instanceof HTMLButtonElement) actions.say(target.textContent);
   });
   const question = make("p", { class: "question" });
   return make("section", { class: "approval", ariaLabel: "The agent asks" }, question, buttons, make("p", { class: "outcome" }));

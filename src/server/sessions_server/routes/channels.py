@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Final, cast
+from typing import Final
 
 from aiohttp import web
 
@@ -128,9 +127,9 @@ async def _stream(call: Call, reading: Reading, pace: Pace, headers: dict[str, s
     response = web.StreamResponse(headers=headers)
     cors.admit(call.header("Origin"), response.headers)
     await response.prepare(call.request)
-    if call.request.transport is None:
+    transport = call.request.transport
+    if transport is None:
         raise ConnectionResetError
-    transport = cast("asyncio.Transport", call.request.transport)  # not by its class: uvloop's is another one
     sink = Sink(response, transport, pace.slow_write)
     last = DONE
     try:

@@ -104,6 +104,14 @@ def test_a_text_stays_a_text(text: str) -> None:
     assert isinstance(envelope.data, str)
 
 
+@pytest.mark.parametrize(
+    ("body", "data"),
+    [(b'{"data":[1],"id":"p"}', [1]), (b"plain", "plain"), (b'{"id":"p"}', '{"id":"p"}'), (b"\xff", "\ufffd")],
+)
+def test_the_data_of_a_record_is_the_envelopes_or_the_body_as_text(body: bytes, data: Any) -> None:
+    assert Record(0, 0, body).data == data
+
+
 @given(json_values)
 def test_json_is_written_compactly_and_in_utf8(value: Any) -> None:
     text = encode_json(value)

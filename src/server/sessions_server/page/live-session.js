@@ -1,4 +1,4 @@
-// One conversation: what is known of its session, what is on its way to it, and the reading of its stream.
+// One session while it is shown: what is known of it, what is on its way to it, and the reading of its stream.
 
 import { Refused } from "./api.js";
 import { follow } from "./follow.js";
@@ -12,10 +12,10 @@ import { Transcript } from "./transcript.js";
  * @property {string} trouble
  */
 
-export class Conversation {
+export class LiveSession {
   transcript = new Transcript();
-  /** @type {any} the session as the server shows it; null until it is known */
-  session = null;
+  /** @type {any} its row, as the server shows it; null until it is known */
+  row = null;
   /** @type {import("./follow.js").Connection} */
   connection = { name: "connecting" };
   /** @type {Error|null} why there is nothing to be read */
@@ -50,7 +50,7 @@ export class Conversation {
   /** Why it is closed, or null if it is open. @returns {{reason: string|null}|null} */
   get closed() {
     if (this.transcript.closed !== null) return this.transcript.closed;
-    return this.session?.closedAt ? { reason: this.session.closedReason } : this.#closed;
+    return this.row?.closedAt ? { reason: this.row.closedReason } : this.#closed;
   }
 
   /** Messages of this tab that are not on `in` yet, as far as this tab knows. */
@@ -107,7 +107,7 @@ export class Conversation {
   }
 
   async close(reason) {
-    this.session = await this.api.close(reason);
+    this.row = await this.api.close(reason);
     this.onChange();
   }
 
@@ -134,7 +134,7 @@ export class Conversation {
   }
 
   async #prepare(signal) {
-    this.session = await this.api.get(signal);
+    this.row = await this.api.get(signal);
     await this.catchUp(signal);
   }
 

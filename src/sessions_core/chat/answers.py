@@ -4,32 +4,22 @@ How this works
 --------------
 A turn ends with a ``turn-complete`` that names the ``in`` record up to which everything is answered. So the answer to the
 record with seq *n* ends at the first one that names *n* or more, and begins after the one before. A run that died in the
-middle of the turn has left an unfinished answer there. The run that answered again has gone on with it, or, where it
-could not, has written a ``data-restart``: only what follows the last ``start`` or ``data-restart`` counts.
+middle of the turn has left an unfinished answer there, and the run that answered again has gone on with it or has made it
+void; :mod:`sessions_core.chat.chunks` knows which.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 import attrs
 
-from sessions_core.domain.channel import (
-    SESSION_CLOSED_REASON,
-    Channel,
-    Envelope,
-    Io,
-    Record,
-    committed_by,
-)
-from sessions_core.domain.json_values import as_object
+from sessions_core.chat.chunks import Chunk, shown_chunks
+from sessions_core.domain.channel import SESSION_CLOSED_REASON, Channel, Io, Record, RecordKind, committed_by
 from sessions_core.domain.session import Session
 from sessions_core.errors import SessionClosedError
 from sessions_core.facade import Sessions
 from sessions_core.ports.channel_log import ChannelLog
-
-Chunk = Mapping[str, Any]
 
 SCAN_RECORDS: Final = 256
 
@@ -39,7 +29,7 @@ class Answer:
     """What one turn wrote.
 
     Attributes:
-        chunks: The UI-message chunks, from ``start`` to ``finish``; empty if the agent wrote nothing.
+        chunks: The UI-message chunks that count, from ``start`` to ``finish``; empty if the agent wrote nothing.
         seq: The ``out`` seq of the turn-complete; a reader of ``out`` goes on after it.
     """
 
@@ -96,26 +86,18 @@ class _Unfinished:
 
     _session: Session
     _wanted: int
-    _chunks: list[Chunk] = attrs.field(init=False, factory=list)
+    _written: list[Any] = attrs.field(init=False, factory=list)
 
     def take(self, record: Record) -> Answer | None:
         """Add a record of ``out``; return the answer once this was its last."""
+        if record.kind is RecordKind.DATA:
+            self._written.append(record.data)
         committed = committed_by(record)
         if committed is None:
-            self._add(record)
             return None
         if record.closes_session:
             raise SessionClosedError(self._session.key, record.header(SESSION_CLOSED_REASON))
         if committed >= self._wanted:
-            return Answer(chunks=tuple(self._chunks), seq=record.seq)
-        self._chunks.clear()
+            return Answer(chunks=shown_chunks(self._written), seq=record.seq)
+        self._written.clear()
         return None
-
-    def _add(self, record: Record) -> None:
-        envelope = Envelope.parse(record.body)
-        chunk = as_object(envelope.data) if envelope else None
-        if chunk is None:
-            return
-        if chunk.get("type") in ("start", "data-restart"):
-            self._chunks.clear()
-        self._chunks.append(chunk)

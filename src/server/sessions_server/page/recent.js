@@ -1,4 +1,4 @@
-// The conversations of this browser. Only their ids make it possible to come back, so they are kept here and nowhere else.
+// The sessions that this browser has shown lately. Only their ids make it possible to come back, so they are kept here and nowhere else.
 
 const STORE = "sessions.conversations";
 const AGENT = "sessions.agent";
@@ -13,7 +13,7 @@ const KEPT = 100;
  */
 
 /** @returns {Entry[]} the latest first */
-export function listConversations() {
+export function listRecent() {
   try {
     const found = JSON.parse(localStorage.getItem(STORE) ?? "[]");
     return Array.isArray(found) ? found.filter((entry) => typeof entry?.id === "string") : [];
@@ -47,10 +47,10 @@ export function rememberAgent(task) {
 }
 
 function others(id) {
-  return listConversations().filter((entry) => entry.id !== id);
+  return listRecent().filter((entry) => entry.id !== id);
 }
 
-/** A browser that stores nothing still shows conversations; only their list is lost. */
+/** A browser that stores nothing still shows sessions; only their list is lost. */
 function write(key, value) {
   try {
     localStorage.setItem(key, value);

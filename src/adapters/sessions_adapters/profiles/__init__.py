@@ -1,0 +1,38 @@
+"""Named choices of adapters. An adapter is imported only when something is opened that uses it."""
+
+from __future__ import annotations
+
+from sessions_adapters.profiles.backends import (
+    CLICKHOUSE,
+    DATABASE_NAME,
+    EMBEDDED,
+    MEMORY,
+    POSTGRES,
+    PROFILES,
+    SCALE,
+    STORE,
+    Backends,
+)
+from sessions_adapters.profiles.opening import migrate, open_environments, open_sessions
+from sessions_adapters.system import RandomIds
+
+__all__ = [
+    "CLICKHOUSE",
+    "DATABASE_NAME",
+    "EMBEDDED",
+    "MEMORY",
+    "POSTGRES",
+    "PROFILES",
+    "SCALE",
+    "STORE",
+    "Backends",
+    "migrate",
+    "new_id",
+    "open_environments",
+    "open_sessions",
+]
+
+
+def new_id() -> str:
+    """Return a fresh id of 25 characters, for things made outside a running server."""
+    return RandomIds().new()
