@@ -68,7 +68,7 @@ $(BIN)/uv:
 
 .venv/.dev: pyproject.toml constraints.txt | $(BIN)/uv
 	@echo 'installing the server and the development tools into .venv'
-	@$(INSTALL) -e '.[server,postgres,redis,clickhouse,s2]' --group dev --group services && touch .venv/.server $@
+	@$(INSTALL) -e '.[server,postgres,replication,redis,clickhouse,s2]' --group dev --group services && touch .venv/.server $@
 
 $(S2):
 	@command -v cargo >/dev/null || { echo 'Building s2-lite needs cargo: install Rust (https://rustup.rs), then run `make s2` again' >&2; exit 1; }

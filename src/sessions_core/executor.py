@@ -10,7 +10,7 @@ known, a guard that was raised tells the tail, and messages arrive while the ses
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from typing import Final
 
 import anyio
@@ -18,7 +18,7 @@ import attrs
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from sessions_core.agents import Agents
-from sessions_core.domain.channel import Channel, Io
+from sessions_core.domain.channel import Channel, Io, Record
 from sessions_core.domain.events import RunBegun, RunEnded, SystemFailed
 from sessions_core.domain.guard import Guard
 from sessions_core.domain.ids import RunId
@@ -26,7 +26,7 @@ from sessions_core.domain.run import Holding, Progress, RunRecord, hand_over_not
 from sessions_core.domain.session import Session
 from sessions_core.domain.status import RunStatus
 from sessions_core.errors import ClosedError, SessionsError, StaleRunError, UnavailableError
-from sessions_core.inbox import Inbox
+from sessions_core.inbox import PENDING_RECORDS, Inbox
 from sessions_core.outbox import Outbox
 from sessions_core.ports.clock import Clock
 from sessions_core.ports.observer import Observer
@@ -36,7 +36,7 @@ from sessions_core.services.channel_service import ChannelService
 from sessions_core.services.session_service import SessionService
 from sessions_core.services.settlement import Settlement
 from sessions_core.services.token_issuer import TokenIssuer
-from sessions_core.unwrapping import unwrap
+from sessions_core.unwrapping import consists_of, unwrap
 
 GUARD_ATTEMPTS: Final = 16
 FINISH_SECONDS: Final = 10.0
@@ -180,7 +180,10 @@ class RunExecutor:
             async def leave(read_to: int) -> bool:
                 return await self.channels.gate.leave(inbox_channel, run.version, read_to=read_to)
 
-            inbox = Inbox(cursor, reading, leave, self.draining)
+            async def read_again(start: int) -> Sequence[Record]:
+                return (await self.channels.log.read(inbox_channel, start, PENDING_RECORDS)).records
+
+            inbox = Inbox(cursor, reading, read_again, leave, self.draining)
             tasks.start_soon(inbox.pump)  # the first message comes while the session's row is read
             self._inboxes.add(inbox)
             try:
@@ -214,7 +217,7 @@ class RunExecutor:
         except BaseException as error:  # noqa: BLE001 - whatever a task raises ends its run, not this process
             # A cancellation that is not ours comes from something that the task awaited: a failure like all others.
             await checkpoint_if_cancelled()
-            return _ending_of(unwrap(error), handle.out.refusal)
+            return _ending_of(error, handle.out.refusal)
         if deadline.cancelled_caught:
             return Ending(RunStatus.TIMED_OUT, f"took longer than {limit} s")
         if self.draining.is_set():
@@ -276,8 +279,10 @@ def _ending_of(error: BaseException, refusal: BaseException | None) -> Ending:
 
     The same errors about another session, which the task may well meet, are failures like all others.
     """
-    if error is refusal and isinstance(error, StaleRunError):
-        return Ending(RunStatus.CANCELED, str(error))
-    if error is refusal and isinstance(error, ClosedError):
-        return Ending(RunStatus.COMPLETED_SUCCESSFULLY, str(error))
-    return Ending(RunStatus.COMPLETED_WITH_ERRORS, type(error).__name__, exception=error)
+    is_refused = consists_of(error, refusal)
+    if is_refused and isinstance(refusal, StaleRunError):
+        return Ending(RunStatus.CANCELED, str(refusal))
+    if is_refused and isinstance(refusal, ClosedError):
+        return Ending(RunStatus.COMPLETED_SUCCESSFULLY, str(refusal))
+    cause = unwrap(error)
+    return Ending(RunStatus.COMPLETED_WITH_ERRORS, type(cause).__name__, exception=cause)

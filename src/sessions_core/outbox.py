@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import contextmanager
 from typing import Any, Final, Generic, TypeVar
 
@@ -22,6 +32,9 @@ CLOSE_SECONDS: Final = 5.0
 PIPE_ITEMS: Final = 256
 PIPE_BYTES: Final = 262_144
 """How much may wait in a pipe for the append under way, before its source has to wait. One item may be larger."""
+APPEND_RECORDS: Final = 1000
+APPEND_BYTES: Final = 1_048_576
+"""What every log takes in one append, in bytes as the S2 log counts them."""
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -33,7 +46,8 @@ class Outbox:
 
     Attributes:
         tail: The seq after the last record that this attempt wrote (or that was there when it began).
-        refusal: The error that told that this attempt is over or its session closed; None while it may write.
+        refusal: The error that told that this attempt is over or its session closed, raised by every call since; None while
+            it may write.
     """
 
     tail: int
@@ -94,14 +108,38 @@ class Outbox:
         self.tail = max(self.tail, appended[-1].seq + 1)
         return appended[-1].seq
 
+    async def write_in_pieces(self, records: Sequence[NewRecord]) -> int:
+        """Append *records* in their order, in as many appends as every log takes. Raises like :meth:`append`."""
+        seq = self.tail - 1
+        for piece in pieces(records):
+            seq = await self.write(piece)
+        return seq
+
     @contextmanager
     def noting_refusal(self) -> Generator[None]:
-        """Remember an error that says that this attempt is over."""
+        """Remember the first error that says that this attempt is over, and raise it in place of those that follow."""
         try:
             yield
         except (StaleRunError, ClosedError) as error:
-            self.refusal = error
-            raise
+            if self.refusal is None:
+                self.refusal = error
+                raise
+            raise self.refusal.with_traceback(None) from None
+
+
+def pieces(records: Iterable[NewRecord]) -> Iterator[list[NewRecord]]:
+    """Cut *records* into appends of a size that every log takes; a single record may be as large as it may."""
+    piece: list[NewRecord] = []
+    size = 0
+    for record in records:
+        metered = record.metered_size
+        if piece and (len(piece) == APPEND_RECORDS or size + metered > APPEND_BYTES):
+            yield piece
+            piece, size = [], 0
+        piece.append(record)
+        size += metered
+    if piece:
+        yield piece
 
 
 @attrs.define(eq=False)

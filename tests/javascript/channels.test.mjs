@@ -2,28 +2,7 @@
 import assert from "node:assert/strict";
 import { createServer, request } from "node:http";
 import { auth, sessions } from "@trigger.dev/sdk";
-import { KEY, SERVER, atOnce, call, client, joined, message, newId, newSession, recordsOf, runsOf, scenario, topic, until, within } from "./harness.mjs";
-
-/** Read `out` up to the next turn-complete, which is also where reading on has to begin. */
-async function readTurn(id, lastEventId) {
-  const end = new AbortController();
-  const seen = { chunks: [], control: undefined };
-  const stream = await sessions.open(id).out.read({
-    lastEventId,
-    timeoutInSeconds: 10,
-    signal: end.signal,
-    onControl: (control) => {
-      seen.control = control;
-      end.abort();
-    },
-  });
-  try {
-    for await (const chunk of stream) seen.chunks.push(chunk);
-  } catch (error) {
-    if (!end.signal.aborted) throw error;
-  }
-  return { ...seen, text: joined(seen.chunks) };
-}
+import { KEY, SERVER, atOnce, call, client, message, newId, newSession, readTurn, recordsOf, runsOf, scenario, topic, until, within } from "./harness.mjs";
 
 const append = (id, body, partId) =>
   call("POST", `/realtime/v1/sessions/${encodeURIComponent(id)}/in/append`, { body, headers: { "X-Part-Id": partId } });

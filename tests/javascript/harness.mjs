@@ -33,7 +33,7 @@ export function topic(title, define) {
   });
 }
 
-/** One scenario. Its name is a plain string literal in double quotes: test_official_clients.py looks for them. */
+/** One scenario. Its name is a plain string literal in double quotes: harness/scenarios.py looks for them. */
 export function scenario(name, run) {
   it(name, { timeout: SCENARIO_MS }, run);
 }
@@ -153,10 +153,37 @@ export const message = (text) => ({ kind: "message", payload: { trigger: "submit
 export const newSession = (externalId, more = {}) =>
   sessions.start({ type: "chat.agent", externalId, taskIdentifier: "echo", triggerConfig: { basePayload: {} }, ...more });
 
-/** Have the server killed with SIGKILL and started again on its port; resolves when it listens. */
-export async function restartServer() {
+/** Read `out` up to the next turn-complete, which is also where reading on has to begin. */
+export async function readTurn(id, lastEventId) {
+  const end = new AbortController();
+  const seen = { chunks: [], control: undefined };
+  const stream = await sessions.open(id).out.read({
+    lastEventId,
+    timeoutInSeconds: 10,
+    signal: end.signal,
+    onControl: (control) => {
+      seen.control = control;
+      end.abort();
+    },
+  });
+  try {
+    for await (const chunk of stream) seen.chunks.push(chunk);
+  } catch (error) {
+    if (!end.signal.aborted) throw error;
+  }
+  return { ...seen, text: joined(seen.chunks) };
+}
+
+/** Have something done outside, and wait until it is. One order at a time. */
+async function order(what) {
   const answers = createInterface({ input: process.stdin });
-  process.stdout.write("restart the server\n");
+  process.stdout.write(`${what}\n`);
   await new Promise((resolve) => answers.once("line", resolve));
   answers.close();
 }
+
+/** Have the server killed with SIGKILL and started again on its port; resolves when it listens. */
+export const restartServer = () => order("restart the server");
+
+/** The same for the S2 server that has the channels. */
+export const restartS2 = () => order("restart S2");

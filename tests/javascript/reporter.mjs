@@ -1,4 +1,4 @@
-// One JSON line per scenario that has ended: what test_official_clients.py reads.
+// One JSON line per scenario that has ended: what harness/scenarios.py reads.
 import { inspect } from "node:util";
 
 const ENDED = new Set(["test:pass", "test:fail"]);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -26,9 +27,9 @@ class Streams:
         return len(self._scopes)
 
     @contextmanager
-    def open(self) -> Iterator[anyio.CancelScope]:
-        """Run the block until it is done or the server stops."""
-        with anyio.CancelScope() as scope:
+    def open(self, lifetime: float = math.inf) -> Iterator[anyio.CancelScope]:
+        """Run the block until it is done, *lifetime* seconds have passed, or the server stops."""
+        with anyio.CancelScope(deadline=anyio.current_time() + lifetime) as scope:
             self._scopes.add(scope)
             if self.is_ending:
                 scope.cancel()

@@ -9,43 +9,34 @@ from typing import Any, ClassVar, Final, Self, TypeVar
 
 import anyio
 import attrs
-from anyio.lowlevel import checkpoint_if_cancelled
 
 from sessions_core import agents as raw
-from sessions_core.chat.inputs import CLOSE, REGENERATE, STOP, Input, text_of
-from sessions_core.chat.partial import (
-    FINISH,
-    RESTART,
-    START,
-    START_STEP,
-    Chunk,
-    PartialAnswer,
-    Replay,
-    Shown,
-    find_partial,
-)
+from sessions_core.chat.chunks import FINISH, METADATA, RESTART, START, START_STEP, Chunk
+from sessions_core.chat.inputs import CLOSE, REGENERATE, Input, text_of
+from sessions_core.chat.partial import PartialAnswer, Replay, Shown, find_partial
+from sessions_core.chat.stops import Stops
 from sessions_core.domain.channel import (
     PUBLIC_ACCESS_TOKEN,
     SESSION_IN_EVENT_ID,
     TURN_COMPLETE,
-    Envelope,
     Io,
     NewRecord,
+    RecordKind,
     control_record,
 )
-from sessions_core.domain.events import TurnFailed
+from sessions_core.domain.events import TurnFailed, TurnStopped
 from sessions_core.domain.ids import SESSION_PREFIX
 from sessions_core.domain.json_values import as_object
 from sessions_core.domain.run import Progress
 from sessions_core.domain.session import Session
 from sessions_core.errors import InvalidError
 from sessions_core.inbox import Message
-from sessions_core.outbox import Pipe
+from sessions_core.outbox import Pipe, pieces
+from sessions_core.unwrapping import consists_of, is_because_of, unwrap
 
 SCAN_MESSAGES: Final = 32
 SCAN_LIMIT: Final = 2048
 WRITE_SECONDS: Final = 30.0
-METADATA: Final = "message-metadata"
 ERROR_TEXT: Final = "The agent failed to answer this message."
 
 T = TypeVar("T")
@@ -79,9 +70,10 @@ class Turn:
     recovered: PartialAnswer = attrs.field(factory=PartialAnswer)
     is_stopped: bool = attrs.field(default=False, init=False)
     _scope: anyio.CancelScope = attrs.field(init=False, factory=anyio.CancelScope)
-    _watch: AbstractContextManager[None] | None = attrs.field(init=False, default=None)
+    _hearing: AbstractContextManager[None] | None = attrs.field(init=False, default=None)
+    _writing: anyio.Lock = attrs.field(init=False, factory=lambda: anyio.Lock(fast_acquire=True))
     _covered: int = attrs.field(init=False)
-    _shown: Shown = attrs.field(init=False, factory=Shown)
+    _shown: Shown = attrs.field(init=False)
     _replay: Replay = attrs.field(init=False)
     _has_spoken: bool = attrs.field(init=False, default=False)
     _texts: int = attrs.field(init=False, default=0)
@@ -89,6 +81,7 @@ class Turn:
     def __attrs_post_init__(self) -> None:
         self._covered = self.seq
         self._replay = Replay(self.recovered)
+        self._shown = Shown(self.recovered.is_begun)
         self._shown.note(self.recovered.chunks)
 
     @property
@@ -183,70 +176,103 @@ class Turn:
         record.check_size()
         return chunk, record
 
-    async def _store(self, pieces: Sequence[Piece]) -> None:
+    async def _store(self, chunks: Sequence[Piece]) -> None:
         """Append what earlier attempts have not stored, after the message's ``start`` if it has not been written.
 
-        Not cut short: what has been begun must be known, so as to be ended. What never gets here has not been said.
+        One call after the other, as each goes on from what the one before has stored. Not cut short: what has been begun
+        must be known, so as to be ended. What never gets here has not been said.
         """
-        await checkpoint_if_cancelled()
-        pieces = [admitted for piece in pieces for admitted in self._admit(piece)]
-        if not pieces:
-            return
-        if not self._shown.is_begun:
-            pieces = [self._piece({"type": START, "messageId": self.message_id}), *pieces]
-        with anyio.fail_after(WRITE_SECONDS, shield=True):
-            await self.run.out.write([record for _, record in pieces])
-            self._shown.note(chunk for chunk, _ in pieces)
+        async with self._writing:  # A task that was stopped does not get in.
+            admitted = [one for chunk in chunks for one in self._admit(chunk)]
+            if admitted and not self._shown.is_begun:
+                admitted = [self._piece({"type": START, "messageId": self.message_id}), *admitted]
+            if admitted:
+                with anyio.fail_after(WRITE_SECONDS, shield=True):
+                    await self._append(admitted)
+
+    async def _append(self, admitted: Sequence[Piece]) -> None:
+        """Append in the pieces that a log takes, so that a crash in between leaves what can be gone on with."""
+        left = [chunk for chunk, _ in admitted]
+        for piece in pieces(record for _, record in admitted):
+            await self.run.out.write(piece)
+            stored, left = left[: len(piece)], left[len(piece) :]
+            self._shown.note(stored)
 
     async def __aenter__(self) -> Self:
         self._scope.__enter__()
-        self._watch = self.run.inbox.watch(self._look_for_stop)
-        self._watch.__enter__()
+        self._hearing = self.run.stops.calling(self._stop, self.seq)
+        self._hearing.__enter__()
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> bool:
-        assert self._watch is not None
-        self._watch.__exit__(None, None, None)
-        self._scope.__exit__(exc_type, exc, traceback)
-        was_stopped = self._scope.cancelled_caught
-        if exc is None or was_stopped:
-            await self._complete([] if was_stopped else self._replay.finish())
-            return was_stopped
-        if exc is self.run.out.refusal or not isinstance(exc, Exception):
-            return False
-        self.run.report(TurnFailed(run_id=self.run.id, error=type(exc).__name__, exception=exc))
+        assert self._hearing is not None
+        self._hearing.__exit__(None, None, None)
+        error = self._left_over(exc_type, exc, traceback)
+        if error is None:
+            seq = await self._complete([] if exc is not None else self._replay.finish())
+            if self.is_stopped:
+                self.run.report(TurnStopped(session_id=self.run.session.id, run_id=self.run.id, seq=seq))
+            return True
+        if not isinstance(error, Exception) or consists_of(error, self.run.out.refusal):
+            if error is exc:
+                return False
+            raise error
+        cause = unwrap(error)
+        self.run.report(TurnFailed(run_id=self.run.id, error=type(cause).__name__, exception=cause))
         await self._complete([*self._shown.end_parts(), {"type": "error", "errorText": ERROR_TEXT}])
         return True
 
-    def _look_for_stop(self, message: Message) -> None:
-        given = Input.parse(message.data)
-        if given is None or given.kind != STOP or message.seq < self.seq:
-            return
-        # Also a second one: it means this turn, and must not be left for one that follows.
+    def _left_over(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> BaseException | None:
+        """Return the error with which the block ended, without what is a stop's doing; None if nothing else is left.
+
+        An error that was made of the stop's cancellation is the stop's doing. One that was there before is not.
+        """
+        try:
+            if self._scope.__exit__(exc_type, exc, traceback):
+                return None
+        except BaseExceptionGroup as rest:
+            exc = rest
+        if self.is_stopped and isinstance(exc, Exception) and is_because_of(exc, anyio.get_cancelled_exc_class()):
+            return None
+        return exc
+
+    def _stop(self, seq: int) -> None:
         self.is_stopped = True
-        self.run.inbox.skip(message)
-        following = self.run.inbox.peek()
-        if following is None or following.seq > message.seq:
-            self._covered = message.seq
+        inbox = self.run.inbox
+        inbox.skip(seq)
+        if inbox.read_to >= seq:  # Else something that has to be answered came before it.
+            self._covered = seq
         self._scope.cancel()
 
-    async def _complete(self, last: list[Chunk]) -> None:
-        """Write the *last* chunks, end what is open, and complete the turn. An error alone begins no message."""
+    async def _complete(self, last: list[Chunk]) -> int:
+        """Write the *last* chunks, end what is open, and complete the turn. An error alone begins no message.
+
+        Returns:
+            The seq of the turn-complete.
+        """
         is_begun = self._shown.is_begun
         self._shown.note(last)
         finish: list[Chunk] = [{"type": FINISH}] if is_begun else []
-        await self.run.complete_turn(self._covered, [*last, *self._shown.end_parts(), *self._shown.end_step(), *finish])
+        ending = [*last, *self._shown.end_parts(), *self._shown.end_step(), *finish]
+        return await self.run.complete_turn(self._covered, ending)
 
 
 @attrs.define(eq=False, kw_only=True)
 class Run(raw.Run):
     """A run that can take chat turns."""
 
+    stops: Stops = attrs.field(init=False, factory=Stops)
     _open_turn: int | None = attrs.field(init=False, default=None)
     _turn_tail: int = attrs.field(init=False, default=0)
     _is_first: bool = attrs.field(init=False, default=True)
+
+    def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
+        self.inbox.watch(self.stops.hear)
 
     def turns(self) -> AsyncIterator[Turn]:
         """Give one turn after another, from the committed cursor on.
@@ -273,14 +299,19 @@ class Run(raw.Run):
             return taken
         return Progress(max(self.cursor, min(taken.cursor, self._open_turn - 1)), self._turn_tail)
 
-    async def complete_turn(self, covered: int, chunks: Sequence[Chunk]) -> None:
-        """Write the last *chunks* of a turn, and with them the turn-complete that covers ``in`` up to *covered*."""
+    async def complete_turn(self, covered: int, chunks: Sequence[Chunk]) -> int:
+        """Write the last *chunks* of a turn, and with them the turn-complete that covers ``in`` up to *covered*.
+
+        Returns:
+            The seq of the turn-complete.
+        """
         siblings = {SESSION_IN_EVENT_ID: str(covered)}
         if (token := await self.session_token()) is not None:
             siblings[PUBLIC_ACCESS_TOKEN] = token
-        await self.out.write([*self.out.data_records(chunks), control_record(TURN_COMPLETE, siblings)])
+        seq = await self.out.write_in_pieces([*self.out.data_records(chunks), control_record(TURN_COMPLETE, siblings)])
         self.cursor = max(self.cursor, covered)
         self._open_turn = None
+        return seq
 
     async def find_data(self, kind: str) -> Any:
         """Return the ``data`` of the newest chunk of type *kind* that counts in a completed turn, or None."""
@@ -289,8 +320,7 @@ class Run(raw.Run):
         while before > max(oldest, 0) and (records := await self.read_records_back(Io.OUT, before, SCAN_MESSAGES)):
             for record in records:
                 counts = counts or record.control == TURN_COMPLETE
-                envelope = Envelope.parse(record.body) if counts else None
-                chunk = as_object(envelope.data) if envelope else None
+                chunk = as_object(record.data) if counts and record.kind is RecordKind.DATA else None
                 if chunk is not None and chunk.get("type") == kind:
                     return chunk.get("data")
                 if chunk is not None and chunk.get("type") == RESTART:

@@ -84,6 +84,15 @@ class TurnFailed(Event):
 
 
 @attrs.frozen(kw_only=True)
+class TurnStopped(Event):
+    """The user stopped a turn; it was completed by the record *seq* of ``out``."""
+
+    session_id: SessionId
+    run_id: RunId
+    seq: int
+
+
+@attrs.frozen(kw_only=True)
 class RunRecovered(Event):
     """A dead or failed run left input unanswered; a continuation was claimed."""
 

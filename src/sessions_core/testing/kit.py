@@ -22,7 +22,7 @@ import attrs
 from sessions_core import chat
 from sessions_core.agents import Agents
 from sessions_core.domain.channel import SESSION_CLOSED, TURN_COMPLETE, Io, Record, RecordKind, committed_by
-from sessions_core.domain.events import Event, RunEnded, TurnFailed
+from sessions_core.domain.events import Event, RunEnded, TurnFailed, TurnStopped
 from sessions_core.domain.ids import ExternalId
 from sessions_core.domain.run import RunRecord
 from sessions_core.domain.session import Session
@@ -53,8 +53,6 @@ class SessionUnderTest:
     _read: list[Record] = attrs.field(init=False, factory=list)
     _turn_from: int = attrs.field(init=False, default=0)
     _value_from: int = attrs.field(init=False, default=0)
-    _covered: int = attrs.field(init=False, default=-1)
-    _out_tails: dict[int, int] = attrs.field(init=False, factory=dict)
 
     @property
     def row(self) -> Session:
@@ -131,10 +129,7 @@ class SessionUnderTest:
     async def _append(self, text: str) -> int:
         sessions = self.kit.sessions
         session = await sessions.sessions.get(HOME.id, self.name)
-        tail = await sessions.channels.tail(session.channel(Io.OUT))
-        seq = (await sessions.channels.append_text(session, Io.IN, text)).seq
-        self._out_tails[seq] = tail.next_seq
-        return seq
+        return (await sessions.channels.append_text(session, Io.IN, text)).seq
 
     async def _close(self, reason: str | None) -> None:
         await self.kit.sessions.sessions.close(HOME.id, self.name, reason)
@@ -164,9 +159,13 @@ class SessionUnderTest:
         records, complete = self._read[self._turn_from : end], self._read[end]
         covered = committed_by(complete)
         assert covered is not None, "a turn-complete names what it covers"
-        stopped = await self._was_stopped(complete)
-        self._turn_from, self._value_from, self._covered = end + 1, max(self._value_from, end + 1), covered
-        return CompletedTurn(chunks=shown_chunks(records), seq=complete.seq, covered=covered, stopped=stopped)
+        self._turn_from, self._value_from = end + 1, max(self._value_from, end + 1)
+        return CompletedTurn(
+            chunks=chat.shown_chunks(record.data for record in records if record.kind is RecordKind.DATA),
+            seq=complete.seq,
+            covered=covered,
+            stopped=await self._was_stopped(complete),
+        )
 
     def _find_turn(self) -> int | None:
         for index in range(self._turn_from, len(self._read)):
@@ -176,20 +175,9 @@ class SessionUnderTest:
         return None
 
     async def _was_stopped(self, complete: Record) -> bool:
-        """Tell whether a stop came between a turn's input and its turn-complete."""
-        given = [
-            (record, one)
-            for record in await self._records(Io.IN)
-            if record.seq > self._covered and (one := chat.Input.parse(record.data)) is not None
-        ]
-        first = next((record.seq for record, one in given if one.wants_turn), complete.seq)
-        return any(
-            one.kind == chat.STOP
-            and record.seq > first
-            and record.timestamp <= complete.timestamp
-            and self._out_tails.get(record.seq, 0) <= complete.seq  # Both may be of the same millisecond.
-            for record, one in given
-        )
+        session = await self.kit.sessions.sessions.get(HOME.id, self.name)
+        told = [event for event in self.kit.events if isinstance(event, TurnStopped)]
+        return any((event.session_id, event.seq) == (session.id, complete.seq) for event in told)
 
     def _find_value(self, wanted: str | Callable[[Any], object] | None) -> tuple[Any] | None:
         for index in range(self._value_from, len(self._read)):

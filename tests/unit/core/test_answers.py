@@ -94,6 +94,19 @@ async def test_what_an_answer_takes_back_is_no_part_of_it(quiet: Sessions, sessi
     assert (await read(quiet, session, 0)).text == "another one"
 
 
+async def test_an_answer_that_takes_something_back_has_its_beginning_and_the_ids_that_the_agent_gave(
+    quiet: Sessions, session: Session
+) -> None:
+    def part(value: int, part_id: str) -> dict[str, Any]:
+        return {"type": "data-x", "id": part_id, "data": value}
+
+    begin, restart = {"type": "start", "messageId": "m"}, {"type": "data-restart", "data": {}}
+    await write(quiet, session, begin, part(1, "a"), restart, part(2, "a-again"), restart)
+    await write(quiet, session, part(3, "a-again-again"), part(4, "b-again"), FINISH, complete(seq=0))
+    answer = await read(quiet, session, 0)
+    assert answer.chunks == (begin, part(3, "a"), part(4, "b-again"), FINISH)
+
+
 async def test_the_answer_before_is_no_part_of_it_even_if_the_agent_writes_nothing(
     quiet: Sessions, session: Session
 ) -> None:

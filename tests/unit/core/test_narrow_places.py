@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
 
@@ -10,7 +11,7 @@ import pytest
 
 from sessions_core import chat
 from sessions_core.domain.channel import Io, data_record
-from sessions_core.domain.events import InputGivenUp, TurnFailed
+from sessions_core.domain.events import InputGivenUp, RunEnded, TurnFailed
 from sessions_core.domain.guard import UNTOUCHED, Guard
 from sessions_core.domain.ids import PartId, RunId, own_part
 from sessions_core.domain.status import RunStatus
@@ -127,6 +128,46 @@ async def test_an_error_about_another_session_is_a_failure_like_all_others() -> 
     await check_rest(world)
     assert [event.error for event in world.observer.of(TurnFailed)] == ["SessionClosedError"]
     assert len(world.runs()) == 1
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+@pytest.mark.parametrize("in_turn", [False, True])
+async def test_refused_tasks_of_a_run_that_is_over_are_no_failure(in_turn: bool, is_closed: bool) -> None:
+    """Each of them gets an error; together they come as a group."""
+    world = World()
+
+    async def crowd(write: Callable[[str], Awaitable[object]]) -> None:
+        async with anyio.create_task_group() as tasks:
+            for text in "ab":
+                tasks.start_soon(write_on, write, text)
+
+    async def write_on(write: Callable[[str], Awaitable[object]], text: str) -> None:
+        with anyio.CancelScope(shield=True):  # so that both meet their refusal
+            await anyio.sleep(5)
+            await write(text)
+
+    async def crowded(run: chat.Run) -> None:
+        if run.is_continuation:
+            return
+        if not in_turn:
+            await crowd(run.out.append)
+        async for turn in run.turns():
+            async with turn:
+                await crowd(turn.text)
+
+    async with world.process(agents=echo_agents({"crowded": crowded})) as sessions:
+        created = await sessions.sessions.create(HOME, spec("crowded"))
+        await say(sessions, "one")
+        await anyio.sleep(1)
+        if is_closed:
+            await sessions.sessions.close(HOME.id, NAME)
+        else:
+            await sessions.sessions.end_and_continue(HOME.id, NAME, created.run_id, "upgrade")
+        await until_rest(world)
+    assert world.observer.of(TurnFailed) == []
+    ended = next(event for event in world.observer.of(RunEnded) if event.run_id == created.run_id)
+    assert ended.status is (RunStatus.COMPLETED_SUCCESSFULLY if is_closed else RunStatus.CANCELED)
+    assert ended.exception is None
 
 
 async def test_a_raw_task_that_meets_another_session_s_end_uses_up_its_attempts() -> None:

@@ -10,7 +10,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessions_core.chat.partial import Chunk, PartialAnswer, Replay, Shown, find_partial
+from sessions_core.chat.chunks import Chunk
+from sessions_core.chat.partial import PartialAnswer, Replay, Shown, find_partial
 
 START = {"type": "start", "messageId": "m"}
 

@@ -233,6 +233,16 @@ def tell(told: list[Attempt], end: End) -> Chunks:
         return [record.data for record in records if record.kind is RecordKind.DATA]
 
 
+def whole_text(chunks: Chunks) -> str:
+    """Return the chunks that count, as they were given, but for how texts were cut."""
+    whole: Chunks = []
+    for chunk in chat.shown_chunks(chunks):
+        deltas = [name for name in ("delta", "inputTextDelta") if name in chunk]
+        if not any(chunk[name] == "" for name in deltas):
+            whole += [{**chunk, name: letter} for name in deltas for letter in chunk[name]] or [dict(chunk)]
+    return json.dumps(whole)
+
+
 def is_settled(part: dict[str, Any]) -> bool:
     return part.get("state") != "streaming"
 
@@ -240,8 +250,10 @@ def is_settled(part: dict[str, Any]) -> bool:
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(attempts())
 def test_a_reader_is_shown_the_last_attempt_and_nothing_else(told: list[Attempt]) -> None:
-    reader, alone = read(tell(told, "completes")), read(tell(told[-1:], "completes"))
+    chunks, chunks_alone = tell(told, "completes"), tell(told[-1:], "completes")
+    reader, alone = read(chunks), read(chunks_alone)
     assert json.dumps(reader.shown) == json.dumps(alone.shown), "which tells true from 1"
+    assert whole_text(chunks) == whole_text(chunks_alone)
     assert reader.metadata | alone.metadata == reader.metadata
     assert reader.is_finished or not reader.parts
     assert all(map(is_settled, reader.parts))

@@ -10,15 +10,18 @@ from __future__ import annotations
 from sessions_adapters.clickhouse.config import ClickHouseConfig
 from sessions_adapters.clickhouse.database import ClickHouseDatabase, open_database
 from sessions_adapters.clickhouse.index_writer import ClickHouseIndexWriter
+from sessions_adapters.clickhouse.inspection import ClickHouseFacts, inspect
 from sessions_adapters.clickhouse.schema import check_schema, migrate
 from sessions_adapters.clickhouse.session_index import ClickHouseSessionIndex
 
 __all__ = [
     "ClickHouseConfig",
     "ClickHouseDatabase",
+    "ClickHouseFacts",
     "ClickHouseIndexWriter",
     "ClickHouseSessionIndex",
     "check_schema",
+    "inspect",
     "migrate",
     "open_database",
 ]

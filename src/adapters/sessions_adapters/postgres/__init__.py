@@ -15,6 +15,7 @@ from sessions_adapters.postgres.channel_log import PostgresChannelLog
 from sessions_adapters.postgres.config import PostgresConfig
 from sessions_adapters.postgres.database import PostgresDatabase, open_database
 from sessions_adapters.postgres.environment_store import PostgresEnvironmentStore, find_sealed_key
+from sessions_adapters.postgres.inspection import PostgresFacts, inspect
 from sessions_adapters.postgres.leader_lock import PostgresLeaderLock
 from sessions_adapters.postgres.run_store import PostgresRunStore
 from sessions_adapters.postgres.schema import migrate
@@ -30,6 +31,7 @@ __all__ = [
     "PostgresConfig",
     "PostgresDatabase",
     "PostgresEnvironmentStore",
+    "PostgresFacts",
     "PostgresLeaderLock",
     "PostgresRunStore",
     "PostgresSessionIndex",
@@ -38,6 +40,7 @@ __all__ = [
     "PostgresWaitRegistry",
     "PostgresWaitpointStore",
     "find_sealed_key",
+    "inspect",
     "migrate",
     "open_database",
 ]

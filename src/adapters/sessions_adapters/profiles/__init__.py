@@ -13,6 +13,8 @@ from sessions_adapters.profiles.backends import (
     STORE,
     Backends,
 )
+from sessions_adapters.profiles.doctor import diagnose
+from sessions_adapters.profiles.findings import Finding, Health
 from sessions_adapters.profiles.opening import migrate, open_environments, open_sessions
 from sessions_adapters.system import RandomIds
 
@@ -26,6 +28,9 @@ __all__ = [
     "SCALE",
     "STORE",
     "Backends",
+    "Finding",
+    "Health",
+    "diagnose",
     "migrate",
     "new_id",
     "open_environments",

@@ -7,6 +7,7 @@ them, and nothing is lost. Runs on asyncio only.
 from __future__ import annotations
 
 from sessions_adapters.redis.config import RedisConfig
+from sessions_adapters.redis.inspection import RedisFacts, inspect
 from sessions_adapters.redis.wait_registry import RedisWaitRegistry
 
-__all__ = ["RedisConfig", "RedisWaitRegistry"]
+__all__ = ["RedisConfig", "RedisFacts", "RedisWaitRegistry", "inspect"]

@@ -91,23 +91,8 @@ class RedisWaitRegistry(WaitRegistry):
     @asynccontextmanager
     async def connect(cls, config: RedisConfig) -> AsyncGenerator[Self]:
         """Use a client of its own inside the block. Connections are made when they are needed, so Redis may be down."""
-        seconds = config.timeout.total_seconds()
-        pool = BlockingConnectionPool.from_url(
-            config.url,
-            max_connections=config.max_connections,
-            timeout=seconds,
-            socket_timeout=seconds,
-            socket_connect_timeout=seconds,
-            protocol=2,  # nothing here needs more, and it saves a round trip and a subscription per connection
-            retry=Retry(NoBackoff(), 1),  # a connection that died with the last Redis is not worth an error
-        )
-        client = Redis(connection_pool=pool)
-        try:
+        async with open_client(config) as client:
             yield cls(client, prefix=config.prefix, timeout=config.timeout)
-        finally:
-            with anyio.move_on_after(seconds, shield=True):
-                await client.aclose()
-                await pool.aclose()
 
     async def register(self, channel: Channel, waitpoint_id: WaitpointId, keep: timedelta) -> None:
         milliseconds = (keep + GRACE) // timedelta(milliseconds=1)
@@ -153,6 +138,28 @@ class RedisWaitRegistry(WaitRegistry):
         if pool is not None and _is_read_only(error):
             with suppress(*FAILURES):
                 await pool.disconnect(inuse_connections=False)
+
+
+@asynccontextmanager
+async def open_client(config: RedisConfig) -> AsyncGenerator[Redis]:
+    """Make a client for the time of the block. Nothing is sent before it is used."""
+    seconds = config.timeout.total_seconds()
+    pool = BlockingConnectionPool.from_url(
+        config.url,
+        max_connections=config.max_connections,
+        timeout=seconds,
+        socket_timeout=seconds,
+        socket_connect_timeout=seconds,
+        protocol=2,  # nothing here needs more, and it saves a round trip and a subscription per connection
+        retry=Retry(NoBackoff(), 1),  # a connection that died with the last Redis is not worth an error
+    )
+    client = Redis(connection_pool=pool)
+    try:
+        yield client
+    finally:
+        with anyio.move_on_after(seconds, shield=True):
+            await client.aclose()
+            await pool.aclose()
 
 
 def _is_read_only(error: Exception) -> bool:

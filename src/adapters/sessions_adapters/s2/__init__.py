@@ -15,7 +15,8 @@ from sessions_adapters.s2.basin import S2Basin, open_basin
 from sessions_adapters.s2.channel_log import S2ChannelLog
 from sessions_adapters.s2.config import S2Config
 from sessions_adapters.s2.direct_writes import S2DirectWrites
+from sessions_adapters.s2.inspection import S2Facts, inspect
 
-__all__ = ["S2Basin", "S2ChannelLog", "S2Config", "S2DirectWrites", "open_basin"]
+__all__ = ["S2Basin", "S2ChannelLog", "S2Config", "S2DirectWrites", "S2Facts", "inspect", "open_basin"]
 
 del _s2_sdk

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 from aiohttp import web
@@ -122,7 +123,10 @@ def _stream_headers(call: Call, gap: int | None, *, settled: bool) -> dict[str, 
 
 
 async def _stream(call: Call, reading: Reading, pace: Pace, headers: dict[str, str]) -> web.StreamResponse:
-    """Send headers at once, then frames until the reading ends, its window passes, or the server stops."""
+    """Send headers at once, then frames until the reading ends, its window passes, or the server stops.
+
+    A stream does not outlive the credential that opened it either: its reader has to come back with a fresh one.
+    """
     encode = encode_frames_without_tokens if await _hides_tokens(call) else encode_frames
     response = web.StreamResponse(headers=headers)
     cors.admit(call.header("Origin"), response.headers)
@@ -133,7 +137,7 @@ async def _stream(call: Call, reading: Reading, pace: Pace, headers: dict[str, s
     sink = Sink(response, transport, pace.slow_write)
     last = DONE
     try:
-        with call.context.streams.open():
+        with call.context.streams.open(_lifetime(call)):
             last = await pump_or_explain(reading, sink, pace, encode)
         await sink.write(last)
         await response.write_eof()
@@ -142,6 +146,12 @@ async def _stream(call: Call, reading: Reading, pace: Pace, headers: dict[str, s
             raise
         # The reader has left. Raised, this would be logged as a failure; returned, aiohttp notices it and is silent.
     return response
+
+
+def _lifetime(call: Call) -> float:
+    """Return for how many seconds the caller's credential still works."""
+    end = call.caller.expires_at
+    return math.inf if end is None else end - call.sessions.clock.now().timestamp()
 
 
 async def initialize(call: Call) -> web.StreamResponse:

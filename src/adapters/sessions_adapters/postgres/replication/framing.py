@@ -1,0 +1,42 @@
+"""The frames in which messages come, and the one that we send."""
+
+from __future__ import annotations
+
+import struct
+from datetime import datetime, timedelta
+from typing import Final
+
+from sessions_adapters.postgres.replication.messages import Frame, Keepalive, LogData
+from sessions_adapters.postgres.replication.reader import EPOCH, MalformedMessageError, Reader
+
+_DATA: Final = ord("w")
+_KEEPALIVE: Final = ord("k")
+_STATUS: Final = struct.Struct("!cQQQqb")
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+def decode_frame(frame: bytes) -> Frame:
+    """Return what *frame* holds.
+
+    Raises:
+        MalformedMessageError: It is not a frame of the replication protocol.
+    """
+    reader = Reader(frame)
+    kind = reader.byte()
+    if kind == _DATA:
+        return LogData(reader.position(), reader.position(), reader.moment(), reader.rest())
+    if kind == _KEEPALIVE:
+        keepalive = Keepalive(reader.position(), reader.moment(), reader.flag())
+        reader.finish()
+        return keepalive
+    raise MalformedMessageError(f"unknown frame {bytes((kind,))!r}")
+
+
+def encode_status(position: int, now: datetime) -> bytes:
+    """Return the frame that says: all before *position* is safe, and need not come again."""
+    return _STATUS.pack(b"r", position, position, position, (now - EPOCH) // _MICROSECOND, 0)
+
+
+def format_position(position: int) -> str:
+    """Return *position* as Postgres writes it, e.g. ``16/B374D848``."""
+    return f"{position >> 32:X}/{position & 0xFFFF_FFFF:X}"

@@ -1,0 +1,156 @@
+"""Looking at every system that is configured: one function each, all at once, each within a time limit."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+import anyio
+import attrs
+
+from sessions_adapters.profiles.backends import CLICKHOUSE, DATABASE_NAME, EMBEDDED, Backends, setting
+from sessions_adapters.profiles.findings import Finding, error, ok, reason, shown, warning
+from sessions_adapters.profiles.keys import find_cipher
+from sessions_adapters.profiles.verdicts import judge_clickhouse, judge_postgres, judge_redis, judge_s2
+from sessions_adapters.system import SystemClock
+from sessions_core.errors import IncompatibleStoreError, InvalidError, UnavailableError
+
+if TYPE_CHECKING:
+    from sessions_adapters.postgres import PostgresFacts
+    from sessions_adapters.sqlite import SqliteConfig
+
+KEY: Final = "key"
+REACHABLE: Final = "reachable"
+
+Look = Callable[[Backends, timedelta], Awaitable[list[Finding]]]
+
+
+async def diagnose(backends: Backends, *, patience: timedelta = timedelta(seconds=5)) -> list[Finding]:
+    """Look at every system of *backends* as a server would use it, and change nothing.
+
+    Args:
+        backends: Need not be complete or right: that is a finding, too.
+        patience: How long each system has; all are asked at once. Never takes longer than this and a few seconds.
+    """
+    looks: list[tuple[str, str, Look]] = [(*_store_of(backends), _look_at_store)]
+    if backends.profile == "scale" or backends.s2_url is not None:
+        looks.append(("S2", backends.s2_url or "", _look_at_s2))
+    if backends.profile == "scale" or backends.redis_url is not None:
+        looks.append(("Redis", backends.redis_url or "", _look_at_redis))
+    if backends.index == CLICKHOUSE or backends.clickhouse_url is not None:
+        looks.append(("ClickHouse", backends.clickhouse_url or "", _look_at_clickhouse))
+    found: list[list[Finding]] = [[] for _ in looks]
+
+    async def look(number: int) -> None:
+        system, url, at = looks[number]
+        found[number] = await _limited(system, url, at, backends, patience)
+
+    async with anyio.create_task_group() as group:
+        for number in range(len(looks)):
+            group.start_soon(look, number)
+    return [finding for findings in found for finding in findings]
+
+
+def _store_of(backends: Backends) -> tuple[str, str]:
+    if backends.uses_postgres:
+        return "Postgres", backends.database_url or ""
+    return ("SQLite" if backends.profile == EMBEDDED else "memory"), ""
+
+
+async def _limited(system: str, url: str, look: Look, backends: Backends, patience: timedelta) -> list[Finding]:
+    """Carry out *look*; whatever keeps it from its end is a finding."""
+    where = f"{shown(url)}: " if url else ""
+    try:
+        with anyio.fail_after(patience.total_seconds()):
+            return await look(backends, patience)
+    except InvalidError as failure:
+        return [error(system, "setting", str(failure))]
+    except ImportError as failure:
+        return [error(system, "extra", str(failure))]
+    except IncompatibleStoreError as failure:
+        return [error(system, "data", str(failure))]
+    except (UnavailableError, TimeoutError) as failure:
+        return [error(system, REACHABLE, f"{where}{reason(failure)}; start it, or correct its address and credentials")]
+
+
+async def _look_at_store(backends: Backends, patience: timedelta) -> list[Finding]:
+    if backends.uses_postgres:
+        return await _look_at_postgres(backends, patience)
+    if backends.profile == EMBEDDED:
+        return await _look_at_sqlite(backends)
+    return [ok("memory", "store", "nothing survives the process")]
+
+
+async def _look_at_postgres(backends: Backends, patience: timedelta) -> list[Finding]:
+    config = attrs.evolve(backends.postgres(), connect_timeout=patience, statement_timeout=patience)
+    from sessions_adapters import postgres
+
+    facts: PostgresFacts = await postgres.inspect(config)
+    verdicts = judge_postgres(facts, replicates=backends.clickhouse_url is not None)
+    key = [] if facts.problem else [_look_at_key("Postgres", backends, facts.sealed)]
+    return [_reached("Postgres", backends.database_url), *verdicts, *key]
+
+
+async def _look_at_sqlite(backends: Backends) -> list[Finding]:
+    path = backends.directory / DATABASE_NAME
+    if not await anyio.Path(path).exists():
+        return [ok("SQLite", "file", f"{path} is not there yet; the server makes it")]
+    from sessions_adapters import sqlite
+
+    config: SqliteConfig = backends.sqlite(owner=False)
+    async with sqlite.open_database(config, clock=SystemClock(), migrate=False) as db:
+        sealed = await sqlite.find_sealed_key(db)
+    return [ok("SQLite", "file", f"{path} can be read and written"), _look_at_key("SQLite", backends, sealed)]
+
+
+async def _look_at_s2(backends: Backends, patience: timedelta) -> list[Finding]:
+    config = backends.s2()
+    assert config is not None
+    from sessions_adapters import s2
+
+    facts = await s2.inspect(attrs.evolve(config, timeout=patience))
+    return [_reached("S2", config.endpoint or "the hosted service"), *judge_s2(facts, basin=config.basin)]
+
+
+async def _look_at_redis(backends: Backends, patience: timedelta) -> list[Finding]:
+    config = backends.redis()
+    assert config is not None
+    from sessions_adapters import redis
+
+    facts = await redis.inspect(attrs.evolve(config, timeout=patience))
+    return [_reached("Redis", config.url), *judge_redis(facts)]
+
+
+async def _look_at_clickhouse(backends: Backends, patience: timedelta) -> list[Finding]:
+    config = backends.clickhouse()
+    assert config is not None
+    from sessions_adapters import clickhouse
+
+    facts = await clickhouse.inspect(attrs.evolve(config, timeout=patience))
+    return [_reached("ClickHouse", config.url), *judge_clickhouse(facts), _look_at_index(backends)]
+
+
+def _reached(system: str, url: str | None) -> Finding:
+    return ok(system, REACHABLE, shown(url) if url and "://" in url else url or "")
+
+
+def _look_at_index(backends: Backends) -> Finding:
+    if backends.index == CLICKHOUSE:
+        return warning(
+            "ClickHouse", "index", f"lists are read from here, and no server writes here; unset {setting('index')}"
+        )
+    return ok("ClickHouse", "index", "ready to be written; lists are read from the store")
+
+
+def _look_at_key(system: str, backends: Backends, sealed: bytes | None) -> Finding:
+    """Try the encryption key on a root key as it is stored."""
+    try:
+        find_cipher(backends, sealed)
+    except (IncompatibleStoreError, InvalidError) as failure:
+        return error(system, KEY, str(failure))
+    if sealed is not None:
+        return ok(system, KEY, "opens the root keys")
+    if backends.encryption_key is None and backends.uses_postgres:
+        return warning(system, KEY, f"{setting('encryption_key')} is not set; set it, the same on every machine")
+    return ok(system, KEY, "nothing is encrypted yet")
