@@ -104,7 +104,7 @@ async def append(request: web.Request, session: Session, record: dict[str, Any])
 async def member(request: web.Request, name: str, kind: type[T]) -> T:
     try:
         value = (await request.json())[name]
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError, RecursionError, web.RequestPayloadError):
         value = None
     if type(value) is not kind:
         raise errors.InvalidError(name, f"must be there, of type {kind.__name__}")
@@ -125,6 +125,8 @@ async def errors_to_http(request: web.Request, handler: Handler) -> web.StreamRe
     except errors.SessionsError as error:
         status = next((status for kind, status in STATUSES.items() if isinstance(error, kind)), 500)
         return web.json_response({"error": str(error)}, status=status)
+    except web.HTTPException as error:  # no tenant, no such route, a body that is too large
+        return web.json_response({"error": error.text}, status=error.status)
 
 
 def log(event: Event) -> None:

@@ -165,6 +165,6 @@ if __name__ == "__main__":
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--data", type=Path, default=Path("order-desk"))
     given = parser.parse_args()
-    app = build_app(given.data)
+    app = build_app(given.data)  # FastAPI takes a body whole, however large: in production the proxy in front limits it
     server = app.state.server = Server(uvicorn.Config(app, host="127.0.0.1", port=given.port))
     server.run()

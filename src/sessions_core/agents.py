@@ -5,13 +5,12 @@ Chat turns are one layer further out, in :mod:`sessions_core.chat`.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from itertools import takewhile
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, ClassVar, Final
 
 import attrs
 
-from sessions_core.domain.channel import TURN_COMPLETE, Io, Record, RecordKind
+from sessions_core.domain.channel import Io, Record, RecordKind
 from sessions_core.domain.events import Event
 from sessions_core.domain.ids import RunId
 from sessions_core.domain.run import REASON_MANUAL, Holding, Progress, RunRecord
@@ -23,11 +22,9 @@ from sessions_core.services.channel_service import ChannelService
 from sessions_core.services.run_manager import HandOver
 from sessions_core.services.session_service import SessionService
 from sessions_core.services.token_issuer import TokenIssuer
+from sessions_core.services.unfinished import read_unfinished
 
 LONGEST_IDLE_SECONDS: Final = 86_400
-SCAN_RECORDS: Final = 256
-RECOVERED_RECORDS: Final = 16_384
-RECOVERED_BYTES: Final = 8_388_608
 
 
 @attrs.frozen
@@ -130,22 +127,13 @@ class Run:
         Raises:
             UnavailableError: No answer.
         """
-        before, oldest = self._began_at, self.record.start.out_tail
-        found: list[Message] = []
-        size = 0
-        while before > oldest:
-            records = await self.read_records_back(Io.OUT, before, min(SCAN_RECORDS, before - oldest))
-            unfinished = list(takewhile(lambda record: record.control != TURN_COMPLETE, records))
-            found += [message_of(record) for record in unfinished if record.kind is RecordKind.DATA]
-            size += sum(len(record.body) for record in unfinished)
-            if len(unfinished) < len(records):
-                break
-            if not records:
-                return Recovered(tuple(reversed(found)), is_whole=False)
-            before = records[-1].seq
-            if before > oldest and (len(found) >= RECOVERED_RECORDS or size >= RECOVERED_BYTES):
-                return Recovered(tuple(reversed(found)), is_whole=False)
-        return Recovered(tuple(reversed(found)))
+        found = await read_unfinished(
+            self._channels.log,
+            self.session.channel(Io.OUT),
+            before=self._began_at,
+            oldest=self.record.start.out_tail,
+        )
+        return Recovered(tuple(map(message_of, found.records)), is_whole=found.is_whole)
 
     async def session_token(self) -> str | None:
         """Return a fresh token with which clients may read and write this session, for a turn-complete that is written by hand.
@@ -212,6 +200,16 @@ class Agents:
     def find(self, name: str) -> Task | None:
         """Return the task called *name*, or None."""
         return self._tasks.get(name)
+
+    def give_up(self, written: Iterable[Any], error_text: str, *, is_whole: bool) -> list[Any]:  # noqa: ARG002 - chat's override
+        """Return what ends an answer that is given up, after all attempts at it have failed.
+
+        Args:
+            written: What is on ``out`` since the last turn-complete, oldest first.
+            error_text: What the reader is told.
+            is_whole: False if *written* lacks its beginning.
+        """
+        return [{"type": "error", "errorText": error_text}]
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -103,6 +103,7 @@ class Sessions:
     def __init__(self, ports: Ports, agents: Agents | None = None, settings: Settings = Settings()) -> None:
         self.ports = ports
         self.settings = settings
+        agents = agents or Agents()
         self.hub = Hub(ports.log)
         manager = RunManager(
             store=ports.sessions,
@@ -118,6 +119,7 @@ class Sessions:
         self.channels = _channels(ports, self.hub, manager, self.waits, closing)
         self.sessions = _sessions(ports, manager, closing)
         settlement = Settlement(
+            give_up=agents.give_up,
             store=ports.sessions,
             backlog=ports.backlog,
             log=ports.log,
@@ -127,7 +129,7 @@ class Sessions:
         )
         self.sweep = _sweep(ports, settings, manager, settlement, closing, self.waits)
         self.executor = RunExecutor(
-            agents=agents or Agents(),
+            agents=agents,
             store=ports.sessions,
             runs=ports.runs,
             channels=self.channels,

@@ -9,24 +9,22 @@ from typing import cast
 
 def unwrap(error: BaseException) -> BaseException:
     """Return the one error inside nested groups of one; *error* itself if it is no such group."""
-    inner = _only(error)
-    return error if inner is None else unwrap(inner)
+    inner = _inner(error)
+    return unwrap(inner[0]) if len(inner) == 1 else error
 
 
-def _only(error: BaseException) -> BaseException | None:
-    if not isinstance(error, BaseExceptionGroup):
-        return None
-    inner = cast("tuple[BaseException, ...]", error.exceptions)
-    return inner[0] if len(inner) == 1 else None
+def _inner(error: BaseException) -> tuple[BaseException, ...]:
+    """Return the errors of a group; nothing for an error that is none."""
+    return cast("tuple[BaseException, ...]", error.exceptions) if isinstance(error, BaseExceptionGroup) else ()
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
     """Give the errors inside nested groups; *error* itself if it is no group."""
-    if not isinstance(error, BaseExceptionGroup):
+    inner = _inner(error)
+    if not inner:
         yield error
-        return
-    for inner in cast("tuple[BaseException, ...]", error.exceptions):
-        yield from leaves(inner)
+    for one in inner:
+        yield from leaves(one)
 
 
 def consists_of(error: BaseException, only: BaseException | None) -> bool:
@@ -48,8 +46,7 @@ def _has_behind(error: BaseException, kind: type[BaseException]) -> bool:
             return True
         if id(one) not in seen:
             seen.add(id(one))
-            group = leaves(one) if isinstance(one, BaseExceptionGroup) else ()
-            behind += [other for other in (one.__cause__, one.__context__, *group) if other is not None]
+            behind += [other for other in (one.__cause__, one.__context__, *_inner(one)) if other is not None]
     return False
 
 

@@ -53,6 +53,8 @@ def test_no_server_and_no_key_say_what_to_do(shell: Shell) -> None:
         ["send", "x", "--stop", "--regenerate"],
         ["send", "x", "--stop", "--wait"],
         ["send", "x", "--action", "no json"],
+        ["send", "x", "--action", "NaN"],
+        ["send", "x", "--action", "[1e999]"],
         ["send", "x", "--raw", "--stop"],
         ["send", "session_x", "text", "--create", "echo"],
         ["send", "", "text"],

@@ -11,14 +11,15 @@ from typing import Any
 
 import attrs
 import pytest
-from aiohttp import web
+from aiohttp import ClientTimeout, web
 
 from sessions_core.domain.channel import Io, Record
 from sessions_core.errors import SessionsError
 from sessions_server.cli import following, remote, tail
+from sessions_server.cli.command_line import build_parser
 from sessions_server.cli.following import Follower
-from sessions_server.cli.main import build_parser
 from sessions_server.cli.remote import LostError, RefusedError, Remote, UnreachableError
+from sessions_server.cli.shapes import SessionPage, SessionRow
 from sessions_server.cli.terminal import Terminal
 from sessions_server.cli.text import Style
 from sessions_server.config import ClientConfig
@@ -256,14 +257,46 @@ async def test_a_server_that_is_another_one_is_told_as_such(script: Script, answ
     assert not refusal.value.is_not_found
 
 
-@pytest.mark.parametrize("text", ["{}", "[]", "5", '"x"', "null", "<html>"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}",
+        "[]",
+        "5",
+        '"x"',
+        "null",
+        "<html>",
+        '{"data": null, "pagination": {}, "seq": null}',
+        '{"data": [{}, 5], "pagination": {}, "seq": "x"}',
+    ],
+)
 async def test_an_answer_that_is_another_servers_is_told_as_such(script: Script, text: str) -> None:
     script.steps = [web.Response(text=text, content_type="application/json") for _ in range(2)]
     async with connect(script) as server:
         with pytest.raises(RefusedError, match="answered 200, as no sessions server does"):
-            assert (await server.get("/api/v1/sessions"))["data"]
+            await server.get("/api/v1/sessions", SessionPage)
         with pytest.raises(RefusedError, match="answered 200, as no sessions server does"):
             await server.append("a/b", Io.IN, "text", "part")
+
+
+@pytest.mark.parametrize("moment", [5, "never", "2026-01-01T00:00:00"])
+async def test_a_time_that_is_none_is_another_servers(script: Script, moment: Any) -> None:
+    texts = dict.fromkeys(("id", "type", "taskIdentifier", "createdAt", "updatedAt"), "x")
+    nothing = dict.fromkeys(("externalId", "metadata", "closedReason", "expiresAt"))
+    script.steps = [
+        web.json_response({**texts, **nothing, "tags": [], "closedAt": moment, "more": 1}) for _ in range(2)
+    ]
+    async with connect(script) as server:
+        with pytest.raises(RefusedError, match="as no sessions server does"):
+            await server.get("/", SessionRow)
+        script.steps = [web.json_response({**texts, **nothing, "tags": [], "closedAt": "2026-01-01T00:00:00.000Z"})]
+        assert (await server.get("/", SessionRow))["id"] == "x"
+
+
+async def test_a_gap_that_is_no_number_is_another_servers(script: Script) -> None:
+    script.steps = [[{"X-Session-Gap": "abc"}, ping(0), stay]]
+    with pytest.raises(RefusedError, match="as no sessions server does"):
+        await follow(script)
 
 
 @pytest.mark.parametrize("host", ["a..b", ".", "x" * 64], ids=["empty label", "dot", "long label"])
@@ -308,6 +341,16 @@ async def test_an_append_gives_up_after_some_time(script: Script) -> None:
     with pytest.raises(LostError):
         await append(script)
     assert len(script.asked) == 4
+
+
+async def test_a_server_that_never_answers_is_not_waited_for_again_and_again(
+    script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "_CALL", ClientTimeout(total=0.2))
+    monkeypatch.setattr(remote, "REPEAT_WITHIN", 0.3)
+    with pytest.raises(LostError, match="no answer in time"):
+        await append(script)
+    assert len(script.asked) == 2
 
 
 async def test_a_server_that_was_never_there_is_not_waited_for(script: Script) -> None:

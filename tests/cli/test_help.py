@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sessions_server.cli import main
-from sessions_server.cli.main import build_parser
+from sessions_server.cli.command_line import build_parser
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "command-line.md"
 SHOWN = re.compile(r"<!-- output: sessions(.*?) --help -->\n```text\n(.*?)```", re.DOTALL)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import itertools
+import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -133,7 +135,21 @@ async def test_tenants_do_not_see_each_others_chats(desk: Desk) -> None:
 
 async def test_who_names_no_tenant_is_sent_away(desk: Desk) -> None:
     answer = await desk.as_tenant(None).call("GET", "1/answers")
-    assert answer.status == 401
+    assert (answer.status, answer.body) == (401, {"error": "X-Tenant is missing"})
+
+
+async def test_a_body_that_is_not_packed_as_it_says_is_refused(desk: Desk) -> None:
+    answer = await desk.call("POST", "1/messages", "not packed at all", Content_Encoding="gzip")
+    assert answer.status == 400
+    assert answer.body["error"]
+
+
+async def test_a_body_that_is_too_large_is_refused(desk: Desk) -> None:
+    body = io.BytesIO(json.dumps({"text": "x" * 2_000_000}).encode())
+    headers = {"X-Tenant": str(desk.tenant), "Content-Type": "application/json"}
+    async with desk.http.post(f"{desk.process.address}/chats/1/messages", data=body, headers=headers) as answer:
+        assert answer.status == 413
+        assert (await answer.json())["error"]
 
 
 @pytest.mark.parametrize(

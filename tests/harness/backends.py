@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+import os
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final
 
 import attrs
 import pytest
+from anyio.from_thread import start_blocking_portal
 
 from harness.databases import find_databases
 from harness.redis import REDIS
 from harness.s2 import S2, new_basin
+from harness.services import REQUIRED
 from sessions_adapters.profiles import EMBEDDED, MEMORY, POSTGRES, SCALE, Backends
 from sessions_server.config import variable_of
 
-SHARED: Final = (
-    pytest.param(POSTGRES, marks=pytest.mark.needs_postgres),
-    pytest.param(SCALE, marks=[pytest.mark.needs_postgres, pytest.mark.needs_redis, pytest.mark.needs_s2]),
-)
+_POSTGRES: Final = pytest.mark.needs_postgres
+_SCALE: Final = (_POSTGRES, pytest.mark.needs_redis, pytest.mark.needs_s2)
+_AT_LENGTH: Final = pytest.mark.skipif(os.environ.get(REQUIRED) != "1", reason=f"takes minutes; {REQUIRED}=1 runs it")
+
+SHARED: Final = (pytest.param(POSTGRES, marks=_POSTGRES), pytest.param(SCALE, marks=_SCALE))
 """The profiles whose data several processes may share, for ``pytest.mark.parametrize``."""
-DURABLE: Final = (EMBEDDED, *SHARED)
-ALL: Final = (MEMORY, *DURABLE)
+ALL: Final = (MEMORY, EMBEDDED, *SHARED)
+AT_LENGTH: Final = (EMBEDDED, SHARED[0], pytest.param(SCALE, marks=(*_SCALE, _AT_LENGTH)))
+"""Those that keep what they have, for tests that take long; ``scale`` only where no test may be left out."""
 
 
 @asynccontextmanager
@@ -34,6 +39,13 @@ async def open_backends(profile: str, data: Path) -> AsyncGenerator[Backends]:
     async with find_databases().empty() as url:
         backends = Backends(profile=profile, data=data, database_url=url)
         yield backends if profile == POSTGRES else with_redis_and_s2(backends)
+
+
+@contextmanager
+def opened_backends(profile: str, data: Path) -> Generator[Backends]:
+    """Do the same for what has no event loop, such as a server process and its fixture."""
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(open_backends(profile, data)) as backends:
+        yield backends
 
 
 def with_redis_and_s2(backends: Backends) -> Backends:

@@ -126,8 +126,15 @@ def is_control(record: dict[str, Any], subtype: str) -> bool:
     return ["trigger-control", subtype] in record.get("headers", [])
 
 
+def is_command(record: dict[str, Any]) -> bool:
+    """Tell whether an SSE record is a command of the log to itself, such as S2's for a guard. Clients ignore these."""
+    return any(not name for name, _ in record.get("headers", []))
+
+
 def delta_of(record: dict[str, Any]) -> str:
     """Return the text delta in an SSE record, or nothing."""
+    if is_command(record):
+        return ""
     body = record.get("body") or "{}"
     data = json.loads(body).get("data")
     return data.get("delta", "") if isinstance(data, dict) else ""

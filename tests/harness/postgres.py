@@ -29,6 +29,7 @@ SETTINGS: Final = {
     "fsync": "off",  # a killed process loses nothing that it gave to the kernel
     "max_connections": "200",
     "shared_buffers": "64MB",
+    "wal_level": "logical",  # for replication
     "log_min_messages": "warning",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -86,6 +87,34 @@ async def test_what_was_taken_off_the_list_stays_off_it_although_another_tab_sho
     await expect(visitor.answers).to_have_text(["you said: hello", "you said: again"])
     for tab in (visitor, second):
         await expect(tab.page.locator("#conversations li")).to_have_count(0)
+
+
+async def test_a_browser_without_broadcasts_has_the_page_without_the_count_of_tabs(visitor: Visitor) -> None:
+    await visitor.page.add_init_script("delete window.BroadcastChannel")
+    await visitor.begin("hello")
+    await expect(visitor.answers).to_have_text(["you said: hello"])
+    await visitor.page.get_by_role("link", name="New conversation").click()
+    await visitor.say("again")
+    await expect(visitor.answers).to_have_text(["you said: again"])
+
+
+STORED = [
+    {"id": "page_a", "task": "echo", "title": "kept", "at": 1},
+    {"id": "page_b", "task": "echo", "title": 5, "at": 1},
+    {"id": "page_c", "task": {}, "title": "x", "at": 1},
+    {"id": "page_d", "task": "echo", "title": "x", "at": "soon"},
+    {"id": "page_e"},
+    None,
+    7,
+]
+
+
+async def test_what_is_no_entry_of_the_list_in_local_storage_is_passed_over(visitor: Visitor) -> None:
+    stored = json.dumps(json.dumps(STORED))
+    await visitor.page.add_init_script(f"localStorage.setItem('sessions.conversations', {stored})")
+    await visitor.begin("hello")
+    await expect(visitor.answers).to_have_text(["you said: hello"])
+    await expect(visitor.page.locator("#conversations strong")).to_have_text(["hello", "kept"])
 
 
 async def look(visitor: Visitor, state: str) -> None:

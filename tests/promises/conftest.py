@@ -1,4 +1,4 @@
-"""A server process for each test, and clients for it."""
+"""A server process for each test, over each profile that keeps what it has, and clients for it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,22 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from harness.backends import AT_LENGTH, environment_of, opened_backends
 from harness.client import Client
 from harness.server import KEY, ServerProcess
 
 
+@pytest.fixture(params=AT_LENGTH)
+def environment(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[dict[str, str]]:
+    """The variables that tell a server process to use the profile under test."""
+    with opened_backends(request.param, tmp_path / "data") as backends:
+        yield environment_of(backends)
+
+
 @pytest.fixture
-def server(tmp_path: Path) -> Generator[ServerProcess]:
+def server(environment: dict[str, str], tmp_path: Path) -> Generator[ServerProcess]:
     """A running server that a test may kill and start again."""
-    with ServerProcess(tmp_path / "data") as process:
+    with ServerProcess(tmp_path / "data", environment=environment) as process:
         yield process
 
 

@@ -22,8 +22,10 @@ import attrs
 
 from sessions_core.chat.chunks import (
     AGAIN,
+    FINISH,
     FINISH_STEP,
     RESTART,
+    START,
     START_STEP,
     Chunk,
     Collector,
@@ -118,6 +120,17 @@ class Shown:
     def end_step(self) -> list[Chunk]:
         """Return the chunk that ends the step, if one is open."""
         return [{"type": FINISH_STEP}] if self._in_step else []
+
+
+def given_up(written: Iterable[Any], error_text: str, *, is_whole: bool) -> list[Chunk]:
+    """Return the chunks that end the message in *written* with an error; the error alone if no message was begun."""
+    chunks = [chunk for data in written if (chunk := as_object(data)) is not None]
+    error = {"type": "error", "errorText": error_text}
+    if is_whole and not any(chunk.get("type") == START for chunk in chunks):
+        return [error]
+    shown = Shown()
+    shown.note(chunks)
+    return [*shown.end_parts(), error, *shown.end_step(), {"type": FINISH}]
 
 
 @attrs.define(eq=False)

@@ -13,7 +13,7 @@ import attrs
 from sessions_core import agents as raw
 from sessions_core.chat.chunks import FINISH, METADATA, RESTART, START, START_STEP, Chunk
 from sessions_core.chat.inputs import CLOSE, REGENERATE, Input, text_of
-from sessions_core.chat.partial import PartialAnswer, Replay, Shown, find_partial
+from sessions_core.chat.partial import PartialAnswer, Replay, Shown, find_partial, given_up
 from sessions_core.chat.stops import Stops
 from sessions_core.domain.channel import (
     PUBLIC_ACCESS_TOKEN,
@@ -132,7 +132,7 @@ class Turn:
     async def write(self, *chunks: Chunk) -> None:
         """Write UI-message chunks, all or none, as they are but for ``start`` and ``finish``.
 
-        These two are the turn's own, written before the first chunk and at its end; of others only their
+        (More than 1 000 chunks or 1 MiB go into several appends, of which a crash may leave the first ones.) These two are the turn's own, written before the first chunk and at its end; of others only their
         ``messageMetadata`` are kept. A stop comes before or after the whole call, never in the middle.
 
         Raises:
@@ -384,6 +384,10 @@ class Agents(raw.Agents):
     """The chat tasks that this process can run, by their identifiers."""
 
     run_class: ClassVar[type[raw.Run]] = Run
+
+    def give_up(self, written: Iterable[Any], error_text: str, *, is_whole: bool) -> list[Any]:
+        """End what is open in the message that was begun, if there is one. See :meth:`sessions_core.agents.Agents.give_up`."""
+        return given_up(written, error_text, is_whole=is_whole)
 
     def task(self, name: str) -> Callable[[ChatTask], ChatTask]:
         """Register the decorated coroutine function as task *name*.

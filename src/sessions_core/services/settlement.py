@@ -3,14 +3,15 @@
 How far a session had come is read from the log: the last turn-complete on ``out`` names the last ``in`` record that was
 dealt with, and a run that ended by itself has recorded how far it had read. Whatever comes after that is unanswered. A
 run that leaves unanswered input behind is continued by a new one. If runs keep failing at the very same input, it is
-given up after ``maxAttempts``: an error chunk and a turn-complete that covers it go on ``out``, so that readers go on and
-the next message gets its chance.
+given up after ``maxAttempts``: the end of what was begun with an error in it and a turn-complete that covers it go on
+``out``, so that readers go on and the next message gets its chance.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final, Protocol
 
 import attrs
 
@@ -38,6 +39,7 @@ from sessions_core.ports.clock import Clock
 from sessions_core.ports.observer import Observer
 from sessions_core.ports.session_store import SessionStore
 from sessions_core.services.run_manager import RunManager
+from sessions_core.services.unfinished import read_unfinished
 
 SCAN_RECORDS: Final = 64
 SETTLE_ATTEMPTS: Final = 16
@@ -63,10 +65,19 @@ def backoff(failures: int) -> timedelta:
     return min(FIRST_BACKOFF * (1 << min(failures - 2, 16)), LONGEST_BACKOFF)
 
 
+class GiveUp(Protocol):
+    """Makes what ends an answer that is given up: what is on ``out`` is in the words of the agents, unknown here."""
+
+    def __call__(self, written: Iterable[Any], error_text: str, *, is_whole: bool) -> Sequence[Any]:
+        """Return the data that goes on ``out`` after *written*, which lacks its beginning unless *is_whole*."""
+        ...
+
+
 @attrs.define(kw_only=True)
 class Settlement:
     """Finds out how far a session had come, and settles ended runs."""
 
+    give_up: GiveUp
     store: SessionStore
     backlog: Backlog
     log: ChannelLog
@@ -112,7 +123,7 @@ class Settlement:
                 if failures < run.config.max_attempts:
                     await self._continue(session, run, progress, failures)
                     return
-                given_up = await self._give_up(session, unanswered)
+                given_up = await self._give_up(session, unanswered, (run.end or run.start).out_tail)
                 if given_up is None:
                     return
                 progress, failures = given_up, 0
@@ -151,18 +162,22 @@ class Settlement:
         channel = session.channel(Io.IN)
         return (await self.log.set_guard(channel, idle, expect=tail.guard, if_tail=tail.next_seq)).done
 
-    async def _give_up(self, session: Session, poison: int) -> Progress | None:
+    async def _give_up(self, session: Session, poison: int, oldest: int) -> Progress | None:
         """Answer the input up to *poison* with an error, under whatever guard ``out`` has; part ids make it once.
+
+        What has been written of an answer after seq *oldest* of ``out`` is ended.
 
         Returns:
             The progress after that; None if somebody else took the session on meanwhile, or closed it.
         """
         out = session.channel(Io.OUT)
+        tail = await self.log.tail(out)
+        found = await read_unfinished(self.log, out, before=tail.next_seq, oldest=oldest)
+        ending = self.give_up([record.data for record in found.records], GIVEN_UP_TEXT, is_whole=found.is_whole)
         records = (
-            data_record({"type": "error", "errorText": GIVEN_UP_TEXT}, own_part(f"given-up:{poison}")),
+            *(data_record(data, own_part(f"given-up:{poison}:{number}")) for number, data in enumerate(ending)),
             control_record(TURN_COMPLETE, {SESSION_IN_EVENT_ID: str(poison)}, own_part(f"given-up:{poison}:complete")),
         )
-        tail = await self.log.tail(out)
         try:
             appended = await self.log.append(out, records, guard=tail.guard)
         except GuardMismatchError:

@@ -316,7 +316,9 @@ async def test_a_stop_is_told_with_the_record_that_completed_its_turn(world: Wor
     records = await talk(world, slow, said("go"), STOP, said("go on"), pause=0.55)
     stopped = next(record for record in records if record.control == TURN_COMPLETE)
     run_id = world.runs()[0].id
-    assert world.observer.of(TurnStopped) == [TurnStopped(session_id=world.session().id, run_id=run_id, seq=stopped.seq)]
+    assert world.observer.of(TurnStopped) == [
+        TurnStopped(session_id=world.session().id, run_id=run_id, seq=stopped.seq)
+    ]
 
 
 @pytest.mark.parametrize("is_grouped", [False, True])

@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sessions_core import chat
-from sessions_core.domain.channel import Io
+from sessions_core.domain.channel import Io, data_record
+from sessions_core.domain.ids import PartId
 from sessions_core.errors import ChannelUnavailableError, InvalidError, RecordTooLargeError, StaleRunError
-from sessions_core.outbox import PIPE_BYTES, PIPE_ITEMS, Pipe
+from sessions_core.outbox import PIPE_BYTES, PIPE_ITEMS, Pipe, pieces
 from unit.core.kit import HOME, NAME, STOP, Tap, World, data_of, echo_agents, run_virtually, said, spec, until_rest
 
 
@@ -330,49 +331,6 @@ def test_what_is_appended_in_pieces_keeps_its_order_and_every_log_takes_each(siz
     assert all(len(piece) == 1 or sum(record.metered_size for record in piece) <= 1_048_576 for piece in cut)
     assert len(cut) <= 1 + max(count / 1_000, 2 * sum(record.metered_size for record in records) / 1_048_576)
     assert list(pieces([])) == []
-
-
-class LimitedLog(Tap):
-    """Notes the largest append."""
-
-    largest = 0
-
-    def wrap(self, world: World) -> None:
-        append = world.log.append
-
-        async def noting(channel: Any, records: Any, **options: Any) -> Any:
-            self.largest = max(self.largest, len(records))
-            return await append(channel, records, **options)
-
-        world.log.append = noting  # type: ignore[method-assign]
-
-
-@pytest.mark.parametrize("ends", [False, True], ids=["differs", "is shorter"])
-@pytest.mark.parametrize("dies_in_it", [False, True])
-async def test_a_long_restart_is_appended_in_pieces_and_may_be_cut_between_them(ends: bool, dies_in_it: bool) -> None:
-    world, log = World(), LimitedLog()
-    log.wrap(world)
-    count = 2_500
-    lives: list[int] = []
-
-    async def longs(run: chat.Run) -> None:
-        async for turn in run.turns():
-            lives.append(len(lives))
-            async with turn:
-                is_first = len(lives) == 1
-                for first in range(0, count if is_first or not ends else count - 1, 500):
-                    last = min(first + 500, count if is_first or not ends else count - 1)
-                    await turn.write(*({"type": "data-x", "data": number} for number in range(first, last)))
-                if is_first:
-                    await anyio.sleep_forever()
-                if not ends:
-                    await turn.data("other", 1)
-
-    async def live(tap: Tap, seconds: float) -> None:
-        async with world.process(tap, echo_agents({"task": longs})):
-            await anyio.sleep(seconds)
-
-    raise NotImplementedError
 
 
 @pytest.mark.parametrize(

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import anyio
+import attrs
 import pytest
 
+from sessions_adapters import memory
 from sessions_core import chat
-from sessions_core.agents import RECOVERED_RECORDS, SCAN_RECORDS
-from sessions_core.domain.channel import Io, Record, RecordKind
+from sessions_core.domain.channel import Appended, Channel, Io, NewRecord, Record, RecordKind
+from sessions_core.domain.guard import Guard
 from sessions_core.errors import RecordTooLargeError
+from sessions_core.services.unfinished import LONGEST_RECORDS, SCAN_RECORDS
 from unit.core.kit import (
     HOME,
     NAME,
     STOP,
+    Crash,
     CrashAt,
+    Tap,
     World,
     check_promises,
     check_rest,
@@ -371,7 +376,7 @@ async def test_a_handed_over_turn_goes_on_in_the_same_message() -> None:
     assert [chunk.get("delta") for chunk in chunks if "delta" in chunk] == ["One ", "two", "One ", "two"]
 
 
-@pytest.mark.parametrize("count", [SCAN_RECORDS * 3 + 7, RECOVERED_RECORDS + SCAN_RECORDS])
+@pytest.mark.parametrize("count", [SCAN_RECORDS * 3 + 7, LONGEST_RECORDS + SCAN_RECORDS])
 async def test_what_is_recovered_is_bounded(count: int) -> None:
     world, seen = World(), list[tuple[int, bool, str]]()
 
@@ -388,7 +393,71 @@ async def test_what_is_recovered_is_bounded(count: int) -> None:
     await die_after(world, 1, long, said("go"))
     async with world.process(agents=echo_agents({"task": long})):
         await anyio.sleep(20)
-    is_whole = count < RECOVERED_RECORDS
+    is_whole = count < LONGEST_RECORDS
     assert seen[1][1] is is_whole
-    assert seen[1][0] == count + 2 if is_whole else RECOVERED_RECORDS <= seen[1][0] < count
+    assert seen[1][0] == count + 2 if is_whole else LONGEST_RECORDS <= seen[1][0] < count
     assert seen[1][2] == "0 1 " or not is_whole
+
+
+# --- Long answers ---------------------------------------------------------------------------------
+
+
+class StrictLog(memory.InMemoryChannelLog):
+    """Takes no more in one append than every log does."""
+
+    async def append(self, channel: Channel, records: Sequence[NewRecord], *, guard: Guard) -> list[Appended]:
+        size = sum(record.metered_size for record in records)
+        if len(records) > 1_000 or size > 1_048_576:
+            raise RecordTooLargeError(size, 1_048_576)
+        return await super().append(channel, records, guard=guard)
+
+
+@attrs.define
+class DieAfterAppends(Tap):
+    """Kills its process after a number of appends."""
+
+    left: int
+    is_dead: bool = False
+
+    async def before(self, call: str) -> None:
+        if self.is_dead:
+            raise Crash
+
+    async def after(self, call: str) -> None:
+        self.left -= call == "StrictLog.append"
+        self.is_dead = self.is_dead or self.left == 0
+        await self.before(call)
+
+
+@pytest.mark.parametrize("appends_before_death", [0, 1, 2])
+@pytest.mark.parametrize("is_shorter", [False, True])
+async def test_a_long_answer_that_is_taken_back_is_written_in_pieces(
+    is_shorter: bool, appends_before_death: int
+) -> None:
+    world, lives = World(), list[str]()
+    world.log = StrictLog(world.clock)
+
+    async def counts(run: chat.Run) -> None:
+        async for turn in run.turns():
+            lives.append(run.id)
+            count = 2_500 if len(lives) == 1 else 2_400
+            async with turn:
+                for number in range(0, count, 100):
+                    await turn.write(*({"type": "data-x", "data": n} for n in range(number, number + 100)))
+                if len(lives) == 1:
+                    await anyio.sleep_forever()
+                if not is_shorter:
+                    await turn.data("x", "another end")
+
+    await die_after(world, 1, counts, said("hello"))
+    if appends_before_death:
+        tap = DieAfterAppends(appends_before_death)
+        async with world.process(tap, echo_agents({"task": counts})):
+            await anyio.sleep(60)
+        assert tap.is_dead
+    await recover(world, counts)
+    chunks = chunks_of(await world.records(Io.OUT))
+    kinds = [chunk["type"] for chunk in chunks]
+    assert (kinds.count("start"), kinds.count("data-restart")) == (1, 1)
+    shown = [chunk["data"] for chunk in chat.shown_chunks(chunks) if chunk["type"] == "data-x"]
+    assert shown == [*range(2_400), *([] if is_shorter else ["another end"])]

@@ -234,11 +234,12 @@ def tell(told: list[Attempt], end: End) -> Chunks:
 
 
 def whole_text(chunks: Chunks) -> str:
-    """Return the chunks that count, as they were given, but for how texts were cut."""
+    """Return the chunks that count, as they were given, but for how texts were cut, and for what frames them."""
     whole: Chunks = []
     for chunk in chat.shown_chunks(chunks):
         deltas = [name for name in ("delta", "inputTextDelta") if name in chunk]
-        if not any(chunk[name] == "" for name in deltas):
+        is_frame = chunk["type"] in ("start", "start-step", "finish-step", "finish")
+        if not is_frame and not any(chunk[name] == "" for name in deltas):
             whole += [{**chunk, name: letter} for name in deltas for letter in chunk[name]] or [dict(chunk)]
     return json.dumps(whole)
 
@@ -275,3 +276,46 @@ def test_an_attempt_that_says_the_same_again_repeats_nothing(told: list[Attempt]
     chunks = tell([cut, whole, whole], "completes")
     assert "data-restart" not in {chunk["type"] for chunk in chunks}
     assert read(chunks) == read(tell([whole], "completes"))
+
+
+def test_an_answer_that_is_given_up_is_a_whole_message_with_an_error() -> None:
+    agents = chat.Agents()
+
+    @agents.task("deadly")
+    async def deadly(run: chat.Run) -> None:
+        async for turn in run.turns():
+            async with turn:
+                await turn.write({"type": "text-start", "id": "t"}, {"type": "text-delta", "id": "t", "delta": "half"})
+                await anyio.sleep_forever()
+
+    with run_agents(agents) as kit:
+        session = kit.start("deadly", maxAttempts=3)
+        session.send("go")
+        for _ in range(3):
+            kit.advance(timedelta(seconds=90))
+            kit.kill()
+        turn = session.expect_turn(may_fail=True)
+        reader = read([record.data for record in session.records() if record.kind is RecordKind.DATA])
+    assert turn.error is not None
+    assert turn.text == "half"
+    assert reader.is_finished
+    assert all(map(is_settled, reader.parts))
+    kinds = [chunk["type"] for chunk in turn.chunks]
+    assert kinds == [
+        *("start", "start-step", "text-start", "text-delta"),
+        *("text-end", "error", "finish-step", "finish"),
+    ]
+
+
+def test_an_answer_that_was_never_begun_is_given_up_with_the_error_alone() -> None:
+    agents = chat.Agents()
+
+    @agents.task("silent")
+    async def silent(run: chat.Run) -> None:
+        raise LookupError
+
+    with run_agents(agents) as kit:
+        session = kit.start("silent", maxAttempts=1)
+        session.send("go")
+        turn = session.expect_turn(may_fail=True)
+    assert [chunk["type"] for chunk in turn.chunks] == ["error"]

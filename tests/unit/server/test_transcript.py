@@ -196,3 +196,9 @@ def test_raw_is_the_data_alone() -> None:
         '{"a": "ä"}\n',
         "",
     ]
+
+
+def test_numbers_that_json_does_not_have_are_null() -> None:
+    value = {"a": [float("nan"), float("inf"), 1.5], "b": "\x1b"}
+    assert to_json(value) == r'{"a": [null, null, 1.5], "b": "\u001b"}'
+    assert '"a": null' in to_json({"a": float("-inf")}, indent=2)

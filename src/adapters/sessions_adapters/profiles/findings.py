@@ -66,7 +66,7 @@ def shown(url: str) -> str:
     return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
 
 
-def reason(failure: BaseException) -> str:
+def reason(failure: Exception) -> str:
     """Say why *failure* came about, in words that are none of a driver's messages: those may repeat a password."""
     *_, deepest = _chain(failure)
     if isinstance(deepest, socket.gaierror):
@@ -78,9 +78,9 @@ def reason(failure: BaseException) -> str:
     return _code_of(deepest) or type(deepest).__name__
 
 
-def _chain(failure: BaseException) -> Iterator[BaseException]:
+def _chain(failure: Exception) -> Iterator[Exception]:
     cause: BaseException | None = failure
-    while cause is not None:
+    while isinstance(cause, Exception):  # below a time-out there is the cancellation that it was
         yield cause
         cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
 

@@ -11,6 +11,7 @@ from sessions_core.domain.pagination import MAX_PAGE_SIZE
 from sessions_core.domain.status import SessionStatus, derive_status
 from sessions_server.cli.connection import add_command
 from sessions_server.cli.remote import SESSIONS, Remote
+from sessions_server.cli.shapes import SessionPage
 from sessions_server.cli.terminal import Terminal
 from sessions_server.cli.text import Style, table
 
@@ -78,8 +79,8 @@ async def _rows(remote: Remote, filters: dict[str, str], limit: int | None) -> A
     size = MAX_PAGE_SIZE if limit is None else min(limit + 1, MAX_PAGE_SIZE)
     query = {**filters, "page[size]": str(size)}
     while True:
-        page = await remote.get(SESSIONS, query)
-        for row in page["data"]:
+        page: SessionPage = await remote.get(SESSIONS, SessionPage, query)
+        for row in map(dict, page["data"]):
             yield {**row, "status": status_of(row, datetime.now(UTC)).value}
         if (cursor := page["pagination"].get("next")) is None:
             return

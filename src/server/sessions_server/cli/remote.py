@@ -6,17 +6,20 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from time import monotonic
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 import aiohttp
 import attrs
+import msgspec
 from yarl import URL
 
 from sessions_core.domain.channel import Batch, Io
 from sessions_core.domain.json_values import as_object
 from sessions_core.errors import SessionsError
 from sessions_server.cli.events import DONE, Frame, FrameReader, read_batch
+from sessions_server.cli.shapes import Appended
 from sessions_server.config import ClientConfig
 
 T = TypeVar("T")
@@ -25,8 +28,11 @@ SESSIONS: Final = "/api/v1/sessions"
 WINDOW_SECONDS: Final = 60
 REPEAT_AFTER: Final = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 """Seconds before each repetition of a call whose outcome is unknown."""
+REPEAT_WITHIN: Final = 30.0
+"""Seconds after which a call is not repeated any more; with the last one's own time, a minute in all."""
 _CALL: Final = aiohttp.ClientTimeout(total=30, sock_connect=10)
 _STREAM: Final = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=WINDOW_SECONDS + 15)
+_MOST_DIGITS: Final = 16
 _TRANSIENT: Final = frozenset({429, 500, 502, 503, 504})
 
 
@@ -104,17 +110,6 @@ class RefusedError(SessionsError):
     @property
     def _hint(self) -> str:
         return "; `sessions env list --show-keys` shows the keys" if self.status == 401 else ""
-
-
-class _Answer(dict[str, Any]):
-    """The members of an answer. One that every sessions server sends and that is missing tells that this is another one."""
-
-    def __init__(self, members: Mapping[str, Any], refusal: RefusedError) -> None:
-        super().__init__(members)
-        self._refusal = refusal
-
-    def __missing__(self, name: str) -> Any:
-        raise self._refusal
 
 
 def session_path(name: str, *more: str) -> str:
@@ -199,25 +194,25 @@ class Remote:
         async with aiohttp.ClientSession(headers=headers, timeout=_CALL) as http:
             yield cls(config.url, http)
 
-    async def get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
-        """Read something; return the answer's JSON.
+    async def get(self, path: str, shape: type, query: Mapping[str, str] | None = None) -> Any:
+        """Read something; return the answer's JSON, which has that shape.
 
         Raises:
             UnreachableError: No connection.
             LostError: No answer.
-            RefusedError: An answer that is an error.
+            RefusedError: An answer that is an error, or of another shape.
         """
-        return await self._call("GET", path, query=query)
+        return await self._call("GET", path, shape, query=query)
 
-    async def post(self, path: str, body: Any, headers: Mapping[str, str] | None = None) -> Any:
+    async def post(self, path: str, body: Any, shape: type, headers: Mapping[str, str] | None = None) -> Any:
         """Do something that may be done twice without harm, and repeat it while its outcome is unknown. See :meth:`get`."""
         text = body if isinstance(body, str) else json.dumps(body)
-        return await repeated(lambda: self._call("POST", path, body=text, headers=headers))
+        return await repeated(lambda: self._call("POST", path, shape, body=text, headers=headers))
 
     async def append(self, name: str, io: Io, text: str, part_id: str) -> int:
         """Append *text*; return its seq. The part id makes repetitions harmless. See :meth:`get`."""
-        answer = await self.post(channel_path(name, io, "append"), text, {"X-Part-Id": part_id})
-        return int(answer["seq"])
+        appended: Appended = await self.post(channel_path(name, io, "append"), text, Appended, {"X-Part-Id": part_id})
+        return appended["seq"]
 
     @asynccontextmanager
     async def subscribe(
@@ -236,9 +231,8 @@ class Remote:
         async with response:
             if response.status != 200 or response.content_type != "text/event-stream":
                 raise self._refusal(response, await self._body(response))
-            gap = response.headers.get("X-Session-Gap")
             settled = response.headers.get("X-Session-Settled") == "true"
-            yield Subscription(None if gap is None else int(gap), settled, self, response)
+            yield Subscription(self._gap(response), settled, self, response)
 
     @contextmanager
     def translating(self) -> Iterator[None]:
@@ -260,6 +254,7 @@ class Remote:
         self,
         method: str,
         path: str,
+        shape: type,
         *,
         query: Mapping[str, str] | None = None,
         body: str | None = None,
@@ -271,10 +266,13 @@ class Remote:
         with self.translating():
             async with self._http.request(method, target, data=data, headers=sent, allow_redirects=False) as response:
                 answer = await self._body(response)
-        refusal = self._refusal(response, answer)
-        if response.status >= 300 or refusal.answer is None:
-            raise refusal
-        return _Answer(refusal.answer, refusal)
+        if response.status >= 300:
+            raise self._refusal(response, answer)
+        try:
+            msgspec.convert(answer, shape)
+        except (msgspec.ValidationError, RecursionError):
+            raise self._refusal(response, None) from None
+        return answer
 
     def _target(self, path: str) -> URL:
         return URL(self.url + path, encoded=True)
@@ -287,6 +285,12 @@ class Remote:
             return json.loads(content)
         except (ValueError, RecursionError):
             return None
+
+    def _gap(self, response: aiohttp.ClientResponse) -> int | None:
+        text = response.headers.get("X-Session-Gap")
+        if text is not None and not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS):
+            raise self._refusal(response, None)
+        return None if text is None else int(text)
 
     def _refusal(self, response: aiohttp.ClientResponse, answer: Any) -> RefusedError:
         return RefusedError(self.url, response.status, as_object(answer), response.headers)
@@ -302,15 +306,17 @@ def may_pass(error: SessionsError) -> bool:
 
 
 async def repeated(call: Callable[[], Awaitable[T]]) -> T:
-    """Make a call, and make it again while it is not known to have been carried out or refused.
+    """Make a call, and make it again while it is not known to have been carried out or refused, for half a minute at most.
 
     A server that cannot be reached in the first place is not waited for: the address may be wrong.
     """
+    began = monotonic()
     for pause in REPEAT_AFTER:
         try:
             return await call()
         except SessionsError as error:
-            if not may_pass(error) or (isinstance(error, UnreachableError) and pause == REPEAT_AFTER[0]):
+            was_never_there = isinstance(error, UnreachableError) and pause == REPEAT_AFTER[0]
+            if not may_pass(error) or was_never_there or monotonic() - began >= REPEAT_WITHIN:
                 raise
         await asyncio.sleep(pause)
     return await call()

@@ -21,6 +21,7 @@ from sessions_server.cli.answer import AnswerReader
 from sessions_server.cli.connection import add_command, add_session
 from sessions_server.cli.following import FROM_END, Follower
 from sessions_server.cli.remote import SESSIONS, Remote, session_path
+from sessions_server.cli.shapes import Channels
 from sessions_server.cli.terminal import Terminal
 from sessions_server.cli.text import one_line
 
@@ -78,9 +79,11 @@ def take_late_text(arguments: argparse.Namespace, left: Sequence[str]) -> Sequen
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text)
+        value = json.loads(text)
+        encode_json(value)
     except (ValueError, RecursionError):
         raise argparse.ArgumentTypeError("must be JSON") from None
+    return value
 
 
 def _check(arguments: argparse.Namespace) -> str | None:
@@ -102,7 +105,7 @@ async def run(remote: Remote, terminal: Terminal, arguments: argparse.Namespace)
     part_id = arguments.part_id or secrets.token_urlsafe(15)
     async with terminal.waiting_for(f"sending to {arguments.session}"):
         if arguments.create is not None:
-            await remote.post(SESSIONS, _new_session(arguments.session, arguments.create))
+            await remote.post(SESSIONS, _new_session(arguments.session, arguments.create), dict)
         before = await _look(remote, arguments.session) if arguments.wait else None
         seq = await remote.append(arguments.session, Io.IN, text, part_id)
     if before is None:
@@ -192,8 +195,9 @@ class _Before:
 
 
 async def _look(remote: Remote, name: str) -> _Before:
-    channels = (await remote.get(session_path(name, "channels")))["data"]
-    next_in, next_out = (next(c["nextSeqNum"] for c in channels if c["io"] == io) for io in (Io.IN, Io.OUT))
+    channels: Channels = await remote.get(session_path(name, "channels"), Channels)
+    ends = {channel["io"]: channel["nextSeqNum"] for channel in channels["data"]}
+    next_in, next_out = ends.get(Io.IN, 0), ends.get(Io.OUT, 0)
     async with remote.subscribe(name, Io.OUT, FROM_END, peek_settled=True) as subscription:
         return _Before(next_in=next_in, next_out=next_out, is_quiet=next_in == 0 or subscription.is_settled)
 

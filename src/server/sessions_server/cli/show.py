@@ -7,11 +7,13 @@ import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
+from urllib.parse import quote
 
 from sessions_core.domain.channel import Io
 from sessions_server.cli.connection import add_command, add_session
 from sessions_server.cli.listing import status_of
 from sessions_server.cli.remote import Remote, session_path
+from sessions_server.cli.shapes import Channels, History, HistoryLine, RunRow, SessionRow, Waits
 from sessions_server.cli.terminal import Terminal
 from sessions_server.cli.text import Style, one_line, table, to_json
 
@@ -53,20 +55,24 @@ async def run(remote: Remote, terminal: Terminal, arguments: argparse.Namespace)
 
 
 async def _read(remote: Remote, name: str, runs: int) -> dict[str, Any]:
-    session = await remote.get(session_path(name))
+    session = await remote.get(session_path(name), SessionRow)
     history, waitpoints, channels = await asyncio.gather(
-        remote.get(session_path(name, "runs"), {"limit": str(runs)}),
-        remote.get(session_path(name, "waitpoints")),
-        remote.get(session_path(name, "channels")),
+        remote.get(session_path(name, "runs"), History, {"limit": str(runs)}),
+        remote.get(session_path(name, "waitpoints"), Waits),
+        remote.get(session_path(name, "channels"), Channels),
     )
-    lines = history["data"]
-    records = await asyncio.gather(*(remote.get(f"/api/v1/runs/{line['runId']}") for line in lines))
+    lines: list[HistoryLine] = history["data"]
+    records = await asyncio.gather(*(remote.get(_run_path(line), RunRow) for line in lines))
     return {
         "session": {**session, "status": status_of(session, datetime.now(UTC)).value},
         "runs": [{**run, "triggeredAt": line["triggeredAt"]} for run, line in zip(records, lines, strict=True)],
         "waitpoints": waitpoints["data"],
         "channels": channels["data"],
     }
+
+
+def _run_path(line: HistoryLine) -> str:
+    return f"/api/v1/runs/{quote(line['runId'], safe='')}"
 
 
 def format_session(found: Mapping[str, Any], style: Style) -> Iterator[str]:
@@ -122,7 +128,8 @@ def _channel_cells(channel: Mapping[str, Any]) -> tuple[str, ...]:
     first, following = channel["firstSeqNum"], channel["nextSeqNum"]
     kept = "empty" if first == following == 0 else f"first seq {first}, next {following}"
     last = f"last record {channel['lastRecordAt']}" if channel["lastRecordAt"] else "no record yet"
-    return (channel["io"], kept, last, guard_in_words(channel["io"], **channel["guard"]))
+    guard = channel["guard"]
+    return (channel["io"], kept, last, guard_in_words(channel["io"], guard["state"], guard["number"]))
 
 
 def guard_in_words(io: str, state: str, number: int) -> str:

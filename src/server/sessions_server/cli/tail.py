@@ -92,7 +92,7 @@ async def _find_absence(remote: Remote, name: str) -> RefusedError | None:
     if is_friendly_id(name):
         return None  # The server refuses to follow one that is not there.
     try:
-        await remote.get(session_path(name))
+        await remote.get(session_path(name), dict)
     except RefusedError as error:
         return error if error.is_not_found else None
     return None

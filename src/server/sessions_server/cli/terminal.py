@@ -53,6 +53,7 @@ class Terminal:
 
         Raises:
             BrokenPipeError: Whoever read it has gone.
+            OSError: It cannot be written, as to a full disk.
         """
         if not text:
             return
@@ -75,8 +76,7 @@ class Terminal:
         """Tell on standard error what everybody ought to know."""
         self._clear()
         self.end_line()
-        self._err.write(f"sessions: {one_line(text)}\n")
-        self._err.flush()
+        self._tell(f"sessions: {one_line(text)}\n")
 
     def end_line(self) -> None:
         """Go to the beginning of a line of the terminal, as far as the result leaves it in the middle of one."""
@@ -114,12 +114,15 @@ class Terminal:
 
     def _show(self, text: str) -> None:
         width = shutil.get_terminal_size().columns - 1
-        self._err.write(_CLEAR + one_line(text)[:width])
-        self._err.flush()
+        self._tell(_CLEAR + one_line(text)[:width])
         self._status = True
 
     def _clear(self) -> None:
         if self._status:
-            self._err.write(_CLEAR)
-            self._err.flush()
+            self._tell(_CLEAR)
             self._status = False
+
+    def _tell(self, text: str) -> None:
+        with suppress(OSError):  # What cannot be told changes nothing.
+            self._err.write(text)
+            self._err.flush()

@@ -26,8 +26,14 @@ def one_line(text: str) -> str:
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:
-    """Return *value* as JSON that is readable and, within its strings, as harmless as :func:`printable`."""
-    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    """Return *value* as JSON that is readable and, within its strings, as harmless as :func:`printable`.
+
+    Python reads NaN and infinities, which JSON does not have, from other people's JSON; they become null, as in JavaScript.
+    """
+    try:
+        text = json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False)
+    except ValueError:
+        return to_json(json.loads(json.dumps(value), parse_constant=lambda _: None), indent=indent)
     return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 

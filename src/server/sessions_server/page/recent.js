@@ -16,7 +16,7 @@ const KEPT = 100;
 export function listRecent() {
   try {
     const found = JSON.parse(localStorage.getItem(STORE) ?? "[]");
-    return Array.isArray(found) ? found.filter((entry) => typeof entry?.id === "string") : [];
+    return Array.isArray(found) ? found.filter(isEntry) : [];
   } catch {
     return [];
   }
@@ -44,6 +44,11 @@ export function lastAgent() {
 /** @param {string} task */
 export function rememberAgent(task) {
   write(AGENT, task);
+}
+
+/** Anything on this origin may have written there, and earlier versions of the page. */
+function isEntry(entry) {
+  return [entry?.id, entry?.task, entry?.title].every((text) => typeof text === "string") && Number.isFinite(entry.at);
 }
 
 function others(id) {

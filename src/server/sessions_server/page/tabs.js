@@ -1,4 +1,5 @@
 // The other tabs of this browser that show the same session: how many there are, and a word to them when something was said.
+// A browser that has no BroadcastChannel shows each tab as the only one.
 
 export class Tabs {
   #me = crypto.getRandomValues(new Uint32Array(2)).join("-");
@@ -13,7 +14,8 @@ export class Tabs {
   constructor(session, onChange, onSaid) {
     this.onChange = onChange;
     this.onSaid = onSaid;
-    this.channel = new BroadcastChannel(`sessions.${session}`);
+    this.channel = "BroadcastChannel" in window ? new BroadcastChannel(`sessions.${session}`) : null;
+    if (this.channel === null) return;
     this.channel.onmessage = ({ data }) => this.#hear(data);
     this.leave = this.leave.bind(this);
     window.addEventListener("pagehide", this.leave);
@@ -32,7 +34,7 @@ export class Tabs {
 
   leave() {
     this.#tell("bye");
-    this.channel.close();
+    this.channel?.close();
     window.removeEventListener("pagehide", this.leave);
   }
 
@@ -46,6 +48,6 @@ export class Tabs {
   }
 
   #tell(kind) {
-    this.channel.postMessage({ kind, from: this.#me });
+    this.channel?.postMessage({ kind, from: this.#me });
   }
 }

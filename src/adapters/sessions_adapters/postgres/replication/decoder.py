@@ -6,6 +6,7 @@ The first byte says what a message is. Whatever is not exactly as the protocol d
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from typing import Final
 
@@ -39,6 +40,7 @@ _OLD: Final = ord("O")
 _NULL: Final = ord("n")
 _UNCHANGED: Final = ord("u")
 _TEXT: Final = ord("t")
+_LENGTH: Final = struct.Struct("!I")
 _ALL_OPTIONS: Final = TruncateOption.CASCADE | TruncateOption.RESTART_IDENTITY
 
 
@@ -132,18 +134,28 @@ def _old(reader: Reader, mark: int) -> OldRow:
 
 
 def _values(reader: Reader) -> RowValues:
-    return tuple([_value(reader) for _ in range(reader.count())])  # a list: twice as fast as a generator
-
-
-def _value(reader: Reader) -> Value:
-    mark = reader.byte()
-    if mark == _TEXT:
-        return reader.block()
-    if mark == _NULL:
-        return None
-    if mark == _UNCHANGED:
-        return UNCHANGED
-    raise MalformedMessageError(f"a value is marked {mark}")
+    """Read a row. The innermost loop of replication: it does by itself, and twice as fast, what a reader's methods do."""
+    values: list[Value] = []
+    count, data, place = reader.count(), reader.data, reader.place
+    try:
+        for _ in range(count):
+            mark, place = data[place], place + 1
+            if mark == _TEXT:
+                start = place + _LENGTH.size
+                place = start + _LENGTH.unpack_from(data, place)[0]
+                values.append(data[start:place])
+            elif mark == _NULL:
+                values.append(None)
+            elif mark == _UNCHANGED:
+                values.append(UNCHANGED)
+            else:
+                raise MalformedMessageError(f"a value is marked {mark}")
+    except (IndexError, struct.error) as exc:
+        raise MalformedMessageError("a row ends too early") from exc
+    if place > len(data):
+        raise MalformedMessageError("a value is cut off")
+    reader.place = place
+    return tuple(values)
 
 
 _READ: Final[dict[int, Callable[[Reader], Message]]] = {

@@ -9,7 +9,7 @@ from typing import Final
 import attrs
 
 EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
-_INT16: Final = struct.Struct("!h")
+_UINT16: Final = struct.Struct("!H")
 _INT32: Final = struct.Struct("!i")
 _UINT32: Final = struct.Struct("!I")
 _UINT64: Final = struct.Struct("!Q")
@@ -48,10 +48,6 @@ class Reader:
         self.place = end
         return int(value)
 
-    def int16(self) -> int:
-        """Read a number of two bytes."""
-        return self.number(_INT16)
-
     def int32(self) -> int:
         """Read a number of four bytes."""
         return self.number(_INT32)
@@ -66,11 +62,11 @@ class Reader:
 
     def count(self) -> int:
         """Read how many there are, in two bytes."""
-        return self._not_negative(self.int16())
+        return self.number(_UINT16)
 
     def long_count(self) -> int:
         """Read how many there are, in four bytes."""
-        return self._not_negative(self.int32())
+        return self.number(_UINT32)
 
     def moment(self) -> datetime:
         """Read a moment."""
@@ -98,15 +94,6 @@ class Reader:
         except UnicodeDecodeError as exc:
             raise MalformedMessageError("a text is not UTF-8") from exc
 
-    def block(self) -> bytes:
-        """Read a length and as many bytes."""
-        length = self.long_count()
-        end = self.place + length
-        if end > len(self.data):
-            raise MalformedMessageError(f"a value of {length} bytes is cut off")
-        found, self.place = self.data[self.place : end], end
-        return found
-
     def rest(self) -> bytes:
         """Read all that is left."""
         found, self.place = self.data[self.place :], len(self.data)
@@ -116,9 +103,3 @@ class Reader:
         """Make sure that nothing is left."""
         if self.place != len(self.data):
             raise MalformedMessageError(f"{len(self.data) - self.place} bytes too many")
-
-    @staticmethod
-    def _not_negative(value: int) -> int:
-        if value < 0:
-            raise MalformedMessageError(f"a count is {value}")
-        return value

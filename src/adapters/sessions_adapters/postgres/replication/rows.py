@@ -15,7 +15,6 @@ from sessions_adapters.postgres.replication.messages import (
     OldRow,
     Relation,
     RowValues,
-    Unchanged,
     Update,
     Value,
 )
@@ -72,8 +71,10 @@ class SessionTable:
             raise _UnreadableRowError(f"{len(values)} values for {len(self._columns)} columns")
         row: dict[str, Any] = {}
         for (name, parse), value in zip(self._columns, values, strict=True):
+            if value is UNCHANGED:
+                raise _UnreadableRowError(f"{name}: {NOT_WHOLE}")
             try:
-                row[name] = None if value is None else parse(_text(value))
+                row[name] = None if value is None else parse(value.decode())
             except (UnreadableValueError, UnicodeDecodeError) as exc:
                 raise _UnreadableRowError(f"{name}: {exc}") from exc
         return row
@@ -86,12 +87,6 @@ class SessionTable:
             if value is not UNCHANGED
         }
         return UnreadableChange(kind=kind, session=sent.get(ID), version=version, reason=reason, columns=sent)
-
-
-def _text(value: bytes | Unchanged) -> str:
-    if isinstance(value, Unchanged):
-        raise UnreadableValueError(NOT_WHOLE)
-    return value.decode()
 
 
 def _last_state(message: RowMessage) -> tuple[ChangeKind, RowValues]:

@@ -1,0 +1,15 @@
+"""The change feed, on logical replication: psycopg's connection, and our own decoder of ``pgoutput``. Runs on asyncio only."""
+
+from __future__ import annotations
+
+try:
+    import psycopg as _psycopg
+except ImportError as exc:
+    raise ImportError("Replication from Postgres needs psycopg: pip install 'sessions[replication]'") from exc
+
+from sessions_adapters.postgres.replication.config import ReplicationConfig
+from sessions_adapters.postgres.replication.feed import PostgresChangeFeed, PostgresChangeStream
+
+__all__ = ["PostgresChangeFeed", "PostgresChangeStream", "ReplicationConfig"]
+
+del _psycopg

@@ -1,0 +1,208 @@
+"""Publication, slot and table: made where they are missing, and clear words where they are wrong."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import attrs
+import pytest
+
+from harness.feeding import ids_of, insert, next_batch
+from sessions_adapters.postgres import PostgresConfig, migrate
+from sessions_adapters.postgres.replication import PostgresChangeFeed, ReplicationConfig
+from sessions_core.errors import IncompatibleStoreError, InvalidError, StoreInUseError, StoreUnavailableError
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+pytestmark = pytest.mark.needs_postgres
+
+FOUND = """
+    select relreplident::text, pubinsert and pubupdate and pubdelete and not pubtruncate as actions, plugin, slot_type
+    from pg_class, pg_publication, pg_replication_slots
+    where pg_class.oid = 'session'::regclass and pubname = $1 and slot_name = $2
+"""
+
+
+async def refusal(feed: PostgresChangeFeed) -> str:
+    """Return what a start that must fail says."""
+    with pytest.raises(IncompatibleStoreError) as caught:
+        async with feed.open():
+            pass
+    assert not isinstance(caught.value, StoreInUseError)
+    return str(caught.value)
+
+
+def fix_in(message: str) -> str:
+    """Return the SQL that is in a message."""
+    found = re.search("(ALTER|CREATE|SELECT) .*;", message)
+    assert found is not None, message
+    return found[0]
+
+
+async def starts(feed: PostgresChangeFeed, admin: Connection) -> bool:
+    """Tell whether the feed works now."""
+    async with feed.open() as stream:
+        await insert(admin, 1)
+        return ids_of([await next_batch(stream)]) == ["session_1"]
+
+
+@asynccontextmanager
+async def role(admin: Connection, config: PostgresConfig, rights: str) -> AsyncIterator[PostgresConfig]:
+    """Give a config for a role that may read and write the schema, and have *rights*."""
+    name = f"weak_{urlsplit(config.url).path[1:]}"
+    await admin.execute(f"create role {name} login {rights}; grant usage on schema sessions to {name}")
+    await admin.execute(f"grant all on all tables in schema sessions to {name}")
+    parts = urlsplit(config.url)
+    try:
+        yield attrs.evolve(config, url=urlunsplit(parts._replace(netloc=f"{name}@")))
+    finally:
+        await admin.execute(f"drop owned by {name}; drop role {name}")
+
+
+def test_names_are_the_contracts() -> None:
+    options = ReplicationConfig()
+    assert (options.slot, options.publication) == ("sessions_to_clickhouse_v1", "sessions_to_clickhouse_v1_publication")
+
+
+@pytest.mark.parametrize("name", ["", "Upper", "a-b", "a'b", 'a"b', "ü", "x" * 64, "1a"])
+def test_names_that_would_need_quotes_are_refused(name: str) -> None:
+    with pytest.raises(InvalidError, match="slot"):
+        ReplicationConfig(slot=name)
+    with pytest.raises(InvalidError, match="publication"):
+        ReplicationConfig(publication=name)
+
+
+async def test_what_is_missing_is_made(feed: PostgresChangeFeed, options: ReplicationConfig, admin: Connection) -> None:
+    for _ in range(2):
+        async with feed.open():
+            found = await admin.fetchrow(FOUND, options.publication, options.slot)
+            assert found is not None
+            assert tuple(found) == ("f", True, "pgoutput", "logical")
+
+
+async def test_a_publication_for_everything_will_do(
+    feed: PostgresChangeFeed, options: ReplicationConfig, admin: Connection
+) -> None:
+    await admin.execute(f"create publication {options.publication} for all tables")
+    assert await starts(feed, admin)
+
+
+@pytest.mark.parametrize(
+    ("publication", "problem"),
+    [
+        (
+            "for table sessions.session with (publish = 'insert, update')",
+            "does not publish all of insert, update, delete",
+        ),
+        ("for table sessions.run", "does not have the table of sessions"),
+        ("for table sessions.session where (is_test)", "has only some rows or columns"),
+        ("for table sessions.session (id, type)", "has only some rows or columns"),
+        ("", "does not have the table of sessions"),
+    ],
+    ids=["actions", "another table", "some rows", "some columns", "no table"],
+)
+async def test_a_publication_that_is_wrong_is_refused_with_sql_that_mends_it(
+    feed: PostgresChangeFeed, options: ReplicationConfig, admin: Connection, publication: str, problem: str
+) -> None:
+    await admin.execute(f"create publication {options.publication} {publication}")
+    message = await refusal(feed)
+    assert f"The publication '{options.publication}' {problem}" in message
+    await admin.execute(fix_in(message))
+    assert await starts(feed, admin)
+
+
+async def test_a_slot_that_is_wrong_is_refused_with_sql_that_mends_it(
+    feed: PostgresChangeFeed, options: ReplicationConfig, admin: Connection
+) -> None:
+    await admin.execute("select pg_create_physical_replication_slot($1)", options.slot)
+    message = await refusal(feed)
+    assert "is physical with plugin none" in message
+    assert "backfill" in message
+    await admin.execute(fix_in(message))
+    assert await starts(feed, admin)
+
+
+async def test_a_slot_of_another_database_is_refused(
+    feed: PostgresChangeFeed, config: PostgresConfig, options: ReplicationConfig, bare_url: str
+) -> None:
+    other = attrs.evolve(config, url=bare_url)
+    await migrate(other)
+    async with feed.open():
+        pass
+    assert "belongs to the database" in await refusal(PostgresChangeFeed(other, options))
+
+
+async def test_a_database_without_our_table_is_refused(
+    config: PostgresConfig, options: ReplicationConfig, bare_url: str
+) -> None:
+    message = await refusal(PostgresChangeFeed(attrs.evolve(config, url=bare_url), options))
+    assert 'no table "sessions"."session"; run `sessions migrate` first' in message
+
+
+async def test_a_slot_that_is_in_use_is_said_to_be(
+    feed: PostgresChangeFeed, options: ReplicationConfig, admin: Connection
+) -> None:
+    async with feed.open() as stream:
+        with pytest.raises(StoreInUseError, match="active_pid") as caught:
+            async with feed.open():
+                pass
+        query = str(caught.value)
+        assert await admin.fetchval(query[query.index("SELECT") :]) > 0
+        await insert(admin, 1)
+        assert ids_of([await next_batch(stream)]) == ["session_1"], "the first one goes on"
+    async with feed.open():
+        pass
+
+
+async def test_a_publication_is_not_made_behind_its_slot_as_changes_would_be_left_out_silently(
+    feed: PostgresChangeFeed, options: ReplicationConfig, admin: Connection
+) -> None:
+    async with feed.open():
+        pass
+    await admin.execute(f"drop publication {options.publication}")
+    message = await refusal(feed)
+    assert "backfill" in message
+    await admin.execute(fix_in(message))
+    assert await starts(feed, admin)
+
+
+async def test_a_publication_that_was_mended_behind_its_slot_asks_for_a_backfill(
+    feed: PostgresChangeFeed, options: ReplicationConfig, admin: Connection
+) -> None:
+    async with feed.open():
+        pass
+    await admin.execute(f"alter publication {options.publication} set (publish = 'insert')")
+    assert "backfill" in await refusal(feed)
+
+
+async def test_a_role_that_may_not_is_told_what_somebody_else_has_to_do(
+    config: PostgresConfig, options: ReplicationConfig, admin: Connection
+) -> None:
+    async with role(admin, config, "noreplication") as weak:
+        feed = PostgresChangeFeed(weak, options)
+        for wanted in (
+            "REPLICA IDENTITY FULL",
+            "CREATE PUBLICATION",
+            "pg_create_logical_replication_slot",
+            "ALTER ROLE",
+        ):
+            message = await refusal(feed)
+            assert wanted in message
+            await admin.execute(fix_in(message))
+        assert await starts(feed, admin)
+
+
+async def test_a_url_that_only_the_other_driver_knows_is_refused(
+    config: PostgresConfig, options: ReplicationConfig
+) -> None:
+    url = f"{config.url}&application_mood={quote('x')}"
+    with pytest.raises((InvalidError, StoreUnavailableError)):
+        async with PostgresChangeFeed(attrs.evolve(config, url=url), options).open():
+            pass

@@ -1,0 +1,139 @@
+"""Servers that die, connections that are cut: typed errors, nothing missing, and little again."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import anyio
+import asyncpg
+import pytest
+
+from harness.feeding import Sink, ids_of, insert, next_batch
+from harness.pgoutput import encode_data
+from harness.postgres import PostgresProcess
+from sessions_adapters.postgres import PostgresConfig, migrate
+from sessions_adapters.postgres.replication import PostgresChangeFeed, ReplicationConfig
+from sessions_adapters.postgres.replication.messages import Origin
+from sessions_core.errors import IncompatibleStoreError, StoreUnavailableError
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+pytestmark = [pytest.mark.needs_postgres, pytest.mark.slow]
+
+END_STREAMS = "select pg_terminate_backend(pid) from pg_stat_replication where application_name = 'sessions'"
+PATIENCE_SECONDS = 30
+ROUNDS = 3
+
+
+async def test_a_stream_whose_connection_is_cut_says_so_and_a_new_one_goes_on(
+    feed: PostgresChangeFeed, admin: Connection, options: ReplicationConfig
+) -> None:
+    end = "select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = $1"
+    async with feed.open() as stream:
+        await insert(admin, 1)
+        batch = await next_batch(stream)
+        stream.acknowledge(batch.position)
+        assert await admin.fetchval(end, options.slot)
+        with pytest.raises(StoreUnavailableError):
+            await next_batch(stream)
+    await insert(admin, 2)
+    async with feed.open() as stream:
+        seen: list[str] = []
+        while "session_2" not in seen:
+            seen += ids_of([await next_batch(stream)])
+    assert seen in (["session_2"], ["session_1", "session_2"]), "the acknowledgement may have been cut off"
+
+
+async def test_what_cannot_be_read_ends_the_stream_for_good(feed: PostgresChangeFeed) -> None:
+    async with feed.open() as stream:
+        stream._frames.append(encode_data(Origin(1, "outside a transaction")))
+        with pytest.raises(IncompatibleStoreError, match="newer release") as caught:
+            await next_batch(stream)
+        assert isinstance(caught.value.__cause__, ValueError)
+
+
+async def test_a_consumer_that_takes_longer_than_the_servers_patience_keeps_its_stream(server: PostgresProcess) -> None:
+    server.stop()
+    server.settings = {"wal_sender_timeout": "300ms"}
+    server.start()
+    config = PostgresConfig(url=server.url)
+    await migrate(config)
+    feed = PostgresChangeFeed(config, ReplicationConfig(status_interval=timedelta(milliseconds=50)))
+    admin = await asyncpg.connect(server.url)
+    async with feed.open() as stream:
+        await insert(admin, 1, 5000)
+        began, seen = time.monotonic(), len((await next_batch(stream)).changes)
+        while time.monotonic() - began < 1:
+            await anyio.sleep(0.1)
+        while seen < 5000:
+            seen += len((await next_batch(stream)).changes)
+    await admin.close()
+
+
+@pytest.mark.kill
+async def test_nothing_is_missing_after_kills_of_the_server_and_cut_connections(server: PostgresProcess) -> None:
+    config = PostgresConfig(url=server.url)
+    await migrate(config)
+    sink = Sink(PostgresChangeFeed(config, ReplicationConfig(status_interval=timedelta(milliseconds=10))))
+    stored: set[str] = set()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(sink.run)
+        with anyio.fail_after(PATIENCE_SECONDS):
+            while not await _has_slot(server.url):
+                await anyio.sleep(0.01)
+            for number in range(ROUNDS):
+                await _write(server.url, number, stored)
+                await _end_streams(server.url)
+                await _write(server.url, ROUNDS + number, stored)
+                server.kill()
+                server.start()
+            while not stored <= sink.versions.keys():
+                await anyio.sleep(0.01)
+        tasks.cancel_scope.cancel()
+    assert stored == sink.versions.keys()
+    print(f"{len(sink.again)} of {len(stored)} came again")
+
+
+@pytest.mark.kill
+async def test_a_server_without_logical_replication_is_refused_and_one_that_is_gone_unavailable(
+    server: PostgresProcess,
+) -> None:
+    server.stop()
+    server.settings = {"wal_level": "replica"}
+    server.start()
+    config = PostgresConfig(url=server.url)
+    await migrate(config)
+    feed = PostgresChangeFeed(config)
+    with pytest.raises(IncompatibleStoreError, match="ALTER SYSTEM SET wal_level = 'logical'"):
+        async with feed.open():
+            pass
+    server.stop()
+    with pytest.raises(StoreUnavailableError):
+        async with feed.open():
+            pass
+
+
+async def _has_slot(url: str) -> bool:
+    connection = await asyncpg.connect(url)
+    try:
+        return bool(await connection.fetchval("select exists (select from pg_replication_slots where active)"))
+    finally:
+        await connection.close()
+
+
+async def _end_streams(url: str) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute(END_STREAMS)
+    await connection.close()
+
+
+async def _write(url: str, number: int, stored: set[str]) -> None:
+    """Store sessions, one by one."""
+    connection = await asyncpg.connect(url)
+    for place in range(number * 200, number * 200 + 200):
+        await insert(connection, place)
+        stored.add(f"session_{place}")
+    await connection.close()
