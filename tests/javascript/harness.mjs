@@ -11,8 +11,8 @@ import { TriggerChatTransport } from "@trigger.dev/sdk/chat";
 export const SERVER = process.env.TRIGGER_API_URL;
 export const KEY = process.env.TRIGGER_SECRET_KEY;
 
-const SCENARIO_MS = 25_000;
-const WAIT_MS = 15_000;
+const SCENARIO_MS = 35_000;
+const WAIT_MS = 25_000; // A run whose server was killed counts as alive for 15 s where servers share a database.
 const AT_ONCE_MS = 4_000; // An SDK that retries needs nine seconds, and a stream that waits for more two minutes.
 const SLOW_DELTAS = 30; // as in agents.py
 const POLL_MS = 20;
@@ -138,6 +138,9 @@ export async function call(method, path, { body, headers = {}, token = KEY } = {
 export const client = () => apiClientManager.clientOrThrow();
 
 export const recordsOf = async (id, io) => (await client().readSessionStreamRecords(id, io)).records;
+
+/** Where the records are. A seq is not a count: logs may use some for themselves. */
+export const seqsOf = async (id, io) => (await recordsOf(id, io)).map((record) => record.seqNum);
 
 const controlsOf = (records) =>
   records.filter((record) => record.headers).map((record) => Object.fromEntries(record.headers));

@@ -96,6 +96,22 @@ async def test_every_column_comes_with_a_value_and_as_null(feed: PostgresChangeF
             assert (await next_change(stream)).row.session == await store.find(session.environment.id, session.id)
 
 
+async def test_values_do_not_depend_on_the_forms_that_a_database_prefers(
+    feed: PostgresChangeFeed, db: PostgresDatabase, admin: Connection
+) -> None:
+    database = await admin.fetchval("select current_database()")
+    settings = {"timezone": "Asia/Kolkata", "datestyle": "German", "bytea_output": "escape"}
+    for name, value in settings.items():
+        await admin.execute(f"alter database {database} set {name} = '{value}'")
+    try:
+        async with feed.open() as stream:
+            store = PostgresSessionStore(db)
+            await store.create(AWKWARD, initial(AWKWARD))
+            assert (await next_change(stream)).row.session == await store.find(AWKWARD.environment.id, AWKWARD.id)
+    finally:
+        await admin.execute(f"alter database {database} reset all")
+
+
 async def test_a_version_is_where_the_commit_ends(feed: PostgresChangeFeed, admin: Connection) -> None:
     async with feed.open() as stream:
         before = await admin.fetchval("select pg_current_wal_insert_lsn() - '0/0'")
@@ -308,6 +324,21 @@ async def test_streams_leave_no_file_open_however_they_end(feed: PostgresChangeF
             await open_and_fail(number)
     gc.collect()
     assert _count_open_files() == before
+
+
+async def test_opening_may_be_cancelled_at_any_moment(feed: PostgresChangeFeed, admin: Connection) -> None:
+    async with feed.open():
+        pass
+    before = _count_open_files()
+    for tenths in range(0, 200, 5):
+        with anyio.move_on_after(tenths / 10_000):
+            async with feed.open() as stream:
+                await anext(stream)
+    gc.collect()
+    assert _count_open_files() == before
+    async with feed.open() as stream:
+        await insert(admin, 1)
+        assert ids_of([await next_batch(stream)]) == ["session_1"]
 
 
 def _count_open_files() -> int:

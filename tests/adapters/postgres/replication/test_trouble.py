@@ -55,9 +55,11 @@ async def test_what_cannot_be_read_ends_the_stream_for_good(feed: PostgresChange
         assert isinstance(caught.value.__cause__, ValueError)
 
 
-async def test_a_consumer_that_takes_longer_than_the_servers_patience_keeps_its_stream(server: PostgresProcess) -> None:
+async def test_a_slow_consumer_keeps_its_stream_and_one_that_stays_away_too_long_is_told(
+    server: PostgresProcess,
+) -> None:
     server.stop()
-    server.settings = {"wal_sender_timeout": "300ms"}
+    server.settings = {"wal_sender_timeout": "300ms", "max_slot_wal_keep_size": "1MB"}
     server.start()
     config = PostgresConfig(url=server.url)
     await migrate(config)
@@ -70,6 +72,13 @@ async def test_a_consumer_that_takes_longer_than_the_servers_patience_keeps_its_
             await anyio.sleep(0.1)
         while seen < 5000:
             seen += len((await next_batch(stream)).changes)
+    for number in range(3):
+        await insert(admin, 6000 + number)
+        await admin.execute("select pg_switch_wal()")
+    await admin.execute("checkpoint")
+    with pytest.raises(IncompatibleStoreError, match=r"fallen too far behind.*pg_drop_replication_slot.*backfill"):
+        async with feed.open():
+            pass
     await admin.close()
 
 
