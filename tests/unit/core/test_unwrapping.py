@@ -70,9 +70,9 @@ def test_a_group_of_one_and_the_same_error_consists_of_it() -> None:
 def test_an_error_is_because_of_what_it_was_raised_for() -> None:
     wrapped = raised(ValueError(), while_handling=raised(KeyError(), while_handling=LookupError()))
     assert is_because_of(wrapped, LookupError)
-    assert is_because_of(ExceptionGroup("g", [wrapped, raised(KeyError())]), LookupError)
+    assert is_because_of(BaseExceptionGroup("g", [wrapped, raised(KeyError())]), LookupError)
     assert is_because_of(raised(ValueError(), while_handling=ExceptionGroup("g", [KeyError()])), KeyError)
-    assert not is_because_of(ExceptionGroup("g", [wrapped, ValueError()]), LookupError)
+    assert not is_because_of(BaseExceptionGroup("g", [wrapped, ValueError()]), LookupError)
     assert not is_because_of(raised(ValueError()), LookupError)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 import attrs
@@ -20,21 +19,18 @@ REMEDY: Final = (
 
 @attrs.define
 class LateCipher(Cipher):
-    """Is made when it is first used."""
+    """Gets its key when it is first used: makes one to encrypt with, but never one to decrypt with."""
 
-    _make: Callable[[], Cipher] = attrs.field(repr=False)
+    _backends: Backends = attrs.field(repr=False)
     _made: Cipher | None = attrs.field(init=False, default=None, repr=False)
 
     def encrypt(self, plain: bytes) -> bytes:
-        return self._get().encrypt(plain)
+        self._made = self._made or _first(self._backends)
+        return self._made.encrypt(plain)
 
     def decrypt(self, sealed: bytes) -> bytes:
-        return self._get().decrypt(sealed)
-
-    def _get(self) -> Cipher:
-        if self._made is None:
-            self._made = self._make()
-        return self._made
+        self._made = self._made or find_cipher(self._backends, sealed)
+        return self._made.decrypt(sealed)
 
 
 def find_cipher(backends: Backends, sealed: bytes | None) -> Cipher:
@@ -52,7 +48,7 @@ def find_cipher(backends: Backends, sealed: bytes | None) -> Cipher:
     if backends.encryption_key is not None:
         return _given(backends.encryption_key, sealed)
     if sealed is None:
-        return LateCipher(lambda: _first(backends))
+        return LateCipher(backends)
     return _of_file(backends, sealed)
 
 

@@ -102,7 +102,8 @@ async def _first_environment(sessions: Sessions, dev_key: str | None) -> str | N
 
 
 async def _make_first(environments: EnvironmentStore, dev_key: str | None) -> str | None:
-    if await environments.list_all():
+    if made := await environments.list_all():
+        await environments.find_root_keys(made[0].id)  # raises if our encryption key is another than its maker's
         return None
     key = dev_key or new_root_key(EnvironmentType.DEVELOPMENT)
     await environments.create(new_environment(EnvironmentType.DEVELOPMENT), key)
