@@ -19,7 +19,6 @@ import attrs
 import pytest
 
 from harness.answers import Answers, problems_of
-from harness.backends import AT_LENGTH, environment_of, opened_backends
 from harness.client import Answer, Client, is_control
 from harness.server import KEY, ServerProcess
 from harness.storm import text_in
@@ -30,13 +29,10 @@ SHORT_LIVED = {"basePayload": {}, "idleTimeoutInSeconds": 1}
 CLOSE_PART = "~sessions:session-closed"
 
 
-@pytest.fixture(params=AT_LENGTH)
-def server(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[ServerProcess]:
+@pytest.fixture
+def server(tmp_path: Path) -> Generator[ServerProcess]:
     """A server process with the bundled agents."""
-    with (
-        opened_backends(request.param, tmp_path / "data") as backends,
-        ServerProcess(tmp_path / "data", environment=environment_of(backends)) as process,
-    ):
+    with ServerProcess(tmp_path / "data") as process:
         yield process
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from harness.pgoutput import encode, encode_data, encode_keepalive
 from sessions_adapters.postgres.replication.decoder import decode
-from sessions_adapters.postgres.replication.framing import decode_frame, encode_status, format_position
+from sessions_adapters.postgres.replication.framing import decode_frame, encode_status
 from sessions_adapters.postgres.replication.messages import (
     UNCHANGED,
     Begin,
@@ -210,7 +210,3 @@ def test_other_frames_are_malformed(raw: bytes) -> None:
 def test_a_status_says_the_position_three_times_and_asks_for_nothing() -> None:
     status = encode_status(0x16B374D848, EPOCH + timedelta(microseconds=5))
     assert status.hex() == "72" + 3 * "00000016b374d848" + "0000000000000005" + "00"
-
-
-def test_positions_are_written_as_postgres_writes_them() -> None:
-    assert format_position(0x16B374D848) == "16/B374D848"

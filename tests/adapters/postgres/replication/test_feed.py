@@ -20,7 +20,7 @@ from sessions_adapters.postgres import PostgresConfig, PostgresDatabase, Postgre
 from sessions_adapters.postgres.replication import PostgresChangeFeed, ReplicationConfig
 from sessions_core.domain.ids import RunId
 from sessions_core.domain.session import SessionUpdate
-from sessions_core.errors import InvalidError
+from sessions_core.errors import InvalidError, StoreInUseError
 from sessions_core.ports.change_feed import ChangeKind
 
 if TYPE_CHECKING:
@@ -305,6 +305,16 @@ async def test_cancelling_a_wait_loses_nothing(feed: PostgresChangeFeed, admin: 
     assert seen == [f"session_{number}" for number in range(50)]
 
 
+async def test_a_closed_stream_has_let_its_slot_go(
+    feed: PostgresChangeFeed, admin: Connection, options: ReplicationConfig
+) -> None:
+    for number in range(10):
+        async with feed.open() as stream:
+            await insert(admin, number)
+            stream.acknowledge((await next_batch(stream)).position)
+        assert not await admin.fetchval("select active from pg_replication_slots where slot_name = $1", options.slot)
+
+
 async def test_streams_leave_no_file_open_however_they_end(feed: PostgresChangeFeed, admin: Connection) -> None:
     async def open_and_fail(number: int) -> None:
         async with feed.open() as stream:
@@ -331,42 +341,58 @@ async def test_opening_may_be_cancelled_at_any_moment(feed: PostgresChangeFeed, 
         pass
     before = _count_open_files()
     for tenths in range(0, 200, 5):
-        with anyio.move_on_after(tenths / 10_000):
+        with anyio.move_on_after(tenths / 10_000), suppress(StoreInUseError):  # the server may still be clearing up
             async with feed.open() as stream:
                 await anext(stream)
     gc.collect()
     assert _count_open_files() == before
-    async with feed.open() as stream:
-        await insert(admin, 1)
-        assert ids_of([await next_batch(stream)]) == ["session_1"]
+    await insert(admin, 1)
+    with anyio.fail_after(PATIENCE_SECONDS):
+        while not await _has_changes(feed):
+            await anyio.sleep(0.005)
+
+
+async def _has_changes(feed: PostgresChangeFeed) -> bool:
+    with suppress(StoreInUseError):
+        async with feed.open() as stream:
+            return bool((await next_batch(stream)).changes)
+    return False
 
 
 def _count_open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
+async def test_nothing_is_read_while_nobody_asks(
+    feed: PostgresChangeFeed, admin: Connection, options: ReplicationConfig
+) -> None:
+    async with feed.open() as stream:
+        await insert(admin, 0)
+        await next_batch(stream)
+        waiting = len(stream._frames)
+        for number in range(1, 101):
+            await insert(admin, number)
+        await anyio.sleep(5 * options.status_interval.total_seconds())
+        assert len(stream._frames) == waiting
+        assert len(await take(stream, 100)) == 100
+
+
 @pytest.mark.slow
-async def test_a_large_transaction_takes_little_memory_and_nothing_is_read_while_nobody_asks(
+async def test_a_large_transaction_takes_little_memory(
     config: PostgresConfig, options: ReplicationConfig, admin: Connection
 ) -> None:
     feed = PostgresChangeFeed(config, attrs.evolve(options, held_bytes=100_000))
-    count = 10_000
+    count, seen = 20_000, 0
     async with feed.open() as stream:
         await insert(admin, 1, count)
         tracemalloc.start()
         try:
-            first, seen = await next_batch(stream), 0
-            assert first.position == 0
-            await anyio.sleep(10 * options.status_interval.total_seconds())
-            seen += len(first.changes)
-            del first
             while seen < count:
                 seen += len((await next_batch(stream)).changes)
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-        assert seen == count
-        assert peak < 12_000_000, "1 000 changes at a time take about 6 MB; all of them would take 90 MB"
+    assert peak < 5_000_000, "two batches of a thousand changes take 3 MB, all messages of the transaction 8 MB"
 
 
 @pytest.mark.slow

@@ -25,6 +25,7 @@ pytestmark = [pytest.mark.needs_postgres, pytest.mark.slow]
 
 END_STREAMS = "select pg_terminate_backend(pid) from pg_stat_replication where application_name = 'sessions'"
 PATIENCE_SECONDS = 30
+STOPPING_SECONDS = 15
 ROUNDS = 3
 
 
@@ -80,6 +81,23 @@ async def test_a_slow_consumer_keeps_its_stream_and_one_that_stays_away_too_long
         async with feed.open():
             pass
     await admin.close()
+
+
+async def test_a_server_can_be_shut_down_although_not_all_is_acknowledged(server: PostgresProcess) -> None:
+    config = PostgresConfig(url=server.url)
+    await migrate(config)
+    feed, began = PostgresChangeFeed(config), time.monotonic()
+    async with anyio.create_task_group() as tasks, feed.open() as stream:
+        await _write(server.url, 1, set())
+        for _ in range(200):
+            await next_batch(stream)
+        tasks.start_soon(anyio.to_thread.run_sync, server.stop)
+        with pytest.raises(StoreUnavailableError):
+            await next_batch(stream)
+    assert time.monotonic() - began < STOPPING_SECONDS
+    server.start()
+    async with feed.open() as stream:
+        assert ids_of([await next_batch(stream)]) == ["session_200"]
 
 
 @pytest.mark.kill

@@ -20,11 +20,13 @@ from sessions_adapters.postgres.replication.held import HeldMessages
 from sessions_adapters.postgres.replication.messages import Commit, Keepalive
 from sessions_adapters.postgres.replication.progress import Progress
 from sessions_adapters.postgres.replication.reader import MalformedMessageError
-from sessions_adapters.postgres.replication.setup import prepare
+from sessions_adapters.postgres.replication.setup import FEED, prepare
 from sessions_adapters.postgres.replication.transactions import Transactions
 from sessions_core.errors import IncompatibleStoreError, StoreUnavailableError
 from sessions_core.ports.change_feed import ChangeBatch, ChangeFeed, ChangeStream
 
+MOST_REQUESTS: Final = 100
+"""A server that asks for more replies than this between two that it gets anyway is shutting down."""
 UNREADABLE: Final = "The server streams what this version of the software cannot read; install a newer release"
 
 
@@ -55,13 +57,18 @@ class PostgresChangeFeed(ChangeFeed):
 
 @attrs.define(eq=False)
 class PostgresChangeStream(ChangeStream):
-    """An open stream."""
+    """An open stream.
+
+    A server that shuts down waits until all it has sent is acknowledged, and asks for that without a pause. As the sink may be
+    away for long, the stream ends then, if somebody waits for the next batch; what is not acknowledged comes again.
+    """
 
     _connection: ReplicationConnection
     _transactions: Transactions
     _status_interval: float
     _progress: Progress = attrs.field(init=False, factory=Progress)
     _frames: deque[bytes] = attrs.field(init=False, factory=deque)
+    _requests: int = attrs.field(init=False, default=0)
     _batches: Iterator[ChangeBatch] = attrs.field(init=False, factory=lambda: iter(()))
 
     def __aiter__(self) -> PostgresChangeStream:
@@ -94,6 +101,7 @@ class PostgresChangeStream(ChangeStream):
         with suppress(StoreUnavailableError):  # who reads notices the end of the connection, too
             while True:
                 await asyncio.sleep(self._status_interval)
+                self._requests = 0
                 self._report()
 
     def _report(self) -> None:
@@ -125,4 +133,7 @@ class PostgresChangeStream(ChangeStream):
         if not self._transactions.is_open:
             self._progress.skip_to(keepalive.end)
         if keepalive.wants_reply:
+            self._requests += 1
+            if self._requests > MOST_REQUESTS:
+                raise StoreUnavailableError(FEED)
             self._report()

@@ -35,8 +35,3 @@ def decode_frame(frame: bytes) -> Frame:
 def encode_status(position: int, now: datetime) -> bytes:
     """Return the frame that says: all before *position* is safe, and need not come again."""
     return _STATUS.pack(b"r", position, position, position, (now - EPOCH) // _MICROSECOND, 0)
-
-
-def format_position(position: int) -> str:
-    """Return *position* as Postgres writes it, e.g. ``16/B374D848``."""
-    return f"{position >> 32:X}/{position & 0xFFFF_FFFF:X}"
