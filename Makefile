@@ -74,5 +74,5 @@ $(S2):
 	@command -v cargo >/dev/null || { echo 'Building s2-lite needs cargo: install Rust (https://rustup.rs), then run `make s2` again' >&2; exit 1; }
 	cargo install --quiet --locked s2-lite --version $(S2_LITE) --root $(dir $(@D))
 
-tests/javascript/node_modules/.installed: tests/javascript/package-lock.json tests/javascript/package.json tests/javascript/.npmrc
-	cd tests/javascript && npm ci --no-progress && touch node_modules/.installed
+tests/javascript/node_modules/.installed: tests/javascript/package.json tests/javascript/.npmrc
+	cd tests/javascript && npm install --no-progress && touch node_modules/.installed
