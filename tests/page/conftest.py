@@ -1,4 +1,4 @@
-"""A browser for the whole run, a server for each test, and visitors whose console has to stay silent."""
+"""A browser for each module, a server for each test, and visitors whose console has to stay silent."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHOTS: Final = "SESSIONS_SCREENSHOTS"
 Visit = Callable[..., Awaitable[Visitor]]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def browser(anyio_backend: str) -> AsyncGenerator[Browser]:
     from playwright.async_api import async_playwright
 
