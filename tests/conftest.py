@@ -1,7 +1,5 @@
 """What every test shares: the event loop it runs on, how patient Hypothesis is, and the systems it needs."""
 
-import inspect
-from collections.abc import Generator
 from typing import Any, Final
 
 import pytest
@@ -33,20 +31,6 @@ NEEDS: Final[dict[str, services.Service[Any]]] = {
 def anyio_backend() -> str:
     """Run on asyncio, as adapters and server must; tests/unit/core adds trio."""
     return "asyncio"
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)  # Before anyio puts a synchronous function in its place.
-def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Generator[None, Any, Any]:
-    """Refuse asynchronous fixtures that outlive their module: every later test would run on their loop, whatever it asked for."""
-    if fixturedef.scope in ("package", "session") and is_asynchronous(fixturedef.func):
-        raise pytest.UsageError(
-            f"the fixture {fixturedef.argname} is asynchronous; give it the scope of a module or less"
-        )
-    return (yield)
-
-
-def is_asynchronous(function: Any) -> bool:
-    return inspect.isasyncgenfunction(function) or inspect.iscoroutinefunction(function)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

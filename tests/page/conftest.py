@@ -21,7 +21,7 @@ SHOTS: Final = "SESSIONS_SCREENSHOTS"
 Visit = Callable[..., Awaitable[Visitor]]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module")  # Not longer: tests of other modules would run on this loop, whatever they asked for.
 async def browser(anyio_backend: str) -> AsyncGenerator[Browser]:
     from playwright.async_api import async_playwright
 
