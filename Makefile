@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 ARGS ?=
+TESTERS ?= 4
 BIN := .venv/bin
 S2_LITE := 0.42.7
 S2 := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sessions/s2-lite-$(S2_LITE)/bin/server
@@ -20,8 +21,8 @@ help:  ## show this list
 serve: .venv/.server  ## run the server (ARGS='--help' shows its options)
 	$(BIN)/sessions serve $(ARGS)
 
-test: .venv/.dev  ## run the tests (ARGS='tests/unit -x' picks some)
-	$(BIN)/pytest $(ARGS)
+test: .venv/.dev  ## run the tests in TESTERS processes (ARGS='tests/unit -x' picks some)
+	$(BIN)/pytest -n $(TESTERS) --dist loadscope $(ARGS)
 
 check: lint types imports  ## all that is checked without running the code
 
@@ -68,7 +69,7 @@ $(BIN)/uv:
 
 .venv/.dev: pyproject.toml constraints.txt | $(BIN)/uv
 	@echo 'installing the server and the development tools into .venv'
-	@$(INSTALL) -e '.[server,postgres,replication,redis,clickhouse,s2]' --group dev --group services && touch .venv/.server $@
+	@$(INSTALL) -e '.[server,postgres,replication,redis,clickhouse,s2,procrastinate]' --group dev --group services && touch .venv/.server $@
 
 $(S2):
 	@command -v cargo >/dev/null || { echo 'Building s2-lite needs cargo: install Rust (https://rustup.rs), then run `make s2` again' >&2; exit 1; }

@@ -27,3 +27,8 @@ class Bench:
     scale: Scale
     progress: Progress
     readers: int
+
+    @property
+    def profile(self) -> str:
+        """Which adapters the server has."""
+        return self.stage.backends.profile

@@ -46,6 +46,8 @@ class Broadcast:
     """Readers that are there before the first record, and leave without a word after the last.
 
     Attributes:
+        port: Where the readers are.
+        writer_port: Where the writer is.
         pid: The process whose processor time is counted.
         subscription: Each reader's request.
         rate: Appends per second. The writer does not wait for answers, so a slow server cannot slow it.
@@ -53,6 +55,7 @@ class Broadcast:
     """
 
     port: int
+    writer_port: int
     pid: int
     writer: Writer
     subscription: bytes
@@ -71,7 +74,7 @@ class Broadcast:
         script = self.writer.requests(warm + count)
         crew = await subscribe(self.port, [self.subscription] * self.readers, PATIENCE_SECONDS)
         pacer = Pacer(self.rate)
-        await asyncio.get_running_loop().create_connection(lambda: pacer, HOST, self.port)
+        await asyncio.get_running_loop().create_connection(lambda: pacer, HOST, self.writer_port)
         ends = [reader.until(f'id\\":\\"{self.writer.part_id(warm + count - 1)}\\"'.encode()) for reader in crew]
         await pacer.write(script[:warm])
         started, busy, cpu = perf_counter(), process_time(), usage.cpu_seconds(self.pid)

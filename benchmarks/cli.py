@@ -12,19 +12,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from benchmarks import machine, plot, report, suite, usage
+from benchmarks import machine, plot, report, suite, systems, usage
 from benchmarks.bench import Bench
 from benchmarks.processes import load_client
 from benchmarks.progress import Progress
 from benchmarks.report import Report
 from benchmarks.scale import FULL, SHORT, Scale
 from benchmarks.stage import Stage
+from harness.services import CannotStartError
+from sessions_adapters.profiles import EMBEDDED
 
+MISSING: Final = 2
 INTERRUPTED: Final = 130
 EXAMPLES: Final = """examples:
   make bench
   make bench ARGS='--short --json bench.json'
   make bench ARGS='--only fan-out --compare bench.json --plot bench.svg'
+  make bench PROFILE=postgres
   python benchmarks --data /mnt/other-disk
 """
 
@@ -33,16 +37,20 @@ def main() -> int:
     """Run the benchmarks and print what they found.
 
     Returns:
-        0; 1 if a record was lost, doubled, reordered or changed; 130 after an interrupt. A missed aim changes nothing.
+        0; 1 if a record was lost, doubled, reordered or changed; 2 if a system that the profile needs cannot be started; 130
+        after an interrupt. A missed aim changes nothing.
     """
     arguments = _parse()
     scale = SHORT if arguments.short else FULL
     before = None if arguments.compare is None else json.loads(arguments.compare.read_text(encoding="utf-8"))
     try:
         with tempfile.TemporaryDirectory(prefix="bench-", dir=arguments.data) as folder:
-            found = _measure(Path(folder), scale, arguments.only or list(suite.PARTS))
+            found = _measure(arguments.profile, Path(folder), scale, arguments.only)
     except KeyboardInterrupt:
         return INTERRUPTED
+    except CannotStartError as error:
+        print(error, file=sys.stderr)
+        return MISSING
     print(report.as_text(found))
     if before is not None:
         print(f"\n{report.as_changes(before, found)}")
@@ -50,24 +58,25 @@ def main() -> int:
     return 1 if found.problems else 0
 
 
-def _measure(folder: Path, scale: Scale, names: list[str]) -> Report:
+def _measure(profile: str, folder: Path, scale: Scale, names: list[str]) -> Report:
     started, date = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
     readers = usage.readers_allowed(scale.readers)
     if readers < scale.readers:
         print(f"only {readers} idle readers: this machine lets a process open no more files", file=sys.stderr)
-    progress = Progress(sys.stderr, suite.total(names))
-    with progress, load_client() as client, Stage(folder / "server") as stage:
+    progress = Progress(sys.stderr, suite.total(profile, names))
+    with progress, load_client() as client, systems.started(profile, folder) as backends, Stage(backends) as stage:
         place = machine.describe(folder)
         bench = Bench(stage=stage, client=client, folder=folder, scale=scale, progress=progress, readers=readers)
         sections = suite.run(bench, names)
-    return Report(machine=place, date=date, commit=_commit(), sections=sections, seconds=time.monotonic() - started)
+    seconds = time.monotonic() - started
+    return Report(profile=profile, machine=place, date=date, commit=_commit(), sections=sections, seconds=seconds)
 
 
 def _write(found: Report, json_path: Path | None, plot_path: Path | None) -> None:
     if json_path is not None:
         json_path.write_text(json.dumps(report.as_json(found), indent=2) + "\n", encoding="utf-8")
     if plot_path is not None:
-        title = f"Sessions, {found.date}, {found.machine}"
+        title = f"Sessions, profile {found.profile}, {found.date}, {found.machine}"
         plot_path.write_text(plot.draw(title, found.comparisons), encoding="utf-8")
 
 
@@ -87,13 +96,19 @@ def _parse() -> argparse.Namespace:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument(
+        "--profile",
+        choices=systems.PROFILES,
+        default=EMBEDDED,
+        help="what the server keeps its data in (default: %(default)s)",
+    )
     parser.add_argument("--short", action="store_true", help="few rounds and small channels; figures are rough")
     parser.add_argument(
         "--only",
         action="append",
         metavar="PART",
-        choices=suite.PARTS,
-        help=f"one of {', '.join(suite.PARTS)}; repeatable",
+        choices=suite.NAMES,
+        help="; ".join(f"{profile}: {', '.join(parts)}" for profile, parts in suite.PARTS.items()) + "; repeatable",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured to FILE")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw it into FILE, as SVG")
@@ -101,7 +116,12 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--data", type=Path, metavar="DIR", default=_disk(), help="put data below DIR (default: %(default)s)"
     )
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    parts = suite.PARTS[arguments.profile]
+    arguments.only = arguments.only or list(parts)
+    if others := [name for name in arguments.only if name not in parts]:
+        parser.error(f"the profile {arguments.profile} has no part {others[0]}: it has {', '.join(parts)}")
+    return arguments
 
 
 def _disk() -> Path:

@@ -138,6 +138,7 @@ def _job(bench: Bench, address: Address, target: str, readers: int, number: int)
     session = _session(readers, number)
     return Broadcast(
         port=address.port,
+        writer_port=address.port,
         pid=address.pid,
         writer=Writer(name="fan-out", session=session, token=KEY, io=requests.OUT),
         subscription=requests.subscribe(session, bench.stage.tokens[session]),

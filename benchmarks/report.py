@@ -18,11 +18,13 @@ class Report:
     """Everything that a run has found.
 
     Attributes:
+        profile: What the server kept its data in.
         date: When it began, in ISO form.
         commit: Of the code that was measured; ends in ``+`` if it was changed since; None if nobody knows.
         sections: By name.
     """
 
+    profile: str
     machine: Machine
     date: str
     commit: str | None
@@ -53,7 +55,7 @@ class Report:
 def as_text(found: Report) -> str:
     """Return tables for people."""
     commit = f", commit {found.commit}" if found.commit else ""
-    parts = [[f"{found.date}{commit}", f"{found.machine}; took {found.seconds:.0f} s"]]
+    parts = [[f"profile {found.profile}, {found.date}{commit}", f"{found.machine}; took {found.seconds:.0f} s"]]
     parts += [table(section.head, section.rows) for section in found.sections.values()]
     parts += [table(("figure", "median", "middle half", "aim", "met"), map(_figure_row, found.figures))]
     return "\n\n".join("\n".join(part) for part in [*parts, _records(found)])
@@ -62,6 +64,7 @@ def as_text(found: Report) -> str:
 def as_json(found: Report) -> dict[str, Any]:
     """Return the same for programs."""
     return {
+        "profile": found.profile,
         "date": found.date,
         "commit": found.commit,
         "machine": attrs.asdict(found.machine),

@@ -24,6 +24,10 @@ class Scale:
         first_output_rounds: Rounds of first outputs. Between them the runs have to leave, which takes over a second.
         first_output_sessions: How many sessions are woken in such a round.
         memory_rounds: How often the server is started again to be filled with idle readers.
+        wake_rounds: Rounds of wake-ups in another process.
+        wake_seconds: How long records are written in such a round.
+        page_rounds: Rounds of pages of the list of sessions.
+        session_counts: How many sessions the lists have, shortest first.
         readers: Idle readers.
     """
 
@@ -39,6 +43,10 @@ class Scale:
     first_output_rounds: int
     first_output_sessions: int
     memory_rounds: int
+    wake_rounds: int
+    wake_seconds: float
+    page_rounds: int
+    session_counts: tuple[int, int]
     readers: int = 1000
 
 
@@ -55,6 +63,10 @@ FULL: Final = Scale(
     first_output_rounds=7,
     first_output_sessions=20,
     memory_rounds=3,
+    wake_rounds=7,
+    wake_seconds=4.0,
+    page_rounds=15,
+    session_counts=(10_000, 1_000_000),
 )
 SHORT: Final = Scale(
     rounds=3,
@@ -69,4 +81,8 @@ SHORT: Final = Scale(
     first_output_rounds=2,
     first_output_sessions=8,
     memory_rounds=1,
+    wake_rounds=3,
+    wake_seconds=1.0,
+    page_rounds=5,
+    session_counts=(10_000, 50_000),
 )

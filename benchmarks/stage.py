@@ -11,8 +11,10 @@ from typing import Any, Final, Self
 import aiohttp
 import attrs
 
+from harness.backends import environment_of
 from harness.client import Client
 from harness.server import KEY, ServerProcess
+from sessions_adapters.profiles import Backends
 from sessions_core.domain.ids import EnvironmentId
 from sessions_server.tokens import peek_environment
 
@@ -27,12 +29,18 @@ class Stage:
     """A server on data of its own.
 
     Attributes:
+        backends: Its profile, and where the systems are.
         tokens: The public token of every session that was created, by external id.
     """
 
-    data: Path
+    backends: Backends
     tokens: dict[str, str] = attrs.field(init=False, factory=dict)
     _server: ServerProcess | None = attrs.field(init=False, default=None)
+
+    @property
+    def data(self) -> Path:
+        """Its directory."""
+        return self.backends.directory
 
     @property
     def port(self) -> int:
@@ -59,7 +67,11 @@ class Stage:
 
     def start(self) -> None:
         """Start the server on the data that is there."""
-        self._server = ServerProcess(self.data).start()
+        self._server = self.another().start()
+
+    def another(self) -> ServerProcess:
+        """Return a server on the same data, not started."""
+        return ServerProcess(self.data, environment=environment_of(self.backends))
 
     def stop(self) -> None:
         """Stop the server."""

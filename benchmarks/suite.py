@@ -1,4 +1,4 @@
-"""The parts of the benchmarks, in the order in which they run."""
+"""The parts of the benchmarks of each profile, in the order in which they run."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Final
 
 import attrs
 
-from benchmarks import ages, appends, fan_out, first_output, memory
+from benchmarks import ages, appends, fan_out, first_output, memory, pages, wake_ups
 from benchmarks.bench import Bench
 from benchmarks.section import Section
+from sessions_adapters.profiles import EMBEDDED, POSTGRES, SCALE
 
 
 @attrs.frozen
@@ -24,19 +25,31 @@ class Part:
     share: float
 
 
-PARTS: Final[dict[str, Part]] = {
-    "appends": Part(appends.measure, 15),
-    "fan-out": Part(fan_out.measure, 45),
-    "first-output": Part(first_output.measure, 8),
-    "memory": Part(memory.measure, 12),
-    "ages": Part(ages.measure, 20),
+PARTS: Final[dict[str, dict[str, Part]]] = {
+    EMBEDDED: {
+        "appends": Part(appends.measure, 15),
+        "fan-out": Part(fan_out.measure, 45),
+        "first-output": Part(first_output.measure, 8),
+        "memory": Part(memory.measure, 12),
+        "ages": Part(ages.measure, 20),
+    },
+    POSTGRES: {
+        "appends": Part(appends.measure, 30),
+        "wake-ups": Part(wake_ups.measure, 35),
+        "pages": Part(pages.measure, 35),
+    },
+    SCALE: {
+        "appends": Part(appends.measure, 60),
+        "pages": Part(pages.measure, 40),
+    },
 }
+NAMES: Final = tuple(dict.fromkeys(name for parts in PARTS.values() for name in parts))
 
 
 def run(bench: Bench, names: Sequence[str]) -> dict[str, Section]:
     """Measure the named parts."""
     sections = dict[str, Section]()
-    for name, part in PARTS.items():
+    for name, part in PARTS[bench.profile].items():
         if name in names:
             bench.progress.begin(part.share)
             bench.progress.say(name)
@@ -44,6 +57,6 @@ def run(bench: Bench, names: Sequence[str]) -> dict[str, Section]:
     return sections
 
 
-def total(names: Sequence[str]) -> float:
+def total(profile: str, names: Sequence[str]) -> float:
     """Return the sum of the parts' shares."""
-    return sum(PARTS[name].share for name in names)
+    return sum(PARTS[profile][name].share for name in names)

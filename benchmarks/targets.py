@@ -9,6 +9,8 @@ T = TypeVar("T")
 
 BARE: Final = "bare"
 SYNCED: Final = "bare + synced commit"
+INSERT: Final = "asyncpg insert"
+S2_APPEND: Final = "s2-sdk append"
 SERVER: Final = "server"
 
 

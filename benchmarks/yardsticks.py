@@ -1,6 +1,6 @@
 """What our server is compared with: the least an HTTP server in the same language has to do.
 
-``bare`` reads the body and answers JSON. ``synced`` also commits it to SQLite, on the disk, before it answers: one
+``bare`` reads the body and answers JSON. It keeps no promise: no token is looked at, and nothing is stored. ``synced`` also commits it to SQLite, on the disk, before it answers: one
 transaction for each request, on the event loop, as one would write it down at first. Both also hold idle streams.
 """
 

@@ -15,7 +15,9 @@
     │   ├── TaskMismatchError
     │   ├── ExternalIdImmutableError
     │   ├── GuardMismatchError
+    │   ├── TailMismatchError
     │   ├── StaleRunError
+    │   ├── AttemptBegunError
     │   └── ClaimExhaustedError
     ├── ClosedError
     │   ├── SessionClosedError
@@ -183,6 +185,17 @@ class GuardMismatchError(ConflictError):
 
 
 @attrs.define(eq=False)
+class TailMismatchError(ConflictError):
+    """The channel's next seq is not the one that the writer demanded."""
+
+    actual: int
+
+    @property
+    def message(self) -> str:
+        return f"The next record of the channel gets seq {self.actual}"
+
+
+@attrs.define(eq=False)
 class StaleRunError(ConflictError):
     """The run was replaced, or a later attempt of it has begun; it may not write any more.
 
@@ -199,6 +212,18 @@ class StaleRunError(ConflictError):
         if self.run is None:
             return f"Epoch {self.epoch} is over: the run was replaced, or a later attempt of it has begun"
         return f"Run {self.run!r} is no longer the session's current run"
+
+
+@attrs.define(eq=False)
+class AttemptBegunError(ConflictError):
+    """Somebody else has begun that attempt, or it is not the run's next one; leave the run to them."""
+
+    run: str
+    attempt: int
+
+    @property
+    def message(self) -> str:
+        return f"Attempt {self.attempt} of run {self.run!r} cannot begin: it has begun already, or is not the next one"
 
 
 @attrs.define(eq=False)

@@ -19,26 +19,22 @@ from anyio.lowlevel import checkpoint_if_cancelled
 
 from sessions_core.agents import Agents
 from sessions_core.domain.channel import Channel, Io, Record
-from sessions_core.domain.events import RunBegun, RunEnded, SystemFailed
-from sessions_core.domain.guard import Guard
+from sessions_core.domain.events import RunBegun, SystemFailed
 from sessions_core.domain.ids import RunId
-from sessions_core.domain.run import Holding, Progress, RunRecord, hand_over_notice
+from sessions_core.domain.run import Holding, Progress, RunRecord
 from sessions_core.domain.session import Session
 from sessions_core.domain.status import RunStatus
 from sessions_core.errors import ClosedError, SessionsError, StaleRunError, UnavailableError
 from sessions_core.inbox import PENDING_RECORDS, Inbox
 from sessions_core.outbox import Outbox
-from sessions_core.ports.clock import Clock
 from sessions_core.ports.observer import Observer
 from sessions_core.ports.run_store import RunStore
-from sessions_core.ports.session_store import SessionStore
+from sessions_core.services.attempts import Attempts
 from sessions_core.services.channel_service import ChannelService
 from sessions_core.services.session_service import SessionService
-from sessions_core.services.settlement import Settlement
 from sessions_core.services.token_issuer import TokenIssuer
 from sessions_core.unwrapping import consists_of, unwrap
 
-GUARD_ATTEMPTS: Final = 16
 FINISH_SECONDS: Final = 10.0
 BEGIN_PAUSE_SECONDS: Final = 1.0
 
@@ -62,14 +58,12 @@ class RunExecutor:
     """
 
     agents: Agents
-    store: SessionStore
     runs: RunStore
     channels: ChannelService
     sessions: SessionService
-    settlement: Settlement
+    attempts: Attempts
     dispatched: MutableMapping[RunId, RunRecord]
     tokens: TokenIssuer
-    clock: Clock
     observer: Observer
     draining: anyio.Event
     heartbeat_seconds: float = 2.0
@@ -137,7 +131,7 @@ class RunExecutor:
                     return None
                 begun = await self.runs.begin(run_id, run.attempt + 1)
                 if begun is None and known is None:
-                    await self._decline(run)
+                    await self.attempts.decline(run)
             except UnavailableError as error:
                 self.observer(SystemFailed(step="begin", error=str(error)))
                 await anyio.sleep(BEGIN_PAUSE_SECONDS)
@@ -145,13 +139,6 @@ class RunExecutor:
                 if begun is not None or known is None:
                     return begun
             known = None  # It is out of date, or may be.
-
-    async def _decline(self, run: RunRecord) -> None:
-        """End a run that may not begin because its session is closed or has another run."""
-        session = await self.store.find(run.environment.id, run.session_id)
-        over = session is None or session.current_run_id != run.id or session.refusal(self.clock.now()) is not None
-        if over and await self.runs.finish(Holding(run.id, run.attempt), RunStatus.CANCELED):
-            self.observer(RunEnded(run_id=run.id, status=RunStatus.CANCELED))
 
     async def _carry_out(self, run: RunRecord) -> Ending:
         scope = anyio.CancelScope()
@@ -168,9 +155,9 @@ class RunExecutor:
         return ending
 
     async def _attempt(self, run: RunRecord) -> Ending:
-        out_tail = await self._take_over(run)
-        cursor = await self.settlement.find_cursor(_channel(run, Io.OUT), run.start, out_tail)
-        inbox_channel = _channel(run, Io.IN)
+        out_tail = await self.attempts.take_over(run)
+        cursor = await self.attempts.find_cursor(run, out_tail)
+        inbox_channel = Channel(run.environment.id, run.key, Io.IN)
         after = cursor if cursor >= 0 else None
         ending = Ending(RunStatus.CANCELED)
         async with self.channels.subscribe(inbox_channel, after) as reading, anyio.create_task_group() as tasks:
@@ -187,8 +174,8 @@ class RunExecutor:
             tasks.start_soon(inbox.pump)  # the first message comes while the session's row is read
             self._inboxes.add(inbox)
             try:
-                session = await self._session(run)
-                out_tail = max(out_tail, await self._announce(run, session))
+                session = await self.attempts.session_of(run)
+                out_tail = max(out_tail, await self.attempts.announce(run, session))
                 ending = await self._call(run, session, Progress(cursor, out_tail), inbox, initial_tail)
             finally:
                 self._inboxes.discard(inbox)
@@ -224,54 +211,15 @@ class RunExecutor:
             return Ending(RunStatus.CANCELED, progress=handle.progress)
         return Ending(RunStatus.COMPLETED_SUCCESSFULLY, progress=handle.ended_at(initial_tail))
 
-    async def _take_over(self, run: RunRecord) -> int:
-        """Raise the guard of ``out`` to this attempt's epoch; return the tail of ``out``.
-
-        Raises:
-            StaleRunError: A later attempt was faster.
-        """
-        out, mine = _channel(run, Io.OUT), Guard.live(run.epoch)
-        # So it was left by the attempt before, or by the claim, unless they were cut off.
-        expected = Guard.idle(run.epoch - 1)
-        for _ in range(GUARD_ATTEMPTS):
-            change = await self.channels.log.set_guard(out, mine, expect=expected)
-            if change.done:
-                return change.tail
-            expected = change.actual
-            if not expected.rises_to(mine):
-                break
-        raise StaleRunError(run.id)
-
-    async def _session(self, run: RunRecord) -> Session:
-        session = await self.store.find(run.environment.id, run.session_id)
-        if session is None:
-            raise StaleRunError(run.id)
-        return session
-
-    async def _announce(self, run: RunRecord, session: Session) -> int:
-        """Say on ``out`` that *run* has taken over, if that is so; return the seq after the announcement, or else 0.
-
-        Done by whoever handed over, unless that process died: the part id makes it once.
-        """
-        if not run.is_handed_over:
-            return 0
-        (notice,) = await self.channels.append(session, Io.OUT, (hand_over_notice(run),), epoch=run.epoch)
-        return notice.seq + 1
-
     async def _end(self, run: RunRecord, ending: Ending) -> None:
-        holding = Holding(run.id, run.attempt)
-        if not await self.runs.finish(holding, ending.status, end=ending.progress, error=ending.error):
-            return
-        self.observer(RunEnded(run_id=run.id, status=ending.status, error=ending.error, exception=ending.exception))
-        ended = attrs.evolve(run, status=ending.status, end=ending.progress, error=ending.error)
-        if not self.draining.is_set():
-            await self.settlement.settle(ended)
-        # The next claim would do it, but there somebody waits.
-        await self.channels.log.set_guard(_channel(run, Io.OUT), Guard.idle(run.epoch), expect=Guard.live(run.epoch))
-
-
-def _channel(run: RunRecord, io: Io) -> Channel:
-    return Channel(run.environment.id, run.key, io)
+        await self.attempts.end(
+            run,
+            ending.status,
+            end=ending.progress,
+            error=ending.error,
+            exception=ending.exception,
+            settle=not self.draining.is_set(),
+        )
 
 
 def _ending_of(error: BaseException, refusal: BaseException | None) -> Ending:

@@ -25,6 +25,7 @@ from sessions_core.ports.session_index import SessionIndex
 from sessions_core.ports.session_store import SessionStore
 from sessions_core.ports.session_tokens import SessionTokens
 from sessions_core.ports.waitpoint_store import WaitpointStore, WaitRegistry
+from sessions_core.services.attempts import Attempts
 from sessions_core.services.channel_service import ChannelService
 from sessions_core.services.closing import Closing
 from sessions_core.services.hub import Hub
@@ -87,6 +88,7 @@ class Sessions:
         sessions: Create, find, update, list, close, hand over.
         channels: Append, read, subscribe.
         waits: Wait for records.
+        attempts: Begins and ends attempts, for engines that carry out runs outside this library.
         executor: Carries out runs of the agents given.
         sweep: Repairs what crashes left.
     """
@@ -96,6 +98,8 @@ class Sessions:
     sessions: SessionService
     channels: ChannelService
     waits: WaitService
+    attempts: Attempts
+    token_issuer: TokenIssuer
     executor: RunExecutor
     sweep: Sweep
     hub: Hub
@@ -128,16 +132,23 @@ class Sessions:
             observer=ports.observer,
         )
         self.sweep = _sweep(ports, settings, manager, settlement, closing, self.waits)
-        self.executor = RunExecutor(
-            agents=agents,
+        self.token_issuer = _tokens(ports)
+        self.attempts = Attempts(
             store=ports.sessions,
             runs=ports.runs,
             channels=self.channels,
-            sessions=self.sessions,
             settlement=settlement,
-            dispatched=manager.dispatched,
-            tokens=_tokens(ports),
             clock=ports.clock,
+            observer=ports.observer,
+        )
+        self.executor = RunExecutor(
+            agents=agents,
+            runs=ports.runs,
+            channels=self.channels,
+            sessions=self.sessions,
+            attempts=self.attempts,
+            dispatched=manager.dispatched,
+            tokens=self.token_issuer,
             observer=ports.observer,
             draining=anyio.Event(),
         )

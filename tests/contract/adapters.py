@@ -209,6 +209,17 @@ async def open_local_runs(clock: ManualClock) -> AsyncGenerator[Adapters]:
 
 
 @asynccontextmanager
+async def open_procrastinate(clock: ManualClock) -> AsyncGenerator[Adapters]:
+    """Open a dispatcher over an empty queue. Its jobs are timed by the database."""
+    from sessions_adapters import procrastinate
+
+    async with databases.find_databases().empty() as url:
+        config = procrastinate.ProcrastinateConfig(url=url)
+        async with procrastinate.open_dispatcher(config) as dispatcher:
+            yield Adapters(clock=clock, run_dispatcher=dispatcher)
+
+
+@asynccontextmanager
 async def open_redis(clock: ManualClock) -> AsyncGenerator[Adapters]:
     """Open a registry of waits under keys that nobody else has. Redis keeps its own time."""
     from sessions_adapters import redis
@@ -268,6 +279,12 @@ TECHNOLOGIES: Final = (
         open=open_local_runs,
         ports=frozenset({"run_dispatcher"}),
         backends=("asyncio", "trio"),
+    ),
+    Technology(
+        name="procrastinate",
+        open=open_procrastinate,
+        ports=frozenset({"run_dispatcher"}),
+        needs=(pytest.mark.needs_postgres,),
     ),
     Technology(name="postgres", open=open_postgres, needs=(pytest.mark.needs_postgres,)),
     Technology(

@@ -51,6 +51,20 @@ async def test_undispatched_runs_are_listed_oldest_first_over_all_environments(
     assert await backlog.list_undispatched(FAR, 2) == runs[:2]
 
 
+async def test_a_walk_over_undispatched_runs_goes_on_behind_the_last_one(
+    session_store: SessionStore, backlog: Backlog, clock: ManualClock
+) -> None:
+    runs = await fill(session_store, clock, "cab")
+    for name in "xzy":  # all at once: their ids decide
+        runs.append(await store_new(session_store, make_session(name, at=clock.now())))
+    runs[3:] = sorted(runs[3:], key=lambda run: run.id)
+    seen: list[RunRecord] = []
+    while page := await backlog.list_undispatched(FAR, 2, after=seen[-1] if seen else None):
+        seen += page
+    assert seen == runs
+    assert await backlog.list_undispatched(runs[2].created_at, 10, after=runs[0]) == runs[1:2]
+
+
 async def test_only_runs_created_before_are_undispatched(
     session_store: SessionStore, backlog: Backlog, clock: ManualClock
 ) -> None:

@@ -213,6 +213,8 @@ class SessionStoreMachine(AdapterMachine):
     def list_what_is_left(self, ago: int) -> None:
         before = self.clock.now() + timedelta(milliseconds=500 - ago)
         self.both(lambda stores: stores.backlog.list_undispatched, before, 100)
+        first = self.both(lambda stores: stores.backlog.list_undispatched, before, 1)
+        self.both(lambda stores: stores.backlog.list_undispatched, before, 100, after=first[0] if first else None)
         self.both(lambda stores: stores.backlog.list_stalled, before, 100)
         self.both(lambda stores: stores.backlog.list_unsettled, 100)
         self.both(lambda stores: stores.backlog.list_unsealed, 100)

@@ -1,4 +1,4 @@
-"""Empty Postgres databases with our schema, one for each test, cheap.
+"""Empty Postgres databases with our schemas, one for each test, cheap.
 
 They are made from a template and used again, emptied, by a later test. A test that leaves a connection behind fails.
 """
@@ -18,11 +18,19 @@ import attrs
 
 from harness.postgres import POSTGRES, with_database
 from harness.services import RUN
+from sessions_adapters import procrastinate
 from sessions_adapters.postgres import PostgresConfig, migrate
 
 SCHEMA: Final = "sessions"
-LIST_TABLES: Final = "select tablename from pg_tables where schemaname = $1 and tablename <> 'schema_version'"
-OTHERS: Final = "select count(*) from pg_stat_activity where datname = $1 and pid <> pg_backend_pid()"
+JOBS_SCHEMA: Final = "sessions_procrastinate"
+LIST_TABLES: Final = """
+    select schemaname, tablename from pg_tables
+    where schemaname = any($1) and tablename not in ('schema_version', 'sessions_migration')
+"""
+OTHERS: Final = """
+    select count(*) from pg_stat_activity
+    where datname = $1 and pid <> pg_backend_pid() and backend_type in ('client backend', 'walsender')
+"""
 LEAVING_SECONDS: Final = 5
 
 
@@ -41,7 +49,7 @@ class Databases:
 
     @asynccontextmanager
     async def empty(self) -> AsyncIterator[str]:
-        """Give the URL of a database that has our schema and nothing else."""
+        """Give the URL of a database that has our schemas and nothing else."""
         name = self._idle.pop() if self._idle else await self._make()
         url = with_database(self.url, name)
         yield url
@@ -65,7 +73,9 @@ class Databases:
         if not self._has_template:
             await self._on_server(f'create database "{template}"')
             self._has_template = True
-            await migrate(PostgresConfig(url=with_database(self.url, template), schema=SCHEMA))
+            template_url = with_database(self.url, template)
+            await migrate(PostgresConfig(url=template_url, schema=SCHEMA))
+            await procrastinate.migrate(procrastinate.ProcrastinateConfig(url=template_url, schema=JOBS_SCHEMA))
         self._made += 1
         name = f"{self._prefix}_{self._made}"
         await self._on_server(f'create database "{name}" template "{template}"')
@@ -79,13 +89,15 @@ class Databases:
             await connection.close()
 
     async def _clean(self, url: str, name: str) -> None:
-        connection = await asyncpg.connect(url)
+        connection = await asyncpg.connect(url, server_settings={"search_path": JOBS_SCHEMA})  # its triggers need it
         try:
             with anyio.fail_after(LEAVING_SECONDS):
                 while await connection.fetchval(OTHERS, name):
                     await anyio.sleep(0.002)
-            tables = await connection.fetch(LIST_TABLES, SCHEMA)
-            await connection.execute("".join(f'delete from {SCHEMA}."{row["tablename"]}";' for row in tables))
+            tables = await connection.fetch(LIST_TABLES, (SCHEMA, JOBS_SCHEMA))
+            await connection.execute(
+                "".join(f'delete from {row["schemaname"]}."{row["tablename"]}";' for row in tables)
+            )
         finally:
             await connection.close()
 

@@ -14,7 +14,7 @@ from aiohttp import ClientSession
 
 from harness.backends import open_backends
 from harness.client import Client
-from sessions_adapters.profiles import open_sessions
+from sessions_adapters.profiles import Backends, open_sessions
 from sessions_core.agents import Agents
 from sessions_core.domain.access import session_scopes
 from sessions_core.domain.environment import Environment, EnvironmentType, RootKey
@@ -116,10 +116,18 @@ async def open_site(
     profile: str, data: Path, config: Config | None = None, agents: Agents | None = None
 ) -> AsyncGenerator[Site]:
     """Serve *profile*, and carry out the runs of *agents*, until the block ends."""
+    async with open_backends(profile, data) as backends, open_site_on(backends, config, agents) as site:
+        yield site
+
+
+@asynccontextmanager
+async def open_site_on(
+    backends: Backends, config: Config | None = None, agents: Agents | None = None
+) -> AsyncGenerator[Site]:
+    """Do the same with *backends*."""
     config, metrics = config or Config(), Metrics()
     session_tokens = tokens.SignedSessionTokens(config.session_token_lifetime)
     async with (
-        open_backends(profile, data) as backends,
         open_sessions(backends, observer=metrics, agents=agents, session_tokens=session_tokens) as sessions,
         ClientSession() as http,
     ):

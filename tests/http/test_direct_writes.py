@@ -8,6 +8,7 @@ import pytest
 from harness.client import Client
 from harness.in_process import Site, session_token
 from sessions_core.domain.channel import Channel
+from sessions_core.domain.direct import FIRST_TENURE, Tenure
 from sessions_core.ports.direct_writes import DirectWrites, WriteCredentials
 
 
@@ -16,10 +17,10 @@ class Issuer(DirectWrites):
     """Issues credentials that name what they are for."""
 
     is_scoped: bool = True
-    issued: list[tuple[Channel, int]] = attrs.field(factory=list)
+    issued: list[tuple[Channel, Tenure]] = attrs.field(factory=list)
 
-    async def issue(self, channel: Channel, *, epoch: int) -> WriteCredentials:
-        self.issued.append((channel, epoch))
+    async def issue(self, channel: Channel, *, tenure: Tenure) -> WriteCredentials:
+        self.issued.append((channel, tenure))
         return WriteCredentials(
             token="t", basin="basin-one", stream=f"{channel.key}/{channel.io}", endpoint="http://s2"
         )
@@ -65,7 +66,7 @@ async def test_a_session_token_gets_credentials_for_in_only_where_they_can_be_li
 
 async def test_an_external_id_needs_no_session_yet_and_a_friendly_id_does(client: Client, issuer: Issuer) -> None:
     assert (await client.call("PUT", "/realtime/v1/sessions/later/out")).status == 202
-    assert issuer.issued[0][1] == 0
+    assert issuer.issued[0][1] == FIRST_TENURE
     assert (await client.call("PUT", "/realtime/v1/sessions/session_nope/out")).status == 404
 
 

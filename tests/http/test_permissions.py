@@ -24,6 +24,9 @@ BODIES: dict[str, Any] = {
     "close_session": {},
     "end_and_continue": {"callingRunId": "run_x", "reason": "manual"},
     "create_wait": {"session": "chat-1", "io": "in"},
+    "start_attempt": {"attempt": 1},
+    "append_run_out": {"records": [{"data": 1}]},
+    "complete_attempt": {"status": "CANCELED"},
     "create_public_token": {"scopes": ["read:sessions:chat-1"]},
 }
 REFUSED = (401, 403)

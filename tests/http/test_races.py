@@ -1,4 +1,4 @@
-"""The races that the promises are about, over HTTP against a server process on the embedded profile.
+"""The races that the promises are about, over HTTP against a server process, on each profile that keeps what it has.
 
 Each test prints what it counted: ``pytest -s tests/http/test_races.py``.
 """
@@ -19,9 +19,11 @@ import attrs
 import pytest
 
 from harness.answers import Answers, problems_of
+from harness.backends import SHARED, environment_of, opened_backends
 from harness.client import Answer, Client, is_control
 from harness.server import KEY, ServerProcess
 from harness.storm import text_in
+from sessions_adapters.profiles import EMBEDDED, POSTGRES, SCALE
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
 
@@ -29,10 +31,47 @@ SHORT_LIVED = {"basePayload": {}, "idleTimeoutInSeconds": 1}
 CLOSE_PART = "~sessions:session-closed"
 
 
+@attrs.frozen
+class Size:
+    """How often each race is run.
+
+    Attributes:
+        kills: What the session is doing when its process is killed. On a shared database nobody knows that a run has died
+            before its heartbeat has been missed for 15 seconds, which is how long each of them takes there.
+    """
+
+    kills: tuple[str, ...] = ("idle", "busy", "idle")
+    leavings: int = 4
+    closes: int = 20
+    talks: int = 8
+
+
+SIZES = {EMBEDDED: Size(), POSTGRES: Size(("busy",), 2, 10, 4), SCALE: Size(("busy",), 2, 5, 4)}
+
+
+@pytest.fixture(params=(EMBEDDED, *SHARED))
+def profile(request: pytest.FixtureRequest) -> str:
+    """The choice of adapters under test."""
+    name: str = request.param
+    return name
+
+
 @pytest.fixture
-def server(tmp_path: Path) -> Generator[ServerProcess]:
+def size(profile: str) -> Size:
+    return SIZES[profile]
+
+
+@pytest.fixture
+def environment(profile: str, tmp_path: Path) -> Generator[dict[str, str]]:
+    """The variables that tell a server process to use the profile under test."""
+    with opened_backends(profile, tmp_path / "data") as backends:
+        yield environment_of(backends)
+
+
+@pytest.fixture
+def server(environment: dict[str, str], tmp_path: Path) -> Generator[ServerProcess]:
     """A server process with the bundled agents."""
-    with ServerProcess(tmp_path / "data") as process:
+    with ServerProcess(tmp_path / "data", environment=environment) as process:
         yield process
 
 
@@ -62,25 +101,27 @@ async def test_of_100_concurrent_creates_of_one_external_id_one_is_201(client: C
 # --- appends to a session without a live run ---
 
 
-async def test_50_appends_after_the_run_has_left_start_exactly_one(client: Client) -> None:
+async def test_50_appends_after_the_run_has_left_start_exactly_one(client: Client, size: Size) -> None:
     await client.create("s", triggerConfig=SHORT_LIVED)
     sent: dict[int, str] = {}
-    for number in range(4):
+    for number in range(size.leavings):
         await until_left(client, "s")
         sent |= await say_at_once(client, "s", 50, f"round {number}")
         problems, history = await problems_of(client, "s", sent), await runs(client, "s")
         print(f"\nleft, round {number}: {len(sent)} messages, {len(problems)} problems, {len(history)} runs", end="")
         assert problems == []
         assert len(history) == number + 2
-    assert [run["reason"] for run in await runs(client, "s")] == ["continuation"] * 4 + ["initial"]
+    assert [run["reason"] for run in await runs(client, "s")] == ["continuation"] * size.leavings + ["initial"]
 
 
 @pytest.mark.kill
-async def test_50_appends_after_the_run_was_killed_start_exactly_one(server: ServerProcess, client: Client) -> None:
+async def test_50_appends_after_the_run_was_killed_start_exactly_one(
+    server: ServerProcess, client: Client, size: Size
+) -> None:
     await client.create("s")
     sent = await say_at_once(client, "s", 1, "first")
     assert await problems_of(client, "s", sent) == []
-    for number, before in enumerate(["idle", "busy", "idle"]):
+    for number, before in enumerate(size.kills):
         if before == "busy":
             sent |= await say_at_once(client, "s", 1, "slow one that is cut off")
             await asyncio.sleep(0.5)
@@ -97,9 +138,9 @@ async def test_50_appends_after_the_run_was_killed_start_exactly_one(server: Ser
 # --- close ---
 
 
-async def test_an_append_that_races_with_close_is_stored_or_refused(client: Client) -> None:
+async def test_an_append_that_races_with_close_is_stored_or_refused(client: Client, size: Size) -> None:
     chance, statuses = random.Random(1), Counter[int]()
-    for number in range(20):
+    for number in range(size.closes):
         name = f"s{number}"
         await client.create(name)
         asking = [after(chance.uniform(0, 0.06), client.say(name, f"{name} {n}")) for n in range(50)]
@@ -120,13 +161,13 @@ async def test_an_append_that_races_with_close_is_stored_or_refused(client: Clie
         assert all(body["code"] == "session_closed" for body in refused)
         last_on_out = (await client.records(name, "out"))[-1]
         assert ["session-closed", "true"] in last_on_out.get("headers", [])
-    print(f"\n20 closes against 50 appends each: {dict(statuses)}")
+    print(f"\n{size.closes} closes against 50 appends each: {dict(statuses)}")
     assert set(statuses) == {200, 409}
 
 
-async def test_of_two_closes_at_once_one_gives_the_reason(client: Client) -> None:
+async def test_of_two_closes_at_once_one_gives_the_reason(client: Client, size: Size) -> None:
     firsts = Counter[str]()
-    for number in range(40):
+    for number in range(2 * size.closes):
         name = f"s{number}"
         await client.create(name, task="nobody" if number % 2 else "echo")
         answers = await asyncio.gather(close(client, name, "one"), close(client, name, "two"))
@@ -139,7 +180,7 @@ async def test_of_two_closes_at_once_one_gives_the_reason(client: Client) -> Non
         assert said.reasons == [row["closedReason"]]
         assert [record["id"] for record in await client.records(name, "in")] == [CLOSE_PART]
         firsts[row["closedReason"]] += 1
-    print(f"\n40 times two closes at once: one reason and one time each; the reason that stayed: {dict(firsts)}")
+    print(f"\ntwo closes at once: one reason and one time each; the reason that stayed: {dict(firsts)}")
 
 
 # --- leaving ---
@@ -175,18 +216,18 @@ class Talk:
         return set(new)
 
 
-async def test_a_message_to_a_run_that_is_leaving_is_answered(client: Client) -> None:
+async def test_a_message_to_a_run_that_is_leaving_is_answered(client: Client, size: Size) -> None:
     talks = [Talk(client, f"s{number}", random.Random(number)) for number in range(60)]
     async with asyncio.TaskGroup() as tasks:
         for talk in talks:
-            tasks.create_task(talk.go(8))
+            tasks.create_task(talk.go(size.talks))
     problems = [problem for talk in talks for problem in await problems_of(client, talk.name, talk.sent)]
     left = sum([len(await runs(client, talk.name)) - 1 for talk in talks])
     slowest = max(delay for talk in talks for delay in talk.delays)
     count = sum(len(talk.sent) for talk in talks)
     print(f"\n{count} messages to 60 leaving runs, {left} had left, slowest {slowest:.2f} s, {len(problems)} problems")
     assert problems == []
-    assert 0 < left < 60 * 7, "the messages came all too early or all too late"
+    assert 0 < left < 60 * (size.talks - 1), "the messages came all too early or all too late"
 
 
 # --- handing over ---

@@ -44,7 +44,9 @@ topic("a server that is killed", () => {
     assert.deepEqual(after.slice(0, streams.before.length), streams.before);
     const seqs = after.map((record) => record.seqNum);
     assert.deepEqual(seqs, [...new Set(seqs)].sort((one, other) => one - other));
-    assert.equal(new Set(after.map((record) => record.id)).size, after.length);
+    const ids = after.map((record) => record.id).filter(Boolean); // control records have none, and another turn may have come
+    assert.equal(new Set(ids).size, ids.length);
+    assert.ok(ids.length >= streams.before.length - 1);
   });
 
   scenario("AgentChat's stream ends with the whole answer", async () => {

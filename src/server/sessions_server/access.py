@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import assert_never
 
 from sessions_core.domain.access import Access, Action, Resource, Target, may_create, may_list, session_resources
-from sessions_core.domain.ids import RunId
-from sessions_core.errors import RunNotFoundError
+from sessions_core.domain.ids import RunId, WaitpointId
+from sessions_core.errors import WaitpointNotFoundError
+from sessions_server.epochs import need_epoch
 from sessions_server.problems import ForbiddenError, HttpError, UnauthenticatedError
 from sessions_server.route import Call
 
@@ -28,7 +29,10 @@ async def authorize(call: Call, access: Access) -> None:
     Raises:
         ForbiddenError: They do not, or nobody can tell because the thing does not exist.
     """
-    if call.caller.scopes is not None and not await _is_allowed(call, access, call.caller.scopes):
+    scopes = call.caller.scopes
+    if scopes is None or await _is_allowed(call, access, scopes):
+        return
+    if not (access.calling_run and await _may_as_calling_run(call)):
         raise ForbiddenError
 
 
@@ -56,8 +60,48 @@ async def _is_allowed(call: Call, access: Access, scopes: tuple[str, ...]) -> bo
             return await _may_with_session(call, access.action)
         case Target.RUN:
             return await _may_with_run(call, access)
+        case Target.OWN_RUN:
+            return _may_with_own_run(call, access.action)
+        case Target.OWN_WAIT:
+            return _may_with_own_run(call, access.action) and await _may_read(call, call.body.session)
+        case Target.WAITPOINT:
+            return await _may_with_waitpoint(call, access.action)
         case _ as unknown:
             assert_never(unknown)
+
+
+def _may_with_own_run(call: Call, action: Action) -> bool:
+    return call.caller.may(action, (Resource("runs", call.params["run"]),))
+
+
+async def _may_with_waitpoint(call: Call, action: Action) -> bool:
+    """A right to the run that waits, which must be the path's if that names one."""
+    try:
+        waitpoint = await call.sessions.waits.get(call.environment_id, WaitpointId(call.params["waitpoint"]))
+    except WaitpointNotFoundError:
+        return False
+    is_own = call.params.get("run", waitpoint.run_id) == waitpoint.run_id
+    return is_own and call.caller.may(action, (Resource("runs", waitpoint.run_id),))
+
+
+async def _may_as_calling_run(call: Call) -> bool:
+    """Whoever carries a run out may hand its session over and close it, as that run and under its epoch."""
+    run_id = call.body.calling_run
+    if run_id is None or not call.caller.may(Action.WRITE, (Resource("runs", run_id),)):
+        return False
+    run = await call.sessions.sessions.find_run(call.environment_id, run_id)
+    if run is None or call.name not in (run.session_id, run.key):
+        return False
+    need_epoch(call)
+    return True
+
+
+async def _may_read(call: Call, name: str) -> bool:
+    """Tell whether the caller may read the session called *name*, or that will be."""
+    if call.caller.may_with_session(Action.READ, name):
+        return True
+    session = await call.sessions.sessions.find_cached(call.environment_id, name)
+    return session is not None and call.caller.may_with_session(Action.READ, session.id, session.external_id)
 
 
 async def _may_with_session(call: Call, action: Action) -> bool:
@@ -73,8 +117,5 @@ async def _may_with_run(call: Call, access: Access) -> bool:
     name = call.params["run"]
     if call.caller.may(access.action, (Resource("runs", name), Resource("sessions"))):
         return True
-    try:
-        run = await call.sessions.sessions.get_run(call.environment_id, RunId(name))
-    except RunNotFoundError:
-        return False
-    return call.caller.may(access.action, session_resources(run.session_id, run.key))
+    run = await call.sessions.sessions.find_run(call.environment_id, RunId(name))
+    return run is not None and call.caller.may(access.action, session_resources(run.session_id, run.key))

@@ -168,15 +168,30 @@ class Authenticator:
         It works for *lifetime*, but never longer than the caller's own credential.
         """
         environment_id = caller.environment.id
-        ring = await self._ring(environment_id)
-        current = next((key for key in ring.keys if key.expires_at is None), None)
-        if current is None:
-            raise StoreUnavailableError("environment's root key")
+        current = await self.signing_key(environment_id)
         now = int(self._now())
         end = now + max(int(lifetime.total_seconds()), 1)
         if caller.expires_at is not None:
             end = min(end, int(caller.expires_at))
         return tokens.mint(environment_id, scopes, current, start=now, end=end, extra=extra)
+
+    async def root_keys(self, environment_id: str) -> tuple[RootKey, ...]:
+        """Return the root keys of an environment as they were at most a second ago; none if there is no such environment.
+
+        It is the same object as long as they are the same.
+        """
+        return (await self._ring(environment_id)).keys
+
+    async def signing_key(self, environment_id: str) -> RootKey:
+        """Return the root key that new tokens of an environment are signed with.
+
+        Raises:
+            StoreUnavailableError: There is none.
+        """
+        current = next((key for key in await self.root_keys(environment_id) if key.expires_at is None), None)
+        if current is None:
+            raise StoreUnavailableError("environment's root key")
+        return current
 
     async def _by_token(self, header: str, token: str, environment_id: str) -> Caller:
         ring = await self._ring(environment_id)

@@ -97,6 +97,9 @@ class Config:
         log_json: One JSON object per line instead of plain text.
         access_log: One line per request. Off by default: it costs about as much as a request.
         session_token_lifetime: How long the token of a created session works.
+        public_url: Address of this server as clients reach it, for the credentials of direct writers; None takes the one by which
+            the request for them came.
+        direct_token_lifetime: How long credentials for direct writes work.
         public_token_lifetime: How long a minted public token works if its request does not say.
         longest_public_token: The longest life a minted public token may ask for.
         subscribe_window: How long a subscription without ``Timeout-Seconds`` stays open without a record.
@@ -123,6 +126,10 @@ class Config:
     log_json: bool = False
     access_log: bool = False
     session_token_lifetime: timedelta = attrs.field(default=timedelta(hours=1), validator=_positive)
+    public_url: str | None = attrs.field(
+        default=None, converter=lambda text: _trimmed_or_none(text and _address(text)), validator=attrs.validators.optional(_public)
+    )
+    direct_token_lifetime: timedelta = attrs.field(default=timedelta(hours=1), validator=_positive)
     public_token_lifetime: timedelta = attrs.field(default=timedelta(minutes=15), validator=_positive)
     longest_public_token: timedelta = attrs.field(default=timedelta(days=30), validator=_positive)
     subscribe_window: timedelta = attrs.field(default=timedelta(seconds=60), validator=_positive)

@@ -141,8 +141,10 @@ TABLE: Final[Mapping[type[BaseException], Answer]] = {
     errors.TaskMismatchError: Answer(409, "task_mismatch", retry=False),
     errors.ExternalIdImmutableError: Answer(422, "external_id_immutable"),
     errors.StaleRunError: Answer(409, "stale_run", retry=False),
+    errors.AttemptBegunError: Answer(409, "attempt_begun", retry=False),
     errors.ClaimExhaustedError: Answer(409, "claim_exhausted", retry=True, headers=_SOON),
     errors.GuardMismatchError: Answer(409, "conflict", retry=True),
+    errors.TailMismatchError: Answer(409, "conflict", retry=True),
     errors.ConflictError: Answer(409, "conflict", retry=True),
     errors.SessionClosedError: Answer(409, "session_closed", retry=False),
     errors.SessionExpiredError: Answer(409, "session_expired", retry=False),
@@ -160,7 +162,7 @@ TABLE: Final[Mapping[type[BaseException], Answer]] = {
     HttpError: INTERNAL,
     errors.SessionsError: INTERNAL,
 }
-_SILENT: Final = (errors.GuardMismatchError, errors.IncompatibleStoreError)
+_SILENT: Final = (errors.GuardMismatchError, errors.TailMismatchError, errors.IncompatibleStoreError)
 """Classes whose message is about the inside; the answer says something general instead."""
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from sessions_server.epochs import EPOCH_HEADER
 from sessions_server.problems import Refusal
 from sessions_server.queries import (
     LIST_PARAMETERS,
@@ -17,7 +18,8 @@ from sessions_server.queries import (
     parse_runs,
 )
 from sessions_server.route import Route
-from sessions_server.routes import channels, health, page, runs, sessions, snapshots, tokens, waits
+from sessions_server.routes import attempts, channels, health, page, runs, sessions, snapshots, tokens, waits
+from sessions_server.wire import attempts as attempt_bodies
 from sessions_server.wire import page as page_bodies
 from sessions_server.wire import requests, responses
 
@@ -26,6 +28,7 @@ SESSIONS: Final = "/api/v1/sessions"
 SESSION: Final = SESSIONS + "/{session}"
 CHANNEL: Final = "/realtime/v1/sessions/{session}/{io}"
 RUN: Final = "/api/v1/runs/{run}"
+ENGINE_RUN: Final = "/engine/v1/runs/{run}"
 _APPEND: Final = "Cannot append to {a} session"
 
 ROUTES: Final = (
@@ -80,7 +83,7 @@ ROUTES: Final = (
         cap=KIB,
         body=requests.CloseSession,
         response=responses.SessionItem,
-        headers=(sessions.EPOCH_HEADER,),
+        headers=(EPOCH_HEADER,),
         is_undisturbed=True,
     ),
     Route(
@@ -92,7 +95,7 @@ ROUTES: Final = (
         cap=KIB,
         body=requests.EndAndContinue,
         response=responses.HandOverItem,
-        headers=(sessions.EPOCH_HEADER,),
+        headers=(EPOCH_HEADER,),
         refusal=Refusal(400, "Cannot end-and-continue {a} session"),
         is_undisturbed=True,
     ),
@@ -190,7 +193,7 @@ ROUTES: Final = (
         summary="Append the body, as text, as one record",
         cap=channels.MAX_APPEND,
         response=responses.Appended,
-        headers=(channels.PART_HEADER, sessions.EPOCH_HEADER),
+        headers=(channels.PART_HEADER, EPOCH_HEADER),
         refusal=Refusal(409, _APPEND),
         out_refusal=Refusal(400, _APPEND),
         says_ok=True,
@@ -225,11 +228,58 @@ ROUTES: Final = (
     ),
     Route(
         method="POST",
-        path="/engine/v1/runs/{run}/waitpoints/tokens/{waitpoint}/wait",
+        path=ENGINE_RUN + "/waitpoints/tokens/{waitpoint}/wait",
         name="wait_for_waitpoint",
         handler=waits.block,
         summary="Say that a run waits for a waitpoint",
         response=responses.Success,
+        is_undisturbed=True,
+    ),
+    Route(
+        method="POST",
+        path=ENGINE_RUN + "/attempts/start",
+        name="start_attempt",
+        handler=attempts.start,
+        summary="Begin an attempt of a run",
+        cap=KIB,
+        body=attempt_bodies.StartAttempt,
+        response=attempt_bodies.AttemptItem,
+        is_undisturbed=True,
+    ),
+    Route(
+        method="POST",
+        path=ENGINE_RUN + "/heartbeat",
+        name="heartbeat_run",
+        handler=attempts.heartbeat,
+        summary="Tell that an attempt lives",
+        response=attempt_bodies.HeartbeatItem,
+        headers=(EPOCH_HEADER,),
+        is_undisturbed=True,
+    ),
+    Route(
+        method="POST",
+        path=ENGINE_RUN + "/out/append",
+        name="append_run_out",
+        handler=attempts.append,
+        summary="Append records to out as the run, and perhaps end a turn",
+        cap=attempts.MAX_OUT,
+        body=attempt_bodies.AppendOut,
+        response=responses.Appended,
+        headers=(channels.PART_HEADER, EPOCH_HEADER),
+        says_ok=True,
+        is_undisturbed=True,
+    ),
+    Route(
+        method="POST",
+        path=ENGINE_RUN + "/attempts/complete",
+        name="complete_attempt",
+        handler=attempts.complete,
+        summary="End an attempt",
+        cap=KIB,
+        body=attempt_bodies.CompleteAttempt,
+        response=responses.Success,
+        headers=(EPOCH_HEADER,),
+        is_undisturbed=True,
     ),
     Route(
         method="POST",

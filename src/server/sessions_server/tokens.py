@@ -18,9 +18,10 @@ import attrs
 import jwt
 from jwt.algorithms import HMACAlgorithm
 
-from sessions_core.domain.access import session_scopes
+from sessions_core.domain.access import run_scopes, session_scopes
 from sessions_core.domain.environment import Environment, RootKey
 from sessions_core.domain.ids import EnvironmentId
+from sessions_core.domain.run import RunRecord
 from sessions_core.domain.session import Session
 from sessions_core.ports.session_tokens import SessionTokens
 
@@ -71,6 +72,15 @@ class PublicToken:
 
 def peek_environment(token: str) -> str | None:
     """Return the environment id that *token* claims if it looks like a public token, unverified; else None."""
+    claims = peek_claims(token)
+    if claims is None or claims.get("pub") is not True:
+        return None
+    subject = claims.get("sub")
+    return subject if isinstance(subject, str) else ""
+
+
+def peek_claims(token: str) -> dict[str, Any] | None:
+    """Return what *token* claims if it looks like a signed token, unverified; else None."""
     parts = token.split(".")
     if len(parts) != 3:
         return None
@@ -78,16 +88,13 @@ def peek_environment(token: str) -> str | None:
         claims = json.loads(urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
     except (ValueError, binascii.Error, RecursionError):
         return None
-    if not isinstance(claims, dict) or claims.get("pub") is not True:
-        return None
-    subject = claims.get("sub")
-    return subject if isinstance(subject, str) else ""
+    return claims if isinstance(claims, dict) else None
 
 
 def verify(token: str, environment: Environment, keys: Sequence[RootKey], now: datetime) -> PublicToken | None:
     """Verify *token* with whichever of *keys* signed it; None if none did, or if it does not hold at *now*."""
     for key in keys:
-        claims = _signed_claims(token, key) if key.is_valid(now) else None
+        claims = signed_claims(token, key) if key.is_valid(now) else None
         if claims is not None:
             return _accept(token, claims, environment, key, now.timestamp())
     return None
@@ -117,18 +124,31 @@ def mint(
 
 @attrs.frozen
 class SignedSessionTokens(SessionTokens):
-    """Session tokens as creators of sessions get them."""
+    """Session tokens as creators of sessions get them, and tokens for those who carry out runs.
+
+    Attributes:
+        lifetime: Of a session token.
+        run_lifetime: Of a run's token: the longest that the run may wait in its engine's queue.
+    """
 
     lifetime: timedelta
+    run_lifetime: timedelta = timedelta(days=1)
 
     def issue(self, session: Session, key: RootKey, now: datetime) -> str:
-        start = int(now.timestamp())
-        end = start + int(self.lifetime.total_seconds())
-        scopes = session_scopes(session.key)
-        return mint(session.environment.id, scopes, key, start=start, end=end, extra={ROLLING: True})
+        return _roll(session.environment.id, session_scopes(session.key), key, now, self.lifetime)
+
+    def issue_for_run(self, run: RunRecord, key: RootKey, now: datetime) -> str:
+        return _roll(run.environment.id, run_scopes(run.id, run.key), key, now, self.run_lifetime)
 
 
-def _signed_claims(token: str, key: RootKey) -> dict[str, Any] | None:
+def _roll(environment_id: EnvironmentId, scopes: Sequence[str], key: RootKey, now: datetime, life: timedelta) -> str:
+    """Return a token whose holder may have a fresh one before it ends."""
+    start = int(now.timestamp())
+    return mint(environment_id, scopes, key, start=start, end=start + int(life.total_seconds()), extra={ROLLING: True})
+
+
+def signed_claims(token: str, key: RootKey) -> dict[str, Any] | None:
+    """Return what *token* claims if *key* has signed it, whatever that is; else None."""
     try:
         signed = _SIGNER.decode_complete(token, key.value, algorithms=[_ALGORITHM])
         claims = json.loads(signed["payload"])

@@ -74,6 +74,11 @@ def session_scopes(key: str) -> tuple[str, str]:
     return (f"read:sessions:{key}", f"write:sessions:{key}")
 
 
+def run_scopes(run_id: str, key: str) -> tuple[str, str, str]:
+    """Return the scopes of the token for whoever carries out one run: that run itself, and reading its session *key*."""
+    return (f"write:runs:{run_id}", f"read:runs:{run_id}", f"read:sessions:{key}")
+
+
 class Credential(Enum):
     """Kind of credential a caller showed."""
 
@@ -95,15 +100,23 @@ class Target(Enum):
     CREATE = "tasks:<body's taskIdentifier>, or sessions"
     LIST = "sessions, tasks, or tasks:<each filtered task>"
     RUN = "the session the run serves"
+    OWN_RUN = "runs:<run>: the right to carry it out, which no session gives"
+    OWN_WAIT = "runs:<run>, and to read the session that the body names"
+    WAITPOINT = "runs:<the run that waits>"
 
 
 @attrs.frozen(kw_only=True)
 class Access:
-    """What one route asks for."""
+    """What one route asks for.
+
+    Attributes:
+        calling_run: Whether ``write:runs:<run>`` does, too, for the body's ``callingRunId`` and that run's own session.
+    """
 
     action: Action
     target: Target
     credentials: frozenset[Credential] = ANY_CREDENTIAL
+    calling_run: bool = False
 
 
 ACCESS: Final[dict[str, Access]] = {
@@ -111,8 +124,8 @@ ACCESS: Final[dict[str, Access]] = {
     "list_sessions": Access(action=Action.READ, target=Target.LIST),
     "retrieve_session": Access(action=Action.READ, target=Target.SESSION),
     "update_session": Access(action=Action.ADMIN, target=Target.SESSION),
-    "close_session": Access(action=Action.ADMIN, target=Target.SESSION),
-    "end_and_continue": Access(action=Action.WRITE, target=Target.SESSION),
+    "close_session": Access(action=Action.ADMIN, target=Target.SESSION, calling_run=True),
+    "end_and_continue": Access(action=Action.WRITE, target=Target.SESSION, calling_run=True),
     "list_session_runs": Access(action=Action.READ, target=Target.SESSION),
     "list_session_waitpoints": Access(action=Action.READ, target=Target.SESSION),
     "list_session_channels": Access(action=Action.READ, target=Target.SESSION),
@@ -125,10 +138,14 @@ ACCESS: Final[dict[str, Access]] = {
     "read_records": Access(action=Action.READ, target=Target.SESSION),
     "append_in": Access(action=Action.WRITE, target=Target.SESSION),
     "append_out": Access(action=Action.WRITE, target=Target.SESSION, credentials=SECRET_KEYS),
-    "create_wait": Access(action=Action.WRITE, target=Target.ROOT_ONLY, credentials=SECRET_KEYS),
-    "retrieve_waitpoint": Access(action=Action.READ, target=Target.ROOT_ONLY, credentials=SECRET_KEYS),
-    "wait_for_waitpoint": Access(action=Action.WRITE, target=Target.ROOT_ONLY, credentials=SECRET_KEYS),
+    "create_wait": Access(action=Action.WRITE, target=Target.OWN_WAIT),
+    "retrieve_waitpoint": Access(action=Action.READ, target=Target.WAITPOINT),
+    "wait_for_waitpoint": Access(action=Action.WRITE, target=Target.WAITPOINT),
     "retrieve_run": Access(action=Action.READ, target=Target.RUN),
+    "start_attempt": Access(action=Action.WRITE, target=Target.OWN_RUN),
+    "heartbeat_run": Access(action=Action.WRITE, target=Target.OWN_RUN),
+    "append_run_out": Access(action=Action.WRITE, target=Target.OWN_RUN),
+    "complete_attempt": Access(action=Action.WRITE, target=Target.OWN_RUN),
     "read_token_claims": Access(action=Action.READ, target=Target.ROOT_ONLY, credentials=SECRET_KEYS),
     "create_public_token": Access(action=Action.WRITE, target=Target.NOTHING, credentials=SECRET_KEYS),
 }

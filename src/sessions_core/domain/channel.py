@@ -161,10 +161,13 @@ class Appended:
     Attributes:
         seq: The record's number.
         is_new: False if an earlier append with the same part id had stored it.
+        timestamp: Arrival in Unix milliseconds, 0 if the log does not tell; that of a record which is not new may be told too
+            late. Says nothing about which record it is, so it is not compared.
     """
 
     seq: int
     is_new: bool = True
+    timestamp: int = attrs.field(default=0, eq=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -268,6 +271,22 @@ class Envelope:
             return None
         part_id = value.get("id")
         return cls(value["data"], part_id if isinstance(part_id, str) else "")
+
+
+_ENVELOPE_START: Final = b'{"data":'
+_ENVELOPE_ID: Final = b',"id":"'
+
+
+def envelope_id(body: bytes) -> PartId | None:
+    """Return the id in an envelope as writers of every kind make it, ``{"data":…,"id":"…"}``, without parsing the data."""
+    start = body.rfind(_ENVELOPE_ID)
+    if start < 0 or not body.startswith(_ENVELOPE_START) or not body.endswith(b'"}'):
+        return None
+    try:
+        found = json.loads(body[start + len(_ENVELOPE_ID) - 1 : -1])
+    except ValueError:
+        return None
+    return PartId(found) if found else None
 
 
 def sanitise_input(text: str) -> str:

@@ -17,8 +17,13 @@ class Backlog(Protocol):
     __slots__ = ()
 
     @abstractmethod
-    async def list_undispatched(self, before: datetime, limit: int) -> list[RunRecord]:
-        """Return runs waiting for a worker that are not dispatched, were created before *before*, and are due."""
+    async def list_undispatched(
+        self, before: datetime, limit: int, *, after: RunRecord | None = None
+    ) -> list[RunRecord]:
+        """Return runs waiting for a worker that are not dispatched, were created before *before*, and are due.
+
+        They come by creation and id; if *after* is given, only those behind it.
+        """
 
     @abstractmethod
     async def list_stalled(self, before: datetime, limit: int) -> list[RunRecord]:

@@ -26,12 +26,14 @@ class ChannelLog(Protocol):
     __slots__ = ()
 
     @abstractmethod
-    async def append(self, channel: Channel, records: Sequence[NewRecord], *, guard: Guard) -> list[Appended]:
-        """Append *records* in their order, all or none, if the channel's guard is *guard*.
+    async def append(
+        self, channel: Channel, records: Sequence[NewRecord], *, guard: Guard, if_tail: int | None = None
+    ) -> list[Appended]:
+        """Append *records* in their order, all or none, if the channel's guard is *guard* and, if given, the next seq *if_tail*.
 
         A record whose part id was appended before (within the window: the channel's last 1 000 records or 15 minutes,
-        whichever is more) is not stored again but answered with its first seq. If that holds for every record, the guard
-        does not matter, and the channel may be sealed. A sealed channel refuses every new record, whatever guard is
+        whichever is more) is not stored again but answered with its first seq. If that holds for every record, guard and
+        tail do not matter, and the channel may be sealed. A sealed channel refuses every new record, whatever guard is
         named, also ``sealed``. New records get consecutive seqs and one arrival time that is not before the tail's.
 
         A log may limit how much one append holds, to no less than 1 000 records and 1 MiB, and refuse commands here.
@@ -40,6 +42,7 @@ class ChannelLog(Protocol):
 
         Raises:
             GuardMismatchError: The channel's guard is another one, or it is sealed; nothing was stored.
+            TailMismatchError: The guard is right, but the next seq is not *if_tail*; nothing was stored.
             RecordTooLargeError: More than the log takes in one record or append; nothing was stored.
             ChannelUnavailableError: No answer; the records may have been stored. A retry with the same part ids is safe.
         """

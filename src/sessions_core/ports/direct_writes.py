@@ -8,6 +8,7 @@ from typing import Protocol
 import attrs
 
 from sessions_core.domain.channel import Channel
+from sessions_core.domain.direct import Tenure
 
 
 @attrs.frozen(kw_only=True)
@@ -33,8 +34,10 @@ class DirectWrites(Protocol):
         """Whether tokens are real and limited to one channel; False for a log without access control."""
 
     @abstractmethod
-    async def issue(self, channel: Channel, *, epoch: int) -> WriteCredentials:
-        """Return credentials for appending to and trimming *channel*.
+    async def issue(self, channel: Channel, *, tenure: Tenure) -> WriteCredentials:
+        """Return credentials for appending to *channel*, and for trimming it if it is ``out``.
+
+        A log that checks credentials itself may let them work after *tenure*; where we check them, those for ``out`` do not.
 
         Raises:
             DirectWritesUnsupportedError: This log has none to give.

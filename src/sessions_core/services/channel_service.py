@@ -22,8 +22,9 @@ from sessions_core.domain.channel import (
     last_visible,
     sanitise_input,
 )
+from sessions_core.domain.direct import NO_DEMAND, Demand, Tenure
 from sessions_core.domain.events import RecordsAppended
-from sessions_core.domain.guard import SEALED, Guard
+from sessions_core.domain.guard import SEALED, UNTOUCHED, Guard
 from sessions_core.domain.ids import RESERVED_PARTS, PartId
 from sessions_core.domain.session import Session
 from sessions_core.errors import (
@@ -106,6 +107,15 @@ class Reading:
         return None
 
 
+@attrs.frozen
+class _Right:
+    """By what right an append is made, and what it demands."""
+
+    epoch: int | None
+    tenure: Tenure | None
+    demand: Demand
+
+
 @attrs.define(kw_only=True)
 class ChannelService:
     """The one way for writers who go through us, and for all readers."""
@@ -146,9 +156,28 @@ class ChannelService:
         return (await self.append(session, io, (record,), epoch=epoch))[0]
 
     async def append(
-        self, session: Session, io: Io, records: Sequence[NewRecord], *, epoch: int | None = None
+        self,
+        session: Session,
+        io: Io,
+        records: Sequence[NewRecord],
+        *,
+        epoch: int | None = None,
+        tenure: Tenure | None = None,
+        demand: Demand = NO_DEMAND,
     ) -> list[Appended]:
         """Append *records*, all or none, and wake those who wait. See :meth:`append_text`.
+
+        Args:
+            session: May be a stale read.
+            io: Says which channel.
+            records: Commands are not among them.
+            epoch: On ``out``: the attempt that writes. None for a writer that is no run.
+            tenure: On ``out``: whose credentials a direct writer has. None for a writer that has none.
+            demand: What has to hold true of the channel.
+
+        Raises:
+            GuardMismatchError: The channel has not the guard that is demanded.
+            TailMismatchError: Nor the tail.
 
         Cancelling leaves it open whether they were stored; if they were, those who wait are woken by the sweep. (A shield
         for every append would cost as much as the rest of this method, to save a moment in a rare case.)
@@ -159,7 +188,7 @@ class ChannelService:
         if session.refusal(self.clock.now()) and self._guards.get(channel) != SEALED:
             await self.closing.seal(session)
             self._guards[channel] = SEALED
-        appended = await self._append(session, channel, records, epoch)
+        appended = await self._append(session, channel, records, _Right(epoch, tenure, demand))
         await self.waits.wake(channel, records, appended)
         duplicates = sum(not place.is_new for place in appended)
         self.observer(RecordsAppended(channel=channel, count=len(appended), duplicates=duplicates))
@@ -213,33 +242,40 @@ class ChannelService:
             yield Reading(gap, settled, tail.next_seq, reader)
 
     async def _append(
-        self, session: Session, channel: Channel, records: Sequence[NewRecord], epoch: int | None
+        self, session: Session, channel: Channel, records: Sequence[NewRecord], right: _Right
     ) -> list[Appended]:
-        guard = self._believed(session, channel, epoch)
+        if right.tenure is not None and right.tenure.is_over(session):
+            raise await self._out_refusal(session, UNTOUCHED, right.epoch)
+        guard = self._believed(session, channel, right)
         for _ in range(APPEND_ATTEMPTS):
             try:
-                appended = await self.log.append(channel, records, guard=guard)
+                appended = await self.log.append(channel, records, guard=guard, if_tail=right.demand.tail)
             except GuardMismatchError as error:
-                guard = await self._corrected(session, channel, error.actual, epoch)
+                guard = await self._corrected(session, channel, error.actual, right)
             else:
                 if self._guards.get(channel) is not guard:
                     self._guards[channel] = guard
                 return appended
         raise ClaimExhaustedError(session.key, APPEND_ATTEMPTS)
 
-    def _believed(self, session: Session, channel: Channel, epoch: int | None) -> Guard:
-        if epoch is not None:
-            return Guard.live(epoch)
+    def _believed(self, session: Session, channel: Channel, right: _Right) -> Guard:
+        if right.epoch is not None:
+            return Guard.live(right.epoch)
+        if right.demand.guard is not None:
+            return right.demand.guard
         known = self._guards.get(channel)
-        if known is not None:
+        if known is not None and (right.tenure is None or right.tenure.covers(known)):
             return known
         return Guard.live(session.current_run_version if channel.io is Io.IN else session.epoch)
 
-    async def _corrected(self, session: Session, channel: Channel, actual: Guard, epoch: int | None) -> Guard:
+    async def _corrected(self, session: Session, channel: Channel, actual: Guard, right: _Right) -> Guard:
+        if right.demand.guard is not None and not actual.is_sealed:
+            raise GuardMismatchError(actual)
         if channel.io is Io.IN:
             return await self.gate.open(session, actual)
-        if epoch is not None or actual.is_sealed:
-            raise await self._out_refusal(session, actual, epoch)
+        is_over = right.tenure is not None and not right.tenure.covers(actual)
+        if right.epoch is not None or actual.is_sealed or is_over:
+            raise await self._out_refusal(session, actual, right.epoch)
         return actual
 
     async def _out_refusal(self, session: Session, actual: Guard, epoch: int | None) -> Exception:

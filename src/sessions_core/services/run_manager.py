@@ -17,7 +17,7 @@ import anyio
 import attrs
 
 from sessions_core.domain.bounded import BoundedDict
-from sessions_core.domain.channel import Io, NewRecord
+from sessions_core.domain.channel import Channel, Io, NewRecord
 from sessions_core.domain.claim import Claim
 from sessions_core.domain.events import ClaimLost, RunClaimed, SystemFailed
 from sessions_core.domain.guard import Guard
@@ -41,6 +41,7 @@ from sessions_core.ports.run_store import RunStore
 from sessions_core.ports.session_store import SessionStore
 
 CLAIM_ATTEMPTS: Final = 3
+FENCE_ATTEMPTS: Final = 4
 KNOWN_RUNS: Final = 1000
 FINISH_SECONDS: Final = 10.0
 """How long a claim and its dispatch may go on after their caller was cancelled."""
@@ -148,22 +149,49 @@ class RunManager:
                     environment_id=run.environment.id, session_id=run.session_id, run_id=run.id, reason=run.reason
                 )
             )
-            await self._fence(session, last_words)
+            await self._fence(session, run, last_words)
             await self.dispatch(run)
             return True
         raise StoreUnavailableError
 
-    async def _fence(self, session: Session, last_words: Sequence[NewRecord]) -> None:
-        """End the right to write of the attempt that the row knew. What fails here is done by the new run's beginning."""
-        out, held = session.channel(Io.OUT), Guard.live(session.epoch)
+    async def _fence(self, session: Session, run: RunRecord, last_words: Sequence[NewRecord]) -> None:
+        """End the right to write of every attempt before *run*. What fails here is done by the new run's beginning.
+
+        The row may be a stale read, and an attempt begins before it takes ``out``: a guard that is not the expected one
+        is believed once the row, read again, tells that it cannot be *run*'s own.
+        """
+        out, epoch, held = session.channel(Io.OUT), session.epoch, Guard.live(session.epoch)
+        try:
+            for _ in range(FENCE_ATTEMPTS):
+                actual = await self._end_epoch(out, held, Guard.idle(epoch), last_words)
+                if actual is None or actual.is_sealed or not (last_words or actual.is_live):
+                    return
+                last = await self._last_epoch_before(run)
+                if last is None:
+                    return
+                epoch, held = last, actual
+        except (ChannelUnavailableError, StoreUnavailableError) as error:
+            self.observer(SystemFailed(step="fence", error=str(error)))
+
+    async def _end_epoch(
+        self, out: Channel, held: Guard, final: Guard, last_words: Sequence[NewRecord]
+    ) -> Guard | None:
+        """Append *last_words* under the guard *held* and raise it to *final*; return the guard that is in the way, if any."""
         try:
             if last_words:
                 await self.log.append(out, last_words, guard=held)
-            await self.log.set_guard(out, Guard.idle(session.epoch), expect=held)
-        except GuardMismatchError:
-            pass  # Nobody was writing under that epoch, or the session was closed.
-        except ChannelUnavailableError as error:
-            self.observer(SystemFailed(step="fence", error=str(error)))
+            change = await self.log.set_guard(out, final, expect=held)
+        except GuardMismatchError as error:
+            return error.actual
+        return None if change.actual == final else change.actual
+
+    async def _last_epoch_before(self, run: RunRecord) -> int | None:
+        """Return the epoch of the last attempt before *run*'s first; None if that has begun, or *run* has been replaced."""
+        session = await self.store.find(run.environment.id, run.session_id)
+        stored = await self.runs.find(run.environment.id, run.id)
+        if session is None or session.current_run_id != run.id or stored is None or stored.attempt:
+            return None
+        return session.epoch
 
     async def dispatch(self, run: RunRecord) -> None:
         """Dispatch *run* if it is due. An engine that is down is no failure: the sweep will try again."""

@@ -263,10 +263,14 @@ class SessionService:
         Raises:
             RunNotFoundError: This environment has no such run.
         """
-        run = await self.runs.find(environment_id, run_id)
+        run = await self.find_run(environment_id, run_id)
         if run is None:
             raise RunNotFoundError(run_id)
         return run
+
+    async def find_run(self, environment_id: EnvironmentId, run_id: RunId) -> RunRecord | None:
+        """Return a run, or None if this environment has no such one."""
+        return await self.runs.find(environment_id, run_id)
 
     def _new(self, environment: Environment, spec: NewSession) -> tuple[Session, RunRecord]:
         now = self.clock.now()

@@ -65,6 +65,7 @@ class Sweep:
     observer: Observer
     config: SweepConfig = attrs.field(factory=SweepConfig)
     _walk: WaitpointId | None = attrs.field(init=False, default=None)
+    _waiting_after: RunRecord | None = attrs.field(init=False, default=None)
     _last_pass: datetime | None = attrs.field(init=False, default=None)
     _patient_until: datetime | None = attrs.field(init=False, default=None)
 
@@ -103,7 +104,10 @@ class Sweep:
         return repaired
 
     async def _dispatch(self, now: datetime) -> int:
-        waiting = await self.backlog.list_undispatched(now - self.config.dispatch_grace, self.config.batch)
+        """Walk over the waiting runs, a batch a pass: those that no engine takes for good must not hide the others."""
+        before, batch = now - self.config.dispatch_grace, self.config.batch
+        waiting = await self.backlog.list_undispatched(before, batch, after=self._waiting_after)
+        self._waiting_after = waiting[-1] if len(waiting) == batch else None
         return await self._each("dispatch", waiting, self.run_manager.dispatch)
 
     def _notice_a_standstill(self, now: datetime) -> None:

@@ -1,4 +1,4 @@
-"""Fresh session tokens for turn-completes."""
+"""Fresh tokens: for the clients of a session, in turn-completes, and for whoever carries out a run."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from sessions_core.domain.bounded import BoundedDict
 from sessions_core.domain.environment import RootKey
 from sessions_core.domain.events import SystemFailed
 from sessions_core.domain.ids import EnvironmentId
+from sessions_core.domain.run import RunRecord
 from sessions_core.domain.session import Session
 from sessions_core.errors import UnavailableError
 from sessions_core.ports.clock import Clock
@@ -35,7 +36,7 @@ class _Known:
 
 @attrs.define(kw_only=True)
 class TokenIssuer:
-    """Issues session tokens under the current root key of the session's environment."""
+    """Issues tokens under the current root key of their environment."""
 
     session_tokens: SessionTokens | None
     environments: EnvironmentStore
@@ -45,15 +46,27 @@ class TokenIssuer:
 
     async def issue(self, session: Session) -> str | None:
         """Return a fresh token for *session*, or None if nobody here makes any or there is no key to be had now."""
+        key = await self._find_key(session.environment.id)
+        if key is None or self.session_tokens is None:
+            return None
+        return self.session_tokens.issue(session, key, self.clock.now())
+
+    async def issue_for_run(self, run: RunRecord) -> str | None:
+        """Return a fresh token for whoever carries out *run*, or None like :meth:`issue`."""
+        key = await self._find_key(run.environment.id)
+        if key is None or self.session_tokens is None:
+            return None
+        return self.session_tokens.issue_for_run(run, key, self.clock.now())
+
+    async def _find_key(self, environment_id: EnvironmentId) -> RootKey | None:
         if self.session_tokens is None:
             return None
         try:
             with anyio.fail_after(PATIENCE_SECONDS):
-                key = await self._key(session.environment.id)
+                return await self._key(environment_id)
         except (UnavailableError, TimeoutError) as error:
             self.observer(SystemFailed(step="session token", error=str(error) or "no answer in time"))
             return None
-        return None if key is None else self.session_tokens.issue(session, key, self.clock.now())
 
     async def _key(self, environment_id: EnvironmentId) -> RootKey | None:
         known, now = self._keys.get(environment_id), anyio.current_time()

@@ -106,7 +106,7 @@ APPEND: Final = """
 LOOKS: Final = {
     "a session by its id": (session_store.FIND_BY_ID, ("session_7", "env_a")),
     "a session by its external id": (session_store.FIND_BY_EXTERNAL_ID, ("e7", "env_a")),
-    "undispatched runs": (backlogs.LIST_UNDISPATCHED, (200, START, None)),
+    "undispatched runs": (backlogs.LIST_UNDISPATCHED, (200, START, None, *backlogs.FROM_THE_START)),
     "stalled runs": (backlogs.LIST_STALLED, (200, START)),
     "unsettled runs": (backlogs.LIST_UNSETTLED, (200,)),
     "unsealed sessions": (backlogs.LIST_UNSEALED, (200, None)),

@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import anyio
+import attrs
 import pytest
 
 from contract.makers import ENV_A, initial, make_session
@@ -20,6 +21,7 @@ from sessions_core.domain.channel import Io
 from sessions_core.domain.status import RunStatus
 from sessions_core.errors import IncompatibleStoreError, InvalidError
 from sessions_core.facade import Sessions, Settings
+from sessions_core.services.sweep import SweepConfig
 
 pytestmark = pytest.mark.needs_postgres
 
@@ -27,6 +29,7 @@ KEY = FernetCipher.generate_key().decode()
 OTHER_KEY = FernetCipher.generate_key().decode()
 ROOT_KEY = "tr_dev_" + "a" * 24
 SOON = 20.0
+BATCH = SweepConfig().batch
 
 Opening = Callable[..., AbstractAsyncContextManager[Sessions]]
 
@@ -89,6 +92,18 @@ async def test_a_run_that_a_dead_process_had_taken_but_not_begun_is_taken_up(url
     async with opened(url, echo_agents()) as second:
         await until_said(second, session.id, "you said: still here?")
         assert (await second.ports.runs.get(run.id)).status is RunStatus.EXECUTING
+
+
+async def test_runs_that_nobody_here_can_carry_out_do_not_keep_others_waiting(url: str) -> None:
+    async with opened(url) as first:  # without agents: whatever it takes, it never begins
+        for number in range(BATCH + 1):
+            idle = attrs.evolve(make_session(f"idle{number}", at=first.clock.now()), task="nobody")
+            await first.ports.sessions.create(idle, initial(idle))
+        created = make_session("one", external_id="chat", at=first.clock.now())
+        session = (await first.ports.sessions.create(created, initial(created))).session
+        await first.channels.append_text(session, Io.IN, message("still here?"))
+    async with opened(url, echo_agents()) as second:
+        await until_said(second, session.id, "you said: still here?")
 
 
 async def test_no_process_believes_that_it_owns_the_data(url: str) -> None:

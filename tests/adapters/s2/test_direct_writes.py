@@ -15,6 +15,7 @@ from contract.makers import make_channel
 from harness.s2_proxy import Proxy
 from sessions_adapters.s2 import S2Basin, S2ChannelLog, S2DirectWrites, open_basin
 from sessions_core.domain.channel import Appended, control_record, data_record
+from sessions_core.domain.direct import FIRST_TENURE
 from sessions_core.domain.guard import Guard
 from sessions_core.domain.ids import PartId
 
@@ -27,7 +28,7 @@ TOKENS = "/v1/access-tokens"
 async def test_without_tokens_the_credentials_are_a_placeholder_and_say_so(basin: S2Basin) -> None:
     writes = S2DirectWrites(basin)
     assert not writes.is_scoped
-    credentials = await writes.issue(OUT, epoch=1)
+    credentials = await writes.issue(OUT, tenure=FIRST_TENURE)
     assert credentials.token == "s2-skip-access-tokens"
     assert credentials.basin == basin.config.basin
     assert credentials.endpoint == f"{basin.config.endpoint}/v1"
@@ -36,7 +37,7 @@ async def test_without_tokens_the_credentials_are_a_placeholder_and_say_so(basin
 async def test_what_a_direct_writer_writes_is_in_the_channel(basin: S2Basin, log: S2ChannelLog) -> None:
     await guard_with(log, LIVE)
     await log.append(OUT, [data_record("ours", PartId("ours"))], guard=LIVE)
-    credentials = await S2DirectWrites(basin).issue(OUT, epoch=1)
+    credentials = await S2DirectWrites(basin).issue(OUT, tenure=FIRST_TENURE)
     origin = credentials.endpoint.removesuffix("/v1")
     async with S2(credentials.token, endpoints=Endpoints(origin, origin)) as client:
         stream = client.basin(credentials.basin).stream(credentials.stream)
@@ -56,11 +57,11 @@ async def test_a_token_is_for_one_stream_two_operations_and_a_short_time(proxy: 
     async with open_basin(options) as basin:
         writes = S2DirectWrites(basin)
         assert writes.is_scoped
-        credentials = await writes.issue(OUT, epoch=1)
+        credentials = await writes.issue(OUT, tenure=FIRST_TENURE)
         assert (credentials.token, credentials.endpoint) == ("scoped", "https://s2.example/v1")
         assert "scoped" not in repr(credentials)
-        await writes.issue(OUT, epoch=2)
-        await writes.issue(make_channel("other"), epoch=1)
+        await writes.issue(OUT, tenure=FIRST_TENURE)
+        await writes.issue(make_channel("other"), tenure=FIRST_TENURE)
     asked = [json.loads(request.body) for request in proxy.seen if request.path == TOKENS]
     assert len(asked) == 2, "a fresh token is handed out again"
     assert asked[0]["scope"]["streams"] == {"exact": credentials.stream}
@@ -73,8 +74,8 @@ async def test_a_token_is_for_one_stream_two_operations_and_a_short_time(proxy: 
 
 
 async def test_the_stream_is_there_when_its_credentials_are(basin: S2Basin, log: S2ChannelLog) -> None:
-    credentials = await S2DirectWrites(basin).issue(OUT, epoch=1)
-    await S2DirectWrites(basin).issue(OUT, epoch=1)
+    credentials = await S2DirectWrites(basin).issue(OUT, tenure=FIRST_TENURE)
+    await S2DirectWrites(basin).issue(OUT, tenure=FIRST_TENURE)
     origin = credentials.endpoint.removesuffix("/v1")
     async with S2("any", endpoints=Endpoints(origin, origin)) as client:
         page = await client.basin(credentials.basin).list_streams()

@@ -51,7 +51,9 @@ class Findings:
 
 def report_of(bare: float, server: float, **more: Any) -> Report:
     section = Findings({"bare": bare, "server": server}, **more)
-    return Report(machine=MACHINE, date="2026-01-01", commit="abc", sections={"part": section}, seconds=1.0)
+    return Report(
+        profile="embedded", machine=MACHINE, date="2026-01-01", commit="abc", sections={"part": section}, seconds=1.0
+    )
 
 
 @pytest.mark.parametrize(

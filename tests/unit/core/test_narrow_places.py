@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 
 import anyio
 import pytest
 
 from sessions_core import chat
-from sessions_core.domain.channel import Io, data_record
+from sessions_core.domain.channel import UPGRADE_REQUIRED, Io, data_record
 from sessions_core.domain.events import InputGivenUp, RunEnded, TurnFailed
 from sessions_core.domain.guard import UNTOUCHED, Guard
 from sessions_core.domain.ids import PartId, RunId, own_part
@@ -68,6 +69,40 @@ async def test_an_attempt_whose_retry_begins_while_it_hands_over_does_not_hand_o
     zombie = world.sessions(Meanwhile("SessionStore.claim_run", retry))
     with pytest.raises(StaleRunError):
         await zombie.sessions.end_and_continue(HOME.id, NAME, run_id, "upgrade", epoch=epoch)
+
+
+async def took_out(world: World) -> int:
+    """Begin the session's current run and let it take ``out``; return its epoch."""
+    _, epoch = await begun(world)
+    out = world.session().channel(Io.OUT)
+    guard = (await world.log.tail(out)).guard
+    assert (await world.log.set_guard(out, Guard.live(epoch), expect=guard)).done
+    return epoch
+
+
+@pytest.mark.parametrize("begin", [took_out, begun], ids=["with out", "without out"])
+async def test_a_run_that_begins_while_it_is_handed_over_writes_no_more(
+    begin: Callable[[World], Awaitable[object]],
+) -> None:
+    world = World()
+    created = await world.sessions().sessions.create(HOME, spec())
+    late = world.sessions(Meanwhile("SessionStore.claim_run", partial(begin, world)))
+    assert (await late.sessions.end_and_continue(HOME.id, NAME, created.run_id, "upgrade")).swapped
+    with pytest.raises(StaleRunError):
+        await world.sessions().channels.append(world.session(), Io.OUT, [data_record("x", PartId("x"))], epoch=1)
+    assert [record.control for record in await world.records(Io.OUT)] == [UPGRADE_REQUIRED]
+
+
+async def test_each_hand_over_is_told_once_also_those_of_runs_that_never_began() -> None:
+    world = World()
+    sessions = world.sessions()
+    run_id = (await sessions.sessions.create(HOME, spec())).run_id
+    for _ in range(3):
+        run_id = (await sessions.sessions.end_and_continue(HOME.id, NAME, run_id, "upgrade")).run_id
+    assert [record.control for record in await world.records(Io.OUT)] == [UPGRADE_REQUIRED] * 3
+    async with world.process():
+        await until_rest(world)
+    assert [record.control for record in await world.records(Io.OUT)] == [UPGRADE_REQUIRED] * 3
 
 
 async def test_a_message_between_leaving_and_ending_does_not_make_old_ones_be_read_again() -> None:

@@ -405,11 +405,13 @@ async def test_what_is_recovered_is_bounded(count: int) -> None:
 class StrictLog(memory.InMemoryChannelLog):
     """Takes no more in one append than every log does."""
 
-    async def append(self, channel: Channel, records: Sequence[NewRecord], *, guard: Guard) -> list[Appended]:
+    async def append(
+        self, channel: Channel, records: Sequence[NewRecord], *, guard: Guard, if_tail: int | None = None
+    ) -> list[Appended]:
         size = sum(record.metered_size for record in records)
         if len(records) > 1_000 or size > 1_048_576:
             raise RecordTooLargeError(size, 1_048_576)
-        return await super().append(channel, records, guard=guard)
+        return await super().append(channel, records, guard=guard, if_tail=if_tail)
 
 
 @attrs.define

@@ -27,6 +27,8 @@ class ClickHouseConfig:
         workers: How many statements run at once at most; each needs a thread and a connection.
         timeout: How long one call may take in all, waiting for a free thread included. ClickHouse stops a statement that
             has run for this long, too.
+        keep_alive: How long a connection that is not used stays open: None for as long as the server likes, nothing to close
+            it after each statement.
 
     Raises:
         InvalidError: The URL is of no such kind.
@@ -36,3 +38,4 @@ class ClickHouseConfig:
     database: str = attrs.field(default="sessions", validator=attrs.validators.matches_re(r"[A-Za-z_][A-Za-z0-9_]*"))
     workers: int = attrs.field(default=4, validator=attrs.validators.ge(1))
     timeout: timedelta = attrs.field(default=timedelta(seconds=10), validator=_POSITIVE)
+    keep_alive: timedelta | None = None

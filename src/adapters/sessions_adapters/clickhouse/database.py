@@ -14,11 +14,12 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import timedelta
 from functools import partial
+from time import monotonic
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -51,11 +52,13 @@ class ClickHouseDatabase:
     Attributes:
         workers: How many threads there are.
         timeout: How long a call may take in all.
+        keep_alive: See :class:`~sessions_adapters.clickhouse.ClickHouseConfig`.
     """
 
     _make_client: Callable[[], Client]
     workers: int = attrs.field(default=4, kw_only=True)
     timeout: timedelta = attrs.field(default=timedelta(seconds=10), kw_only=True)
+    keep_alive: timedelta | None = attrs.field(default=None, kw_only=True)
     _threads: ThreadPoolExecutor = attrs.field(init=False, repr=False)
     _own: threading.local = attrs.field(init=False, factory=threading.local, repr=False)
     _clients: list[Client] = attrs.field(init=False, factory=list, repr=False)
@@ -106,14 +109,33 @@ class ClickHouseDatabase:
         if client is None:
             client = self._own.client = self._make_client()
             self._clients.append(client)
-        return work(client)
+        with self._rested(client):
+            return work(client)
+
+    @contextmanager
+    def _rested(self, client: Client) -> Iterator[None]:
+        """Use *client* in the block; its connection is opened anew for that if it has rested for too long."""
+        if self.keep_alive is None:
+            yield
+            return
+        if monotonic() - getattr(self._own, "used_at", -math.inf) > self.keep_alive.total_seconds():
+            client.close_connections()
+        try:
+            yield
+        finally:
+            self._own.used_at = monotonic()
+            if not self.keep_alive:
+                client.close_connections()
 
 
 @asynccontextmanager
 async def open_database(config: ClickHouseConfig) -> AsyncGenerator[ClickHouseDatabase]:
     """Open *config*'s database for the time of the block. Nothing is sent before it is used."""
     database = ClickHouseDatabase(
-        partial(connect, config, config.database), workers=config.workers, timeout=config.timeout
+        partial(connect, config, config.database),
+        workers=config.workers,
+        timeout=config.timeout,
+        keep_alive=config.keep_alive,
     )
     try:
         yield database

@@ -18,28 +18,41 @@ from sessions_core.ports.session_index import IndexRow, IndexWriter
 TABLE: Final = "sessions_v1"
 FORMAT: Final = "JSONEachRow"
 SETTINGS: Final = {
-    "async_insert": 0,  # when it returns, the rows are stored
     "enable_json_type": 1,
     "input_format_json_infer_array_of_dynamic_from_array_of_different_types": 1,
     "max_partitions_per_insert_block": 0,  # a batch may touch sessions of any age
     "type_json_skip_duplicated_paths": 1,  # {"a.b": 1, "a": {"b": 2}}
 }
+AT_ONCE: Final = {"async_insert": 0}
+GATHERED: Final = {
+    "async_insert": 1,
+    "wait_for_async_insert": 1,  # else rows would count as stored that may still get lost
+    "async_insert_max_data_size": 1_000_000,
+    "async_insert_busy_timeout_ms": 1000,
+}
 
 
 @attrs.define
 class ClickHouseIndexWriter(IndexWriter):
-    """Adds a version of a session per row; ClickHouse forgets the older ones by itself."""
+    """Adds a version of a session per row; ClickHouse forgets the older ones by itself.
+
+    Attributes:
+        is_gathered: Let ClickHouse gather what several writers send, up to a second, and store it together. Either way rows
+            are stored when a write returns.
+    """
 
     _database: ClickHouseDatabase
+    is_gathered: bool = attrs.field(default=False, kw_only=True)
 
     async def write(self, rows: Sequence[IndexRow]) -> None:
         if rows:
             lines = (encode_json(_line(row)) for row in sorted(rows, key=_place))
-            await self._database.run(partial(_insert, "\n".join(lines).encode()))
+            settings = SETTINGS | (GATHERED if self.is_gathered else AT_ONCE)
+            await self._database.run(partial(_insert, "\n".join(lines).encode(), settings))
 
 
-def _insert(block: bytes, client: Client) -> None:
-    client.raw_insert(TABLE, insert_block=block, fmt=FORMAT, settings=dict(SETTINGS))
+def _insert(block: bytes, settings: dict[str, int], client: Client) -> None:
+    client.raw_insert(TABLE, insert_block=block, fmt=FORMAT, settings=dict(settings))
 
 
 def _place(row: IndexRow) -> tuple[Any, ...]:

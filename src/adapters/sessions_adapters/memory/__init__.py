@@ -7,7 +7,9 @@ that asks a database would, and then does all it does at once, so it is atomic. 
 from __future__ import annotations
 
 from sessions_adapters.memory.backlog import InMemoryBacklog
+from sessions_adapters.memory.change_feed import InMemoryChangeFeed
 from sessions_adapters.memory.channel_log import InMemoryChannelLog
+from sessions_adapters.memory.dead_letters import InMemoryDeadLetters
 from sessions_adapters.memory.environment_store import InMemoryEnvironmentStore, InMemoryTokenLedger
 from sessions_adapters.memory.leader_lock import InMemoryLeaderLock
 from sessions_adapters.memory.run_store import InMemoryRunStore
@@ -18,7 +20,9 @@ from sessions_adapters.memory.waitpoint_store import InMemoryWaitpointStore, InM
 
 __all__ = [
     "InMemoryBacklog",
+    "InMemoryChangeFeed",
     "InMemoryChannelLog",
+    "InMemoryDeadLetters",
     "InMemoryEnvironmentStore",
     "InMemoryLeaderLock",
     "InMemoryRunStore",

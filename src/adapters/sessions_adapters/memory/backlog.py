@@ -23,14 +23,17 @@ class InMemoryBacklog(Backlog):
 
     _tables: Tables
 
-    async def list_undispatched(self, before: datetime, limit: int) -> list[RunRecord]:
+    async def list_undispatched(
+        self, before: datetime, limit: int, *, after: RunRecord | None = None
+    ) -> list[RunRecord]:
         await checkpoint()
         now = self._tables.now()
 
         def is_left(run: RunRecord) -> bool:
             is_due = run.dispatch_after is None or run.dispatch_after <= now
             is_waiting = run.status in WAITING_FOR_WORKER and run.dispatched_at is None
-            return is_waiting and is_due and run.created_at < before
+            is_behind = after is None or (run.created_at, run.id) > (after.created_at, after.id)
+            return is_waiting and is_due and is_behind and run.created_at < before
 
         return self._list_runs(is_left, lambda run: run.created_at, limit)
 

@@ -22,7 +22,7 @@ from anyio.lowlevel import checkpoint
 from sessions_core.domain.channel import Appended, Batch, Channel, NewRecord, Record, Tail, trim_command
 from sessions_core.domain.guard import UNTOUCHED, Guard, GuardChange
 from sessions_core.domain.ids import PartId
-from sessions_core.errors import GuardMismatchError
+from sessions_core.errors import ConflictError, GuardMismatchError, TailMismatchError
 from sessions_core.ports.channel_log import READ_BYTES, ChannelLog
 from sessions_core.ports.clock import Clock
 
@@ -60,27 +60,31 @@ class _Contents:
         """Seq of the first record that is still kept."""
         return self.next_seq - len(self.records)
 
-    def append(self, records: Sequence[NewRecord], guard: Guard, now: int) -> list[Appended]:
+    def append(self, records: Sequence[NewRecord], guard: Guard, if_tail: int | None, now: int) -> list[Appended]:
         """Store all of *records* that are not known by their part id, or refuse."""
-        if not self._admits(guard) and not all(record.part_id in self.parts for record in records):
-            raise GuardMismatchError(self.guard)
+        refusal = self._refusal(guard, if_tail)
+        if refusal is not None and not all(record.part_id in self.parts for record in records):
+            raise refusal
         timestamp = max(self.timestamp, now)
         appended = [self._append(record, timestamp) for record in records]
         self._wake()
         return appended
 
-    def _admits(self, guard: Guard) -> bool:
-        return guard == self.guard and not guard.is_sealed
+    def _refusal(self, guard: Guard, if_tail: int | None) -> ConflictError | None:
+        if guard != self.guard or guard.is_sealed:
+            return GuardMismatchError(self.guard)
+        return None if if_tail in (None, self.next_seq) else TailMismatchError(self.next_seq)
 
     def _append(self, record: NewRecord, timestamp: int) -> Appended:
         if record.part_id is not None and record.part_id in self.parts:
-            return Appended(self.parts[record.part_id].seq, is_new=False)
+            known = self.parts[record.part_id]
+            return Appended(known.seq, is_new=False, timestamp=known.timestamp)
         seq = self.next_seq
         self.records.append(Record(seq, timestamp, record.body, record.headers))
         self.next_seq, self.timestamp = seq + 1, timestamp
         if record.part_id is not None:
             self.parts[record.part_id] = _Place(seq, timestamp)
-        return Appended(seq)
+        return Appended(seq, timestamp=timestamp)
 
     def _wake(self) -> None:
         news, self.news = self.news, anyio.Event()
@@ -136,17 +140,21 @@ class InMemoryChannelLog(ChannelLog):
     part_window: timedelta = attrs.field(default=timedelta(minutes=15), kw_only=True)
     _channels: dict[Channel, _Contents] = attrs.field(init=False, factory=dict, repr=False)
 
-    async def append(self, channel: Channel, records: Sequence[NewRecord], *, guard: Guard) -> list[Appended]:
+    async def append(
+        self, channel: Channel, records: Sequence[NewRecord], *, guard: Guard, if_tail: int | None = None
+    ) -> list[Appended]:
         await checkpoint()
-        return self._append(self._open(channel), records, guard)
+        return self._append(self._open(channel), records, guard, if_tail)
 
-    def _append(self, contents: _Contents, records: Sequence[NewRecord], guard: Guard) -> list[Appended]:
+    def _append(
+        self, contents: _Contents, records: Sequence[NewRecord], guard: Guard, if_tail: int | None = None
+    ) -> list[Appended]:
         now = (self._clock.now() - _EPOCH) // _MILLISECOND
         contents.forget_parts(
             before_seq=contents.next_seq - self.part_window_records,
             before=now - self.part_window // _MILLISECOND,
         )
-        return contents.append(records, guard, now)
+        return contents.append(records, guard, if_tail, now)
 
     async def set_guard(
         self, channel: Channel, new: Guard, *, expect: Guard, if_tail: int | None = None

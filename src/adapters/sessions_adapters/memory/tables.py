@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 
 import attrs
@@ -18,6 +19,7 @@ class Tables:
 
     Attributes:
         names: Who has an external id.
+        on_save: Is told of every session's row that is saved, and whether it is new.
     """
 
     clock: Clock
@@ -25,6 +27,7 @@ class Tables:
     names: dict[tuple[EnvironmentId, str], SessionId] = attrs.field(init=False, factory=dict, repr=False)
     runs: dict[RunId, RunRecord] = attrs.field(init=False, factory=dict, repr=False)
     history: dict[SessionId, list[SessionRun]] = attrs.field(init=False, factory=dict, repr=False)
+    on_save: Callable[[Session, bool], None] | None = attrs.field(init=False, default=None, repr=False)
 
     def now(self) -> datetime:
         """Return the time, in the resolution in which times are kept."""
@@ -44,8 +47,11 @@ class Tables:
             self.names[session.environment.id, session.external_id] = session.id
 
     def save(self, session: Session) -> Session:
-        """Replace a session's row."""
+        """Add or replace a session's row."""
+        is_new = session.id not in self.sessions
         self.sessions[session.id] = session
+        if self.on_save is not None:
+            self.on_save(session, is_new)
         return session
 
     def save_run(self, run: RunRecord) -> RunRecord:

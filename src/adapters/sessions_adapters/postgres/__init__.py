@@ -14,6 +14,7 @@ from sessions_adapters.postgres.backlog import PostgresBacklog
 from sessions_adapters.postgres.channel_log import PostgresChannelLog
 from sessions_adapters.postgres.config import PostgresConfig
 from sessions_adapters.postgres.database import PostgresDatabase, open_database
+from sessions_adapters.postgres.dead_letters import PostgresDeadLetters
 from sessions_adapters.postgres.environment_store import PostgresEnvironmentStore, find_sealed_key
 from sessions_adapters.postgres.inspection import PostgresFacts, inspect
 from sessions_adapters.postgres.leader_lock import PostgresLeaderLock
@@ -30,6 +31,7 @@ __all__ = [
     "PostgresChannelLog",
     "PostgresConfig",
     "PostgresDatabase",
+    "PostgresDeadLetters",
     "PostgresEnvironmentStore",
     "PostgresFacts",
     "PostgresLeaderLock",

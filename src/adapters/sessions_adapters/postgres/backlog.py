@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import attrs
@@ -16,10 +16,13 @@ from sessions_core.domain.run import Progress, RunRecord
 from sessions_core.domain.session import Session
 from sessions_core.ports.backlog import Backlog
 
+FROM_THE_START: Final = (datetime.fromtimestamp(0, UTC), "")
+"""Created before every run."""
 LIST_UNDISPATCHED: Final = (
     SELECT_RUN
     + f"""
     where run.dispatched_at is null and {WAITS_FOR_WORKER} and run.created_at < $2
+        and (run.created_at, run.id) > ($4, $5)
         and (run.dispatch_after is null or run.dispatch_after <= now_or($3))
     order by run.created_at, run.id limit $1
 """
@@ -62,8 +65,11 @@ class PostgresBacklog(Backlog):
 
     _db: PostgresDatabase
 
-    async def list_undispatched(self, before: datetime, limit: int) -> list[RunRecord]:
-        return await self._list_runs(limit, LIST_UNDISPATCHED, before, self._db.at())
+    async def list_undispatched(
+        self, before: datetime, limit: int, *, after: RunRecord | None = None
+    ) -> list[RunRecord]:
+        behind = (after.created_at, after.id) if after else FROM_THE_START
+        return await self._list_runs(limit, LIST_UNDISPATCHED, before, self._db.at(), *behind)
 
     async def list_stalled(self, before: datetime, limit: int) -> list[RunRecord]:
         return await self._list_runs(limit, LIST_STALLED, before)

@@ -35,11 +35,13 @@ class PostgresChannelLog(ChannelLog):
 
     _db: PostgresDatabase
 
-    async def append(self, channel: Channel, records: Sequence[NewRecord], *, guard: Guard) -> list[Appended]:
+    async def append(
+        self, channel: Channel, records: Sequence[NewRecord], *, guard: Guard, if_tail: int | None = None
+    ) -> list[Appended]:
         if not records:
             return []
         with translated(ChannelUnavailableError):
-            return await self._db.log.append(channel, records, guard)
+            return await self._db.log.append(channel, records, guard, if_tail)
 
     async def set_guard(
         self, channel: Channel, new: Guard, *, expect: Guard, if_tail: int | None = None

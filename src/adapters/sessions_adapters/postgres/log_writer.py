@@ -25,13 +25,16 @@ from sessions_adapters.postgres.values import MILLISECOND, channel_key, encode_t
 from sessions_core.domain.channel import Appended, Channel, NewRecord, Record, encode_json
 from sessions_core.domain.guard import Guard
 from sessions_core.domain.ids import PartId
-from sessions_core.errors import ChannelUnavailableError, GuardMismatchError
+from sessions_core.errors import ChannelUnavailableError, GuardMismatchError, TailMismatchError
 
 APPEND: Final = """
     select seq, is_new, stamp, refused_by from append_records(
         $1::int[], $2::bytea[], $3::text[], $4::bytea[], $5::bytea[], $6::text[], $7::int, $8::bigint, $9::bigint, $10::bigint
     )
 """
+LOCK_CHANNEL: Final = "select next_seq from channel where id = $1 for update"
+NO_GUARD: Final = "none"
+"""No channel has this guard, so an append under it stores nothing new."""
 # In the order of ids, so that two of these at once cannot wait for each other.
 ENSURE_CHANNELS: Final = """
     insert into channel (id, environment_id, key, io, name)
@@ -48,6 +51,8 @@ class Append:
         key: The channel's.
         records: Without those whose part id is that of an earlier one of this request.
         sources: For each record that was given, its index in ``records``.
+        if_tail: The next seq that the channel must have; None for any.
+        tail: What it was, where that was asked for.
     """
 
     channel: Channel
@@ -56,9 +61,11 @@ class Append:
     sources: Sequence[int]
     guard: Guard
     future: asyncio.Future[list[Appended]]
+    if_tail: int | None = None
+    tail: int | None = None
 
     @classmethod
-    def of(cls, channel: Channel, given: Sequence[NewRecord], guard: Guard) -> Append:
+    def of(cls, channel: Channel, given: Sequence[NewRecord], guard: Guard, if_tail: int | None = None) -> Append:
         """Make a request, waited for by the running task."""
         records: list[NewRecord] = []
         sources: list[int] = []
@@ -71,11 +78,16 @@ class Append:
                     seen[record.part_id] = len(records)
                 records.append(record)
         future = asyncio.get_running_loop().create_future()
-        return cls(channel, channel_key(channel), records, sources, guard, future)
+        return cls(channel, channel_key(channel), records, sources, guard, future, if_tail)
 
     def parts(self) -> Iterator[tuple[bytes, PartId]]:
         """Yield the part ids, each with its channel."""
         return ((self.key, record.part_id) for record in self.records if record.part_id is not None)
+
+    @property
+    def guard_text(self) -> str:
+        """What the channel's guard is compared with: nothing fits where the tail does not."""
+        return str(self.guard) if self.tail == self.if_tail else NO_GUARD
 
     @property
     def size(self) -> int:
@@ -108,17 +120,20 @@ class LogWriter:
     _is_over: bool = attrs.field(init=False, default=False)
     _connection: Connection | None = attrs.field(init=False, default=None)
 
-    async def append(self, channel: Channel, records: Sequence[NewRecord], guard: Guard) -> list[Appended]:
+    async def append(
+        self, channel: Channel, records: Sequence[NewRecord], guard: Guard, if_tail: int | None = None
+    ) -> list[Appended]:
         """Append *records*; a cancelled caller leaves it open whether they are stored.
 
         Raises:
             GuardMismatchError: The guard is another one.
+            TailMismatchError: The next seq is another one.
             ChannelUnavailableError: No connection could be had.
             asyncpg.PostgresError: Or any other error of the driver.
         """
         if self._is_over:
             raise closed_error()
-        request = Append.of(channel, records, guard)
+        request = Append.of(channel, records, guard, if_tail)
         self._waiting.append(request)
         self._bell.set()
         return await request.future
@@ -147,13 +162,18 @@ class LogWriter:
             self._waiting.popleft().settle(closed_error())
 
     def _take(self) -> list[Append]:
-        """Take what may share a statement: no part id comes twice, and the requests of a channel stay in their order."""
+        """Take what may share a statement: no part id comes twice, and the requests of a channel stay in their order.
+
+        One that asks for a tail goes alone, as what it asks for must hold before everything in its statement.
+        """
         group: list[Append] = []
         left: list[Append] = []
         parts: set[tuple[bytes, PartId]] = set()
         held_up: set[bytes] = set()
         size = 0
         while self._waiting and len(group) < self._config.group_size and size < self._config.group_bytes:
+            if group and self._waiting[0].if_tail is not None:
+                break
             request = self._waiting.popleft()
             if request.key in held_up or not parts.isdisjoint(request.parts()):
                 held_up.add(request.key)
@@ -162,6 +182,8 @@ class LogWriter:
                 group.append(request)
                 parts.update(request.parts())
                 size += request.size
+                if request.if_tail is not None:
+                    break
         self._waiting.extendleft(reversed(left))
         return group
 
@@ -179,28 +201,42 @@ class LogWriter:
             raise
 
     async def _store(self, group: Sequence[Append]) -> None:
-        channels = {request.key: request.channel for request in group}
-        values = (*_arrays(group), len(channels), self._now(), *self._window())
         try:
-            rows = await self._append(channels.values(), values)
+            rows = await self._append(group)
         except FAILURES as error:
             if not is_unsent(error):
                 raise
-            rows = await self._append(channels.values(), values)
+            rows = await self._append(group)
         self._settle(group, rows)
 
-    async def _append(self, channels: Iterable[Channel], values: Sequence[Any]) -> list[asyncpg.Record]:
+    async def _append(self, group: Sequence[Append]) -> list[asyncpg.Record]:
         with translated_before(ChannelUnavailableError):
             connection = await self._connect()
         try:
-            rows = await connection.fetch(APPEND, *values)
+            rows = await self._append_on(connection, group)
             if not rows:
-                await ensure_channels(connection, channels)
-                rows = await connection.fetch(APPEND, *values)
+                await ensure_channels(connection, {request.key: request.channel for request in group}.values())
+                rows = await self._append_on(connection, group)
         except FAILURES as error:
             if not isinstance(error, asyncpg.PostgresError):
                 connection.terminate()  # whatever it is in the middle of, nobody waits for it
             raise
+        return rows
+
+    async def _append_on(self, connection: Connection, group: Sequence[Append]) -> list[asyncpg.Record]:
+        """Carry the statement out; return no rows if the row of a channel is missing."""
+        request = group[0]
+        if request.if_tail is None:
+            return await self._send(connection, group)
+        async with connection.transaction():
+            request.tail = await connection.fetchval(LOCK_CHANNEL, request.key) or 0
+            return await self._send(connection, group)
+
+    async def _send(self, connection: Connection, group: Sequence[Append]) -> list[asyncpg.Record]:
+        count = len({request.key for request in group})
+        rows: list[asyncpg.Record] = await connection.fetch(
+            APPEND, *_arrays(group), count, self._now(), *self._window()
+        )
         return rows
 
     async def _connect(self) -> Connection:
@@ -255,7 +291,7 @@ def _arrays(group: Sequence[Append]) -> tuple[list[Any], ...]:
         (
             number,
             request.key,
-            str(request.guard),
+            request.guard_text,
             None if record.part_id is None else encode_text(record.part_id),
             record.body,
             headers_text(record),
@@ -271,17 +307,19 @@ def _judge(
 ) -> list[Appended] | BaseException:
     """Return the answer for *request*, and add to *stored* what is new."""
     if rows[0]["refused_by"] is not None:
-        return GuardMismatchError(Guard.parse(rows[0]["refused_by"]))
+        actual = Guard.parse(rows[0]["refused_by"])
+        is_right = actual == request.guard and not actual.is_sealed
+        return TailMismatchError(request.tail or 0) if is_right else GuardMismatchError(actual)
     places = []
     for record, row in zip(request.records, rows, strict=True):
         seq, is_new, stamp, _ = row
-        places.append(Appended(seq, is_new))
+        places.append(Appended(seq, is_new, stamp))
         if is_new:
             stored.setdefault(request.key, []).append(Record(seq, stamp, record.body, record.headers))
     if len(request.sources) == len(places):
         return places
     return [
-        places[source] if source not in request.sources[:index] else Appended(places[source].seq, is_new=False)
+        places[source] if source not in request.sources[:index] else attrs.evolve(places[source], is_new=False)
         for index, source in enumerate(request.sources)
     ]
 

@@ -16,6 +16,7 @@ from sessions_adapters.profiles.backends import (
 from sessions_adapters.profiles.doctor import diagnose
 from sessions_adapters.profiles.findings import Finding, Health
 from sessions_adapters.profiles.opening import migrate, open_environments, open_sessions
+from sessions_adapters.profiles.replication import Replication, ReplicationSettings, open_replication
 from sessions_adapters.system import RandomIds
 
 __all__ = [
@@ -30,10 +31,13 @@ __all__ = [
     "Backends",
     "Finding",
     "Health",
+    "Replication",
+    "ReplicationSettings",
     "diagnose",
     "migrate",
     "new_id",
     "open_environments",
+    "open_replication",
     "open_sessions",
 ]
 

@@ -60,7 +60,8 @@ class Backends:
         s2_url: Channels are kept in this S2 basin, ``s2://:token@basin`` or ``s2://basin?endpoint=http://host:port``.
         redis_url: Wake-ups of waits go through this Redis.
         clickhouse_url: Has an index of sessions.
-        index: What lists are read from: ``store``, or ``clickhouse``, which somebody has to keep up to date.
+        index: What lists are read from: ``store``, or ``clickhouse``, which replication keeps up to date. ``scale`` reads from
+            ClickHouse unless something else is said, and the others from the store.
         encryption_key: Protects root keys, the same for all processes; None takes the one in the directory.
 
     Raises:
@@ -73,8 +74,12 @@ class Backends:
     s2_url: str | None = attrs.field(default=None, repr=False)
     redis_url: str | None = attrs.field(default=None, repr=False)
     clickhouse_url: str | None = attrs.field(default=None, repr=False)
-    index: str = attrs.field(default=STORE, validator=_one_of(INDEXES))
+    index: str = attrs.field(validator=_one_of(INDEXES))
     encryption_key: str | None = attrs.field(default=None, repr=False)
+
+    @index.default
+    def _usual_index(self) -> str:
+        return CLICKHOUSE if self.profile == SCALE else STORE
 
     def __attrs_post_init__(self) -> None:
         if self.database_url is not None and not self.uses_postgres:

@@ -30,12 +30,14 @@ class S2ChannelLog(ChannelLog):
 
     _basin: S2Basin
 
-    async def append(self, channel: Channel, records: Sequence[NewRecord], *, guard: Guard) -> list[Appended]:
+    async def append(
+        self, channel: Channel, records: Sequence[NewRecord], *, guard: Guard, if_tail: int | None = None
+    ) -> list[Appended]:
         if not records:
             return []
         entries = [entry_of(record) for record in records]
         check_batch(entries)
-        return await self._append(channel, entries, guard)
+        return await self._append(channel, entries, guard, if_tail)
 
     async def set_guard(
         self, channel: Channel, new: Guard, *, expect: Guard, if_tail: int | None = None
@@ -70,12 +72,14 @@ class S2ChannelLog(ChannelLog):
         appended = await self._append(channel, [trim_entry(first_kept)], guard)
         return appended[0].seq
 
-    async def _append(self, channel: Channel, entries: Sequence[Entry], guard: Guard) -> list[Appended]:
+    async def _append(
+        self, channel: Channel, entries: Sequence[Entry], guard: Guard, if_tail: int | None = None
+    ) -> list[Appended]:
         timestamp = self._basin.stamp()
         for entry in entries:
             entry.stored.timestamp = timestamp
         answer: asyncio.Future[list[Appended]] = asyncio.get_running_loop().create_future()
-        self._basin.writer(channel).put(Append(entries, guard, answer))
+        self._basin.writer(channel).put(Append(entries, guard, answer, if_tail))
         with translated():
             return await answer
 

@@ -14,6 +14,7 @@ from sessions_adapters.s2.basin import S2Basin
 from sessions_adapters.s2.config import UNSCOPED_TOKEN, S2Config
 from sessions_adapters.s2.failures import translated
 from sessions_core.domain.channel import Channel
+from sessions_core.domain.direct import Tenure
 from sessions_core.ports.direct_writes import DirectWrites, WriteCredentials
 
 HOSTED: Final = "https://{basin}.b.s2.dev"
@@ -36,8 +37,8 @@ class S2DirectWrites(DirectWrites):
     def is_scoped(self) -> bool:
         return self._basin.config.issues_tokens
 
-    async def issue(self, channel: Channel, *, epoch: int) -> WriteCredentials:
-        del epoch  # a fencing token per direct writer would shut out the others
+    async def issue(self, channel: Channel, *, tenure: Tenure) -> WriteCredentials:
+        del tenure  # a fencing token per direct writer would shut out the others
         config = self._basin.config
         stream = self._basin.stream(channel)
         with translated():

@@ -9,7 +9,6 @@ the log never see that header. Commands can have no second header; writing one t
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Sequence
 from typing import Final
@@ -18,14 +17,21 @@ import attrs
 from s2_sdk import CommandRecord, SequencedRecord, metered_bytes
 from s2_sdk import Record as StoredRecord
 
-from sessions_core.domain.channel import MAX_RECORD_BYTES, NewRecord, Record, RecordKind, encode_json, kind_of
+from sessions_core.domain.channel import (
+    MAX_RECORD_BYTES,
+    NewRecord,
+    Record,
+    RecordKind,
+    encode_json,
+    envelope_id,
+    kind_of,
+)
 from sessions_core.errors import InvalidError, RecordTooLargeError
 
 PART_HEADER: Final = b"sessions-part"
 LARGEST_SEQ: Final = 2**63 - 1
 MAX_BATCH_RECORDS: Final = 1000
 MAX_BATCH_BYTES: Final = 1_048_576
-_ENVELOPE_START: Final = b'{"data":'
 _ENVELOPE_ID: Final = b',"id":'
 
 
@@ -110,7 +116,8 @@ def part_of(found: StoredRecord | SequencedRecord) -> bytes | None:
     """Return what a stored record is the same by, whoever wrote it; None if it has no id."""
     if found.headers and found.headers[-1][0] == PART_HEADER:
         return found.headers[-1][1]
-    return _envelope_id(found.body)
+    part_id = envelope_id(found.body)
+    return None if part_id is None else _encode(part_id)
 
 
 def is_same(entry: Entry, found: SequencedRecord) -> bool:
@@ -133,17 +140,6 @@ def _mark(record: NewRecord, part: bytes | None, stored: StoredRecord) -> bytes 
     mark = secrets.token_bytes(8)
     fits = metered_bytes([stored]) + 2 + len(PART_HEADER) + len(mark) <= MAX_RECORD_BYTES
     return mark if fits else None
-
-
-def _envelope_id(body: bytes) -> bytes | None:
-    start = body.rfind(_ENVELOPE_ID)
-    if start < 0 or not body.startswith(_ENVELOPE_START) or not body.endswith(b'"}'):
-        return None
-    try:
-        found = json.loads(body[start + len(_ENVELOPE_ID) : -1])
-    except ValueError:
-        return None
-    return _encode(found) if isinstance(found, str) and found else None
 
 
 def _encode(text: str) -> bytes:

@@ -15,11 +15,12 @@ from sessions_core.domain.guard import Guard, GuardChange
 
 @attrs.frozen(eq=False)
 class Append:
-    """Append *entries*, all or none, under *guard*."""
+    """Append *entries*, all or none, under *guard* and, if given, where the next seq is *if_tail*."""
 
     entries: Sequence[Entry]
     guard: Guard
     answer: asyncio.Future[list[Appended]]
+    if_tail: int | None = None
 
     @property
     def size(self) -> int:

@@ -30,7 +30,7 @@ from sessions_adapters.s2.requests import Append, Request, SetGuard, answer, fai
 from sessions_adapters.s2.stream import Stream
 from sessions_adapters.s2.tail import KnownTail
 from sessions_core.domain.guard import Guard, GuardChange
-from sessions_core.errors import GuardMismatchError
+from sessions_core.errors import GuardMismatchError, TailMismatchError
 
 T = TypeVar("T")
 
@@ -79,11 +79,13 @@ class Writer:
             if isinstance(request, SetGuard):
                 return taken or [self._queue.popleft()]
             count, size = count + len(request.entries), size + request.size
-            is_more = count > MAX_BATCH_RECORDS or size > MAX_BATCH_BYTES
+            is_more = count > MAX_BATCH_RECORDS or size > MAX_BATCH_BYTES or request.if_tail is not None
             if taken and (is_more or request.guard != taken[0].guard):
                 break
             taken.append(request)
             self._queue.popleft()
+            if request.if_tail is not None:
+                break
         return taken
 
     async def _serve(self, requests: Sequence[Request]) -> None:
@@ -103,13 +105,31 @@ class Writer:
             try:
                 if guard.is_sealed:
                     raise GuardMismatchError(await self._patiently(self._stream.guard, backoff))
+                if not await self._has_tail(appends[0], backoff):
+                    continue
                 start = await self._commit(plan.entries, guard, guard, backoff)
-            except GuardMismatchError as error:
+            except (GuardMismatchError, TailMismatchError) as error:
                 await self._refuse(appends, error, backoff)
                 return
             if start is not None:
                 plan.answer(start)
                 return
+
+    async def _has_tail(self, append: Append, backoff: Backoff) -> bool:
+        """Tell whether the tail is what *append* asks for, as far as is known; False if what was known has changed.
+
+        Raises:
+            GuardMismatchError: It is not, and the guard is another one, too.
+            TailMismatchError: It certainly is not.
+        """
+        known = self.tail.next_seq
+        if append.if_tail is None or append.if_tail == known:
+            return True
+        await self._patiently(self.tail.catch_up, backoff)
+        if self.tail.next_seq != known:
+            return False
+        actual = await self._patiently(self._stream.guard, backoff)
+        raise TailMismatchError(known or 0) if actual == append.guard else GuardMismatchError(actual)
 
     async def _plan(self, appends: Sequence[Append], backoff: Backoff) -> Plan:
         has_parts = any(entry.part is not None for append in appends for entry in append.entries)
@@ -119,13 +139,15 @@ class Writer:
             plan.add(append, self.tail.find)
         return plan
 
-    async def _refuse(self, appends: Sequence[Append], error: GuardMismatchError, backoff: Backoff) -> None:
+    async def _refuse(
+        self, appends: Sequence[Append], error: GuardMismatchError | TailMismatchError, backoff: Backoff
+    ) -> None:
         """Refuse all but those whose records are stored, maybe by somebody else just now."""
         if any(entry.part is not None for append in appends for entry in append.entries):
             await self._patiently(self.tail.catch_up, backoff)
             appends = (await self._plan(appends, backoff)).answer_known()
         for append in appends:
-            fail([append], GuardMismatchError(error.actual))
+            fail([append], attrs.evolve(error))
 
     async def _set_guard(self, request: SetGuard, backoff: Backoff) -> GuardChange:
         new, expect = request.new, request.expect

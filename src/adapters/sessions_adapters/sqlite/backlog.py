@@ -13,7 +13,7 @@ from sessions_adapters.sqlite.database import SqliteDatabase, for_owner
 from sessions_adapters.sqlite.readers import snapshot
 from sessions_adapters.sqlite.run_rows import SELECT_RUN, WAITS_FOR_WORKER, end_values, run_of
 from sessions_adapters.sqlite.session_rows import session_of
-from sessions_adapters.sqlite.values import to_ms_up
+from sessions_adapters.sqlite.values import to_ms, to_ms_up
 from sessions_core.domain.ids import RunId
 from sessions_core.domain.run import Progress, RunRecord
 from sessions_core.domain.session import Session
@@ -23,6 +23,7 @@ LIST_UNDISPATCHED: Final = (
     SELECT_RUN
     + f"""
     where run.dispatched_at is null and run.{WAITS_FOR_WORKER} and run.created_at < :before
+        and (run.created_at, run.id) > (:after, :after_id)
         and (run.dispatch_after is null or run.dispatch_after <= :now)
     order by run.created_at, run.id
 """
@@ -59,8 +60,11 @@ class SqliteBacklog(Backlog):
 
     _db: SqliteDatabase = attrs.field(validator=for_owner)
 
-    async def list_undispatched(self, before: datetime, limit: int) -> list[RunRecord]:
-        values = {"before": to_ms_up(before), "now": self._db.now_ms()}
+    async def list_undispatched(
+        self, before: datetime, limit: int, *, after: RunRecord | None = None
+    ) -> list[RunRecord]:
+        behind = (to_ms(after.created_at), after.id) if after else (0, "")
+        values = {"before": to_ms_up(before), "now": self._db.now_ms(), "after": behind[0], "after_id": behind[1]}
         return await self._list_runs(LIST_UNDISPATCHED, values, limit)
 
     async def list_stalled(self, before: datetime, limit: int) -> list[RunRecord]:

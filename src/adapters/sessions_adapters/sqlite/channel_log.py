@@ -32,13 +32,15 @@ class SqliteChannelLog(ChannelLog):
 
     _db: SqliteDatabase = attrs.field(validator=for_owner)
 
-    async def append(self, channel: Channel, records: Sequence[NewRecord], *, guard: Guard) -> list[Appended]:
+    async def append(
+        self, channel: Channel, records: Sequence[NewRecord], *, guard: Guard, if_tail: int | None = None
+    ) -> list[Appended]:
         if not records:
             return []
         db = self._db
         future: asyncio.Future[list[Appended]] = db.loop.create_future()
         try:
-            db.writer.put(Append(channel, tuple(records), guard, future))
+            db.writer.put(Append(channel, tuple(records), guard, future, if_tail))
             return await future
         except sqlite3.Error as exc:
             raise ChannelUnavailableError from exc

@@ -21,7 +21,7 @@ from sessions_adapters.sqlite.requests import Append
 from sessions_core.domain.channel import Appended, Channel, NewRecord, encode_json
 from sessions_core.domain.guard import Guard, GuardChange, GuardState
 from sessions_core.domain.ids import PartId
-from sessions_core.errors import GuardMismatchError
+from sessions_core.errors import ConflictError, GuardMismatchError, TailMismatchError
 
 INSERT_RECORD: Final = "insert into log (channel, seq, timestamp, body, headers) values (?, ?, ?, ?, ?)"
 INSERT_PART: Final = "insert into part (channel, part, seq, timestamp) values (?, ?, ?, ?)"
@@ -67,29 +67,32 @@ class LogWriter:
         """Store the records of *requests* in their order, and write down where they are.
 
         Args:
-            requests: One that is refused for its guard gets its error and changes nothing.
+            requests: One that is refused gets its error and changes nothing.
             look_up: Look part ids up first. If False, and one is there already, that is an IntegrityError.
         """
         for request in requests:
             head = self._heads.find(request.channel)
             request.timestamp = max(self.now, head.timestamp)
             request.error = None
-            if look_up or not _admits(head.guard, request.guard):
+            if look_up or _refusal(request, head) is not None:
                 self._place_carefully(request, head)
             else:
-                request.answer = [Appended(self._place(request, head, record)) for record in request.records]
+                stamp = request.timestamp
+                request.answer = [Appended(self._place(request, head, record), True, stamp) for record in request.records]
         self._store(REPLACE_PART if look_up else INSERT_PART)
 
     def _place_carefully(self, request: Append, head: Head) -> None:
         known = self._look_up(request, head)
-        if not _admits(head.guard, request.guard) and not all(record.part_id in known for record in request.records):
-            request.error = GuardMismatchError(head.guard)
+        refusal = _refusal(request, head)
+        if refusal is not None and not all(record.part_id in known for record in request.records):
+            request.error = refusal
             return
         answer = []
         for record in request.records:
             part = record.part_id
             seq = None if part is None else known.get(part)
-            answer.append(Appended(self._place(request, head, record) if seq is None else seq, seq is None))
+            place = self._place(request, head, record) if seq is None else seq
+            answer.append(Appended(place, seq is None, request.timestamp))
             if part is not None and seq is None:
                 known[part] = self._fresh[request.channel, part] = answer[-1].seq
         request.answer = answer
@@ -180,8 +183,11 @@ class LogWriter:
         return until < head.first_seq
 
 
-def _admits(guard: Guard, believed: Guard) -> bool:
-    return guard == believed and guard.state is not GuardState.SEALED
+def _refusal(request: Append, head: Head) -> ConflictError | None:
+    """Tell why records that are not stored yet cannot be."""
+    if head.guard != request.guard or head.guard.state is GuardState.SEALED:
+        return GuardMismatchError(head.guard)
+    return None if request.if_tail is None or request.if_tail == head.next_seq else TailMismatchError(head.next_seq)
 
 
 def _encode_part(part: PartId) -> bytes:

@@ -46,6 +46,7 @@ class Append:
     """Records for one channel, and where they went.
 
     Attributes:
+        if_tail: The next seq that the channel must have; None for any.
         timestamp: Arrival of the new ones, Unix milliseconds.
     """
 
@@ -53,6 +54,7 @@ class Append:
     records: tuple[NewRecord, ...]
     guard: Guard
     future: asyncio.Future[list[Appended]] | None = None
+    if_tail: int | None = None
     timestamp: int = 0
     answer: list[Appended] | None = None
     error: Exception | None = None

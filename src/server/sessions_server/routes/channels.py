@@ -14,10 +14,10 @@ from sessions_core.ports.direct_writes import WriteCredentials
 from sessions_server import cors
 from sessions_server.access import may_have_session_token
 from sessions_server.bodies import decode_text, read_body
+from sessions_server.epochs import read_epoch
 from sessions_server.pipeline import REQUEST_ID
 from sessions_server.problems import ForbiddenError
 from sessions_server.route import JSON, UNSTORED, Call, respond
-from sessions_server.routes.sessions import read_epoch
 from sessions_server.sse import (
     DONE,
     Pace,

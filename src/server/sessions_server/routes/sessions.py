@@ -8,8 +8,8 @@ from aiohttp import web
 
 from sessions_core.domain.access import may_create, session_scopes
 from sessions_core.domain.channel import Io
-from sessions_core.domain.ids import RunId
 from sessions_core.errors import TaskMismatchError
+from sessions_server.epochs import read_epoch
 from sessions_server.problems import ForbiddenError
 from sessions_server.route import UNSTORED, Call, respond
 from sessions_server.tokens import ROLLING
@@ -24,10 +24,7 @@ from sessions_server.wire.responses import (
     session_list,
     waitpoint_list,
 )
-from sessions_server.wire.values import parse_digits
 
-MAX_EPOCH: Final = 2**31 - 1
-EPOCH_HEADER: Final = "X-Session-Epoch"
 MAX_WAITPOINTS: Final = 100
 
 
@@ -85,7 +82,7 @@ async def end_and_continue(call: Call) -> web.StreamResponse:
     """Hand the session over from the calling run to a new one."""
     body: EndAndContinue = call.body
     done = await call.sessions.sessions.end_and_continue(
-        call.environment_id, call.name, RunId(body.calling_run_id), body.reason, epoch=read_epoch(call)
+        call.environment_id, call.name, body.calling_run, body.reason, epoch=read_epoch(call)
     )
     return respond(HandOverItem(run_id=done.run_id, swapped=done.swapped))
 
@@ -106,13 +103,3 @@ async def list_channels(call: Call) -> web.StreamResponse:
     session = await call.get_session()
     tails = [channel_item(io, await call.sessions.channels.tail(session.channel(io))) for io in Io]
     return respond(ChannelList(data=tails))
-
-
-def read_epoch(call: Call) -> int | None:
-    """Read the epoch under which a run writes, if the header is there. The first attempt's is 1.
-
-    Raises:
-        InvalidError: It is no whole number.
-    """
-    text = call.header(EPOCH_HEADER)
-    return None if text is None else parse_digits(text, EPOCH_HEADER, 1, MAX_EPOCH)

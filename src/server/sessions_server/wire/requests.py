@@ -112,6 +112,11 @@ class EndAndContinue(Wire, frozen=True, kw_only=True):
         check_text(self.calling_run_id, "callingRunId", MAX_NAME)
         check_text(self.reason, "reason", MAX_REASON, least=0)
 
+    @property
+    def calling_run(self) -> RunId:
+        """The run that hands over."""
+        return RunId(self.calling_run_id)
+
 
 class CreateWait(Wire, frozen=True, kw_only=True):
     """Body of ``POST …/session-streams/wait``."""

@@ -95,7 +95,7 @@ async def test_progress_is_read_from_the_newest_turn_complete(
     for number, entry in enumerate(script):
         record = data_record(number, PartId(str(number)), dedupe=False) if entry == "data" else entry
         await world.log.append(session.channel(Io.OUT), [record], guard=UNTOUCHED)
-    progress = await sessions.executor.settlement.progress(session, start)
+    progress = await sessions.attempts.settlement.progress(session, start)
     assert progress == Progress(cursor, len(script))
 
 
@@ -110,7 +110,7 @@ async def test_finding_the_progress_does_not_read_what_is_known(world: World) ->
     session = (await sessions.sessions.create(HOME, spec())).session
     records = [data_record(n, PartId(str(n)), dedupe=False) for n in range(500)]
     await world.log.append(session.channel(Io.OUT), records, guard=UNTOUCHED)
-    await world.sessions(tap).executor.settlement.progress(session, Progress(-1, 490))
+    await world.sessions(tap).attempts.settlement.progress(session, Progress(-1, 490))
     assert tap.reads == 1
 
 
@@ -238,7 +238,7 @@ async def test_a_record_that_comes_while_a_run_is_settled_is_not_shut_in(world: 
                 self.has_said = True
                 await say(sessions, "two")
 
-    await world.sessions(Late()).executor.settlement.settle(run)
+    await world.sessions(Late()).attempts.settlement.settle(run)
     assert len(world.runs()) == 2, "the record is taken up by a new run"
     assert (await world.log.tail(world.session().channel(Io.IN))).guard.is_live
 
@@ -249,7 +249,7 @@ async def test_a_replaced_run_is_settled_without_a_word(world: World) -> None:
     await sessions.sessions.end_and_continue(HOME.id, NAME, created.run_id, "upgrade")
     old = world.tables.save_run(attrs.evolve(world.runs()[0], status=RunStatus.CRASHED))
     await say(sessions, "hello")
-    await sessions.executor.settlement.settle(old)
+    await sessions.attempts.settlement.settle(old)
     assert len(world.runs()) == 2
     assert world.runs()[0].settled_at is not None
 
@@ -260,7 +260,7 @@ async def test_nothing_is_answered_for_a_closed_session(world: World) -> None:
     await say(sessions, "hello")
     run = world.tables.save_run(attrs.evolve(world.runs()[0], status=RunStatus.CRASHED, failures=9))
     await world.ports().sessions.close(HOME.id, world.session().id, None)
-    await sessions.executor.settlement.settle(run)
+    await sessions.attempts.settlement.settle(run)
     assert len(world.runs()) == 1
     assert await world.records(Io.OUT) == []
 
@@ -279,7 +279,7 @@ async def test_a_close_in_the_middle_of_giving_up_keeps_out_closed(world: World)
             if call == "ChannelLog.tail" and self.calls == 4:
                 await sessions.sessions.close(HOME.id, NAME, "in between")
 
-    await world.sessions(Closing()).executor.settlement.settle(run)
+    await world.sessions(Closing()).attempts.settlement.settle(run)
     assert world.session().closed_reason == "in between"
     assert (await world.records(Io.OUT))[-1].header("session-closed") == "true"
     assert len(await world.records(Io.OUT)) == 1

@@ -16,6 +16,7 @@ from sessions_core.domain.channel import PUBLIC_ACCESS_TOKEN, TURN_COMPLETE, Io
 from sessions_core.domain.environment import RootKey
 from sessions_core.domain.events import SystemFailed
 from sessions_core.domain.ids import EnvironmentId
+from sessions_core.domain.run import RunRecord
 from sessions_core.domain.session import Session
 from sessions_core.errors import StoreUnavailableError
 from sessions_core.ports.session_tokens import SessionTokens
@@ -30,6 +31,9 @@ class PlainTokens(SessionTokens):
 
     def issue(self, session: Session, key: RootKey, now: datetime) -> str:
         return f"{session.key} {key.value} {now.second}"
+
+    def issue_for_run(self, run: RunRecord, key: RootKey, now: datetime) -> str:
+        return f"{run.id} {key.value} {now.second}"
 
 
 @attrs.define(eq=False)

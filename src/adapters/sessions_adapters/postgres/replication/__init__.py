@@ -9,7 +9,15 @@ except ImportError as exc:
 
 from sessions_adapters.postgres.replication.config import ReplicationConfig
 from sessions_adapters.postgres.replication.feed import PostgresChangeFeed, PostgresChangeStream
+from sessions_adapters.postgres.replication.gauge import PostgresFeedGauge
+from sessions_adapters.postgres.replication.scan import PostgresSessionScan
 
-__all__ = ["PostgresChangeFeed", "PostgresChangeStream", "ReplicationConfig"]
+__all__ = [
+    "PostgresChangeFeed",
+    "PostgresChangeStream",
+    "PostgresFeedGauge",
+    "PostgresSessionScan",
+    "ReplicationConfig",
+]
 
 del _psycopg

@@ -50,6 +50,7 @@ FIND_SLOT: Final = """
 """
 CREATE_SLOT: Final = "SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput');"
 DROP_SLOT: Final = "SELECT pg_drop_replication_slot('{slot}');"
+FORGET_BACKFILL: Final = "delete from backfill where slot = $1"
 NEW_SLOT: Final = f"{DROP_SLOT} A new one, made at the next start, begins there: fill in what is older with a backfill"
 NOT_STREAMED: Final = "What changed in the meantime is not streamed: fill it in with a backfill"
 NOT_OURS: Final = "choose another name or, if nobody needs it"
@@ -160,8 +161,13 @@ class _Preparation:
         raise IncompatibleStoreError(f"The publication {self._options.publication!r} {what}: {advice}")
 
     async def _ensure_slot(self) -> None:
-        if await self._find_slot() is None:
-            await self._make(f"There is no replication slot {self._options.slot!r}", self._sql(CREATE_SLOT))
+        """Make it. A backfill beside an earlier one has missed what changed until now, so it has to begin anew."""
+        if await self._find_slot() is not None:
+            return
+        missing, statement = f"There is no replication slot {self._options.slot!r}", self._sql(CREATE_SLOT)
+        async with self._allowed(missing, statement):
+            await self._connection.execute(FORGET_BACKFILL, self._options.slot)
+        await self._make(missing, statement)
 
     async def _find_slot(self) -> asyncpg.Record | None:
         return await self._connection.fetchrow(FIND_SLOT, self._options.slot)

@@ -1,0 +1,40 @@
+"""What one HTTP/2 connection may cost. docs/reference/http.md lists the numbers."""
+
+from __future__ import annotations
+
+import attrs
+
+
+@attrs.frozen(kw_only=True)
+class Limits:
+    """Times in seconds, sizes in bytes.
+
+    Attributes:
+        silence: How long a new connection may say nothing at all.
+        preface: How long the first bytes may then leave it open which protocol they are.
+        headers: How long the settings after the preface, and the rest of a header block that has begun, may take.
+        quiet: After this long without a word a client is asked whether it is still there.
+        pong: How long it may take to say so.
+        idle: How long a connection without requests stays open.
+        stall: How long an answer waits for a client that makes no room for it.
+        streams: Requests at a time.
+        frame: Longest frame; also the protocol's own default.
+        header_list: All headers of one request, counted as the protocol does: 32 more for each.
+        stream_window: How much of one body may come before it is read.
+        window: How much of all bodies may.
+        backlog: How much may wait to be sent to a client that does not read.
+    """
+
+    silence: float = 60.0
+    preface: float = 10.0
+    headers: float = 10.0
+    quiet: float = 30.0
+    pong: float = 20.0
+    idle: float = 600.0
+    stall: float = 60.0
+    streams: int = 256
+    frame: int = 16_384
+    header_list: int = 16_384
+    stream_window: int = 262_144
+    window: int = 1_048_576
+    backlog: int = 1_048_576

@@ -1,0 +1,231 @@
+"""One request over HTTP/2 and its answer, with flow control both ways.
+
+Window is given back only for what the handler has taken out, so a client cannot send faster than it is read; and a write
+returns when its bytes are on their way, so a handler cannot produce faster than the client reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import Protocol
+
+import attrs
+from h2.errors import ErrorCodes
+
+from sessions_server.data_plane.exchange import BodyCutError, Exchange
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+
+class Wire(Protocol):
+    """What a stream needs of its connection."""
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def is_ending(self) -> bool:
+        """Whether the server is about to stop."""
+
+    @abstractmethod
+    def send_headers(self, stream_id: int, headers: list[tuple[str, str]]) -> None:
+        """Send headers: an informational answer, or the one that counts."""
+
+    @abstractmethod
+    async def turn(self, stream_id: int, want: int) -> int:
+        """Wait until the stream may send, behind those that wait already; return how many bytes, at least one.
+
+        Args:
+            stream_id: Its number.
+            want: How much it has to send.
+
+        Raises:
+            ConnectionResetError: The client makes no room for them, or is gone.
+        """
+
+    @abstractmethod
+    def send_data(self, stream_id: int, data: memoryview) -> None:
+        """Send what :meth:`turn` allowed."""
+
+    @abstractmethod
+    def end(self, stream_id: int) -> None:
+        """Say that the answer is complete."""
+
+    @abstractmethod
+    def reset(self, stream_id: int, code: ErrorCodes) -> None:
+        """Break the stream off."""
+
+    @abstractmethod
+    def give_back(self, stream_id: int, size: int) -> None:
+        """Let the client send so many bytes more."""
+
+
+@attrs.define(eq=False)
+class Stream(Exchange):
+    """An exchange over HTTP/2.
+
+    Attributes:
+        id: The stream's number.
+        scheme: ``http`` or ``https``, as the client says.
+        fields: The headers as they came: several of one name are several here.
+        is_answered: Whether the answer has begun.
+        is_open: Whether anything can still be sent.
+        is_body_complete: Whether the body has come to its end, read or not.
+    """
+
+    _wire: Wire
+    id: int
+    method: str
+    path: str
+    query: str
+    scheme: str
+    fields: tuple[tuple[str, str], ...]
+    headers: Mapping[str, str]
+    is_answered: bool = attrs.field(init=False, default=False)
+    is_open: bool = attrs.field(init=False, default=True)
+    is_body_complete: bool = attrs.field(init=False, default=False)
+    _received: bytearray = attrs.field(init=False, factory=bytearray)
+    _arrival: asyncio.Future[None] | None = attrs.field(init=False, default=None)
+
+    @property
+    def is_ending(self) -> bool:
+        return self._wire.is_ending
+
+    async def body(self) -> AsyncIterator[bytes]:
+        while piece := await self.read():
+            yield piece
+
+    async def read(self) -> bytes:
+        """Return what has come of the body, waiting for something if need be; nothing at its end.
+
+        Raises:
+            BodyCutError: The client has broken it off.
+        """
+        if not self._received and not self.is_body_complete:
+            self._invite()
+        while not self._received:
+            if self.is_body_complete:
+                return b""
+            self._check_body()
+            self._arrival = asyncio.get_running_loop().create_future()
+            await self._arrival
+        data = bytes(self._received)
+        self._received.clear()
+        self._wire.give_back(self.id, len(data))
+        return data
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the body has been read to its end."""
+        return self.is_body_complete and not self._received
+
+    async def start(self, status: int, headers: Mapping[str, str]) -> None:
+        self.answer(status, headers.items())
+
+    def answer(self, status: int, headers: Iterable[tuple[str, str]]) -> None:
+        """Send status and headers, whose names are lower case.
+
+        Raises:
+            ConnectionResetError: The client is gone.
+        """
+        self._check_open()
+        self.is_answered = True
+        self._wire.send_headers(self.id, [(":status", str(status)), *headers])
+
+    async def write(self, data: bytes) -> None:
+        self._check_open()
+        left = memoryview(data)
+        while left:
+            try:
+                room = await self._wire.turn(self.id, len(left))
+            except ConnectionResetError:
+                self.break_off(ErrorCodes.CANCEL)
+                raise
+            self._wire.send_data(self.id, left[:room])
+            left = left[room:]
+
+    def finish(self) -> None:
+        """End the answer, and the stream, whether the client has said everything or not."""
+        if not self.is_open:
+            return
+        self.is_open = False
+        self._wire.end(self.id)
+        if not self.is_body_complete:
+            self._wire.reset(self.id, ErrorCodes.NO_ERROR)
+        self._forget_body()
+
+    def break_off(self, code: ErrorCodes) -> None:
+        """Leave a cut answer behind."""
+        if self.is_open:
+            self.is_open = False
+            self._wire.reset(self.id, code)
+            self._forget_body()
+
+    def receive(self, data: bytes) -> None:
+        """Take a piece of the body."""
+        self._received += data
+        self._wake()
+
+    def complete(self) -> None:
+        """Take note of the body's end."""
+        self.is_body_complete = True
+        self._wake()
+
+    def lose(self) -> None:
+        """Take note that the client has reset the stream, or is gone."""
+        self.is_open = False
+        self._forget_body()
+        self._wake()
+
+    def _forget_body(self) -> None:
+        """Drop what nobody will read; other streams need its part of the connection's window."""
+        if self._received:
+            self._wire.give_back(self.id, len(self._received))
+            self._received.clear()
+
+    def _invite(self) -> None:
+        """Ask for the body that the client holds back until it knows that it is wanted."""
+        if not self.is_answered and self.is_open and self.headers.get("expect", "").lower() == "100-continue":
+            self._wire.send_headers(self.id, [(":status", "100")])
+
+    def _wake(self) -> None:
+        if self._arrival is not None and not self._arrival.done():
+            self._arrival.set_result(None)
+
+    def _check_body(self) -> None:
+        if not self.is_open:
+            raise BodyCutError("the client has broken the request off")
+
+    def _check_open(self) -> None:
+        if not self.is_open:
+            raise ConnectionResetError("the client is gone")
+
+
+def open_stream(wire: Wire, stream_id: int, headers: Headers) -> Stream | None:
+    """Make the stream of a request that ``h2`` has found well-formed; None if it has no path (``CONNECT``)."""
+    pseudo: dict[bytes, str] = {}
+    fields: list[tuple[str, str]] = []
+    for name, value in headers:
+        text = value.decode("utf-8", "surrogateescape")
+        if name.startswith(b":"):
+            pseudo[name] = text
+        else:
+            fields.append((name.decode("latin-1"), text))
+    if (authority := pseudo.get(b":authority")) is not None:
+        fields = [("host", authority), *(field for field in fields if field[0] != "host")]
+    target = pseudo.get(b":path")
+    if target is None:
+        return None
+    path, _, query = target.partition("#")[0].partition("?")
+    return Stream(
+        wire=wire,
+        id=stream_id,
+        method=pseudo[b":method"],
+        path=path,
+        query=query,
+        scheme=pseudo.get(b":scheme", "http"),
+        fields=tuple(fields),
+        headers=dict(fields),
+    )
