@@ -5,10 +5,12 @@ Decisions between processes use the database's clock. Runs on asyncio only.
 
 from __future__ import annotations
 
+from sessions_core.errors import MissingExtraError
+
 try:
     import asyncpg as _asyncpg
 except ImportError as exc:
-    raise ImportError("The postgres profile needs asyncpg: pip install 'sessions[postgres]'") from exc
+    raise MissingExtraError("A store in Postgres", "asyncpg", "postgres") from exc
 
 from sessions_adapters.postgres.backlog import PostgresBacklog
 from sessions_adapters.postgres.channel_log import PostgresChannelLog
@@ -16,6 +18,7 @@ from sessions_adapters.postgres.config import PostgresConfig
 from sessions_adapters.postgres.database import PostgresDatabase, open_database
 from sessions_adapters.postgres.dead_letters import PostgresDeadLetters
 from sessions_adapters.postgres.environment_store import PostgresEnvironmentStore, find_sealed_key
+from sessions_adapters.postgres.heartbeats import open_beat
 from sessions_adapters.postgres.inspection import PostgresFacts, inspect
 from sessions_adapters.postgres.leader_lock import PostgresLeaderLock
 from sessions_adapters.postgres.run_store import PostgresRunStore
@@ -44,6 +47,7 @@ __all__ = [
     "find_sealed_key",
     "inspect",
     "migrate",
+    "open_beat",
     "open_database",
 ]
 

@@ -79,9 +79,7 @@ class PostgresBacklog(Backlog):
 
     async def list_unsealed(self, limit: int) -> list[Session]:
         at = self._db.at()
-        return await self._db.unreadable.first(
-            limit, lambda asked: self._db.fetch(LIST_UNSEALED, asked, at), session_of
-        )
+        return await self._db.pages.first(limit, lambda asked: self._db.fetch(LIST_UNSEALED, asked, at), session_of)
 
     async def forget_dispatches(self) -> int:
         return await self._db.execute(FORGET_DISPATCHES)
@@ -90,4 +88,4 @@ class PostgresBacklog(Backlog):
         await self._db.execute(SETTLE, bindable(run_id), *end_values(end), self._db.at())
 
     async def _list_runs(self, limit: int, statement: str, *values: Any) -> list[RunRecord]:
-        return await self._db.unreadable.first(limit, lambda asked: self._db.fetch(statement, asked, *values), run_of)
+        return await self._db.pages.first(limit, lambda asked: self._db.fetch(statement, asked, *values), run_of)

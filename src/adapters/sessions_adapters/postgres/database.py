@@ -20,14 +20,14 @@ from sessions_adapters.postgres.clock import PostgresClock
 from sessions_adapters.postgres.config import PostgresConfig
 from sessions_adapters.postgres.connecting import Connection, Pool, open_pool
 from sessions_adapters.postgres.failures import Failure, is_lost, is_unsent, translated, translated_before
-from sessions_adapters.postgres.followers import Followers
+from sessions_adapters.postgres.followers import WatchingFollowers
 from sessions_adapters.postgres.leaders import Leaders
 from sessions_adapters.postgres.listener import Listener
 from sessions_adapters.postgres.log_writer import LogWriter
+from sessions_adapters.postgres.pages import Pages
 from sessions_adapters.postgres.trimmer import Trimmer
-from sessions_adapters.postgres.unreadable import UnreadableRows
 from sessions_adapters.postgres.values import to_ms
-from sessions_adapters.postgres.waiters import Waiters
+from sessions_adapters.postgres.waiters import WatchingWaiters
 from sessions_adapters.postgres.waits import Waits
 from sessions_core.domain.channel import Record
 from sessions_core.domain.session import to_milliseconds
@@ -58,7 +58,7 @@ class PostgresDatabase:
         leaders: Who leads.
         announcer: Tells other processes.
         trimmer: Deletes what was let go.
-        unreadable: What lists leave out.
+        pages: Reads many rows, without those that cannot be read.
     """
 
     config: PostgresConfig
@@ -66,19 +66,19 @@ class PostgresDatabase:
     given_clock: Clock | None
     cipher: Cipher | None = attrs.field(repr=False)
     name: str = attrs.field(init=False, factory=lambda: secrets.token_hex(8))
-    followers: Followers = attrs.field(init=False, repr=False)
+    followers: WatchingFollowers = attrs.field(init=False, repr=False)
     announcer: Announcer = attrs.field(init=False, repr=False)
     log: LogWriter = attrs.field(init=False, repr=False)
     trimmer: Trimmer = attrs.field(init=False, repr=False)
-    waiters: Waiters = attrs.field(init=False, factory=Waiters, repr=False)
+    waiters: WatchingWaiters = attrs.field(init=False, factory=WatchingWaiters, repr=False)
     waits: Waits = attrs.field(init=False, factory=Waits, repr=False)
     leaders: Leaders = attrs.field(init=False, factory=Leaders, repr=False)
-    unreadable: UnreadableRows = attrs.field(init=False, factory=UnreadableRows, repr=False)
+    pages: Pages = attrs.field(init=False, factory=Pages, repr=False)
     _own_clock: PostgresClock = attrs.field(init=False, factory=PostgresClock, repr=False)
 
     def __attrs_post_init__(self) -> None:
         config, patience = self.config, self.config.connect_timeout.total_seconds()
-        self.followers = Followers(config.buffered_bytes)
+        self.followers = WatchingFollowers(config.buffered_bytes)
         self.announcer = Announcer(self.pool, self.topic, self.name, config.notify_interval.total_seconds(), patience)
         self.log = LogWriter(config, self.at_ms, self.published)
         self.trimmer = Trimmer(self.pool, patience)

@@ -4,7 +4,7 @@ How this works
 --------------
 Callers queue up. One task takes what is there, hands it to ``append_records`` as arrays, and answers everybody when that
 has been committed; meanwhile the next group gathers by itself. So a lone writer pays one round trip and many writers
-share one. A statement that fails for what is in it is repeated with each request alone, so what fails, fails alone; one
+share one. A record that is alone goes through ``append_record``, which does the same at half the cost. A statement that fails for what is in it is repeated with each request alone, so what fails, fails alone; one
 that got no answer is not repeated, since its records may be there.
 """
 
@@ -30,6 +30,11 @@ from sessions_core.errors import ChannelUnavailableError, GuardMismatchError, Ta
 APPEND: Final = """
     select seq, is_new, stamp, refused_by from append_records(
         $1::int[], $2::bytea[], $3::text[], $4::bytea[], $5::bytea[], $6::text[], $7::int, $8::bigint, $9::bigint, $10::bigint
+    )
+"""
+APPEND_ONE: Final = """
+    select seq, is_new, stamp, refused_by from append_record(
+        $1::bytea, $2::text, $3::bytea, $4::bytea, $5::text, $6::bigint, $7::bigint, $8::bigint
     )
 """
 LOCK_CHANNEL: Final = "select next_seq from channel where id = $1 for update"
@@ -233,10 +238,8 @@ class LogWriter:
             return await self._send(connection, group)
 
     async def _send(self, connection: Connection, group: Sequence[Append]) -> list[asyncpg.Record]:
-        count = len({request.key for request in group})
-        rows: list[asyncpg.Record] = await connection.fetch(
-            APPEND, *_arrays(group), count, self._now(), *self._window()
-        )
+        statement, values = _statement_of(group)
+        rows: list[asyncpg.Record] = await connection.fetch(statement, *values, self._now(), *self._window())
         return rows
 
     async def _connect(self) -> Connection:
@@ -285,21 +288,19 @@ def headers_text(record: NewRecord) -> str | None:
     return encode_json(record.headers) if record.headers else None
 
 
-def _arrays(group: Sequence[Append]) -> tuple[list[Any], ...]:
-    """Return the columns of all records: request, channel, guard, part id, body, headers."""
-    rows = [
-        (
-            number,
-            request.key,
-            request.guard_text,
-            None if record.part_id is None else encode_text(record.part_id),
-            record.body,
-            headers_text(record),
-        )
-        for number, request in enumerate(group)
-        for record in request.records
-    ]
-    return tuple(list(column) for column in zip(*rows, strict=True))
+def _statement_of(group: Sequence[Append]) -> tuple[str, tuple[Any, ...]]:
+    """Return what stores the records of *group*, and its first values."""
+    rows = [(number, *_row(request, record)) for number, request in enumerate(group) for record in request.records]
+    if len(rows) == 1:
+        return APPEND_ONE, rows[0][1:]
+    columns = (list(column) for column in zip(*rows, strict=True))
+    return APPEND, (*columns, len({request.key for request in group}))
+
+
+def _row(request: Append, record: NewRecord) -> tuple[bytes, str, bytes | None, bytes, str | None]:
+    """Return channel, guard, part id, body and headers."""
+    part = None if record.part_id is None else encode_text(record.part_id)
+    return request.key, request.guard_text, part, record.body, headers_text(record)
 
 
 def _judge(

@@ -8,8 +8,8 @@ from typing import Any, Final
 import asyncpg
 
 from sessions_adapters.postgres.session_rows import environment_of
-from sessions_adapters.postgres.unreadable import stored
 from sessions_adapters.postgres.values import maybe_moment, restored, storable
+from sessions_adapters.shared.unreadable import stored
 from sessions_core.domain.channel import encode_json
 from sessions_core.domain.ids import addressing_key
 from sessions_core.domain.run import Progress, RunRecord

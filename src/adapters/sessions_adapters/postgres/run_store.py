@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Final
 
+import asyncpg
 import attrs
 
 from sessions_adapters.postgres.database import PostgresDatabase
@@ -84,9 +85,8 @@ class PostgresRunStore(RunStore):
     async def beat(self, holdings: Collection[Holding]) -> frozenset[RunId]:
         if not holdings:
             return frozenset()
-        runs, attempts = zip(*((held.run_id, held.attempt) for held in holdings), strict=True)
-        rows = await self._db.change(BEAT, runs, attempts, self._db.at())
-        return frozenset(runs) - {row["id"] for row in rows}
+        runs, attempts = columns_of(holdings)
+        return lost_of(runs, await self._db.change(BEAT, runs, attempts, self._db.at()))
 
     async def finish(
         self, holding: Holding, status: RunStatus, *, end: Progress | None = None, error: str | None = None
@@ -94,3 +94,13 @@ class PostgresRunStore(RunStore):
         told = None if error is None else storable(error)
         values = (bindable(holding.run_id), holding.attempt, status.value, *end_values(end), told, self._db.at())
         return await self._db.execute(FINISH, *values) > 0
+
+
+def columns_of(holdings: Collection[Holding]) -> tuple[list[RunId], list[int]]:
+    """Return the first two values of :data:`BEAT`."""
+    return [held.run_id for held in holdings], [held.attempt for held in holdings]
+
+
+def lost_of(runs: Collection[RunId], rows: Iterable[asyncpg.Record]) -> frozenset[RunId]:
+    """Return those of *runs* whose holder must stop, from the rows of :data:`BEAT`."""
+    return frozenset(runs) - {row["id"] for row in rows}

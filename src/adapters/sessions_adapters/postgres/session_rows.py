@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import asyncpg
 
-from sessions_adapters.postgres.unreadable import stored
 from sessions_adapters.postgres.values import maybe_json, maybe_moment, maybe_value
+from sessions_adapters.shared.unreadable import stored
 from sessions_core.domain.channel import encode_json
 from sessions_core.domain.environment import Environment
 from sessions_core.domain.session import Session

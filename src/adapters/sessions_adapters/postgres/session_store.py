@@ -99,7 +99,7 @@ class PostgresSessionStore(SessionStore):
 
     async def find_many(self, environment_id: EnvironmentId, ids: Collection[SessionId]) -> list[Session]:
         rows = await self._db.fetch(FIND_MANY, [bindable(name) for name in ids], bindable(environment_id))
-        return self._db.unreadable.readable(rows, session_of)
+        return self._db.pages.readable(rows, session_of)
 
     async def update(self, environment_id: EnvironmentId, session_id: SessionId, change: SessionUpdate) -> Session:
         tags = None if isinstance(change.tags, Unset) else change.tags

@@ -8,7 +8,6 @@ import asyncpg
 import attrs
 
 from sessions_adapters.postgres.database import PostgresDatabase
-from sessions_adapters.postgres.unreadable import stored
 from sessions_adapters.postgres.values import (
     bindable,
     channel_key,
@@ -21,6 +20,7 @@ from sessions_adapters.postgres.values import (
     storable,
 )
 from sessions_adapters.postgres.waiters import waitpoint_key
+from sessions_adapters.shared.unreadable import stored
 from sessions_core.domain.channel import Channel, Io, encode_json
 from sessions_core.domain.ids import AddressingKey, EnvironmentId, WaitpointId
 from sessions_core.domain.waitpoint import Completion, Waitpoint
@@ -119,9 +119,7 @@ class PostgresWaitpointStore(WaitpointStore):
         return waitpoint
 
     async def _list(self, limit: int, statement: str, value: Any) -> list[Waitpoint]:
-        return await self._db.unreadable.first(
-            limit, lambda asked: self._db.fetch(statement, asked, value), _waitpoint_of
-        )
+        return await self._db.pages.first(limit, lambda asked: self._db.fetch(statement, asked, value), _waitpoint_of)
 
 
 def _values(waitpoint: Waitpoint) -> tuple[Any, ...]:

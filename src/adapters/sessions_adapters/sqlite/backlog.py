@@ -79,7 +79,7 @@ class SqliteBacklog(Backlog):
         def run(connection: sqlite3.Connection) -> list[Session]:
             with snapshot(connection):
                 over = connection.execute(LIST_CLOSED), connection.execute(LIST_EXPIRED, (now,))
-                return self._db.unreadable.merge(over, session_of, limit, key=_over_since)
+                return self._db.results.merge(over, session_of, limit, key=_over_since)
 
         return await self._db.read(run)
 
@@ -91,7 +91,7 @@ class SqliteBacklog(Backlog):
         await self._db.write(lambda c: c.execute(SETTLE, values).rowcount)
 
     async def _list_runs(self, statement: str, values: Mapping[str, Any], limit: int) -> list[RunRecord]:
-        return await self._db.read(lambda c: self._db.unreadable.read(c.execute(statement, values), run_of, limit))
+        return await self._db.read(lambda c: self._db.results.read(c.execute(statement, values), run_of, limit))
 
 
 def _over_since(row: sqlite3.Row) -> tuple[int, str]:

@@ -14,18 +14,18 @@ import anyio
 import anyio.to_thread
 import attrs
 
+from sessions_adapters.shared.waiters import Waiters
 from sessions_adapters.sqlite import ownership, schema
 from sessions_adapters.sqlite.config import SqliteConfig
-from sessions_adapters.sqlite.followers import Followers
+from sessions_adapters.sqlite.followers import FollowersOfAppends
 from sessions_adapters.sqlite.heads import Heads
 from sessions_adapters.sqlite.leaders import Leaders
 from sessions_adapters.sqlite.log_writer import LogWriter
 from sessions_adapters.sqlite.readers import Readers
 from sessions_adapters.sqlite.requests import Work
+from sessions_adapters.sqlite.results import Results
 from sessions_adapters.sqlite.trimmer import Trimmer
-from sessions_adapters.sqlite.unreadable import UnreadableRows
 from sessions_adapters.sqlite.values import MILLISECOND, to_ms
-from sessions_adapters.sqlite.waiters import Waiters
 from sessions_adapters.sqlite.writer import Writer
 from sessions_core.errors import IncompatibleStoreError, StoreUnavailableError, UnavailableError
 from sessions_core.ports.clock import Clock
@@ -46,7 +46,7 @@ class SqliteDatabase:
         followers: Who reads channels on and on.
         waiters: Who waits for a waitpoint.
         leaders: Who leads.
-        unreadable: What lists leave out.
+        results: Reads many rows, without those that cannot be read.
     """
 
     config: SqliteConfig
@@ -56,11 +56,11 @@ class SqliteDatabase:
     log: LogWriter = attrs.field(repr=False)
     writer: Writer = attrs.field(init=False, repr=False)
     readers: Readers = attrs.field(init=False, repr=False)
-    followers: Followers = attrs.field(init=False, repr=False)
+    followers: FollowersOfAppends = attrs.field(init=False, repr=False)
     trimmer: Trimmer = attrs.field(init=False, repr=False)
     waiters: Waiters = attrs.field(init=False, factory=Waiters, repr=False)
     leaders: Leaders = attrs.field(init=False, factory=Leaders, repr=False)
-    unreadable: UnreadableRows = attrs.field(init=False, factory=UnreadableRows, repr=False)
+    results: Results = attrs.field(init=False, factory=Results, repr=False)
 
     def now(self) -> datetime:
         """Return the store's time."""
@@ -100,8 +100,8 @@ class SqliteDatabase:
 
     def end(self) -> None:
         """Let nobody wait for what will not come any more."""
-        self.followers.lose()
-        self.waiters.lose()
+        self.followers.end()
+        self.waiters.end()
         self.leaders.lose()
 
 
@@ -225,7 +225,7 @@ def _assemble(
     heads = Heads(connection, config.part_window_records, config.known_channels)
     log = LogWriter(connection, heads, config.part_window_records, config.part_window // MILLISECOND)
     db = SqliteDatabase(config, clock, cipher, loop, log)
-    db.followers = Followers(config.buffered_bytes)
+    db.followers = FollowersOfAppends(config.buffered_bytes)
     db.readers = Readers(connections, loop)
     db.writer = Writer(
         connection,
@@ -234,7 +234,7 @@ def _assemble(
         config.group_size,
         config.checkpoint_pages,
         loop,
-        committed=db.followers.publish,
+        committed=db.followers.publish_appends,
         ended=db.end,
     )
     db.trimmer = Trimmer(log, db.writer.put, db.followers)

@@ -78,7 +78,9 @@ class LogWriter:
                 self._place_carefully(request, head)
             else:
                 stamp = request.timestamp
-                request.answer = [Appended(self._place(request, head, record), True, stamp) for record in request.records]
+                request.answer = [
+                    Appended(self._place(request, head, record), True, stamp) for record in request.records
+                ]
         self._store(REPLACE_PART if look_up else INSERT_PART)
 
     def _place_carefully(self, request: Append, head: Head) -> None:

@@ -6,8 +6,8 @@ import json
 import sqlite3
 from typing import Any, Final
 
+from sessions_adapters.shared.unreadable import stored
 from sessions_adapters.sqlite.session_rows import environment_of
-from sessions_adapters.sqlite.unreadable import stored
 from sessions_adapters.sqlite.values import from_ms, maybe_moment, maybe_ms, to_ms
 from sessions_core.domain.channel import encode_json
 from sessions_core.domain.ids import RunId, addressing_key

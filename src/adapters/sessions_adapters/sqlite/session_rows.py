@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Any, Final
 
-from sessions_adapters.sqlite.unreadable import stored
+from sessions_adapters.shared.unreadable import stored
 from sessions_adapters.sqlite.values import (
     from_ms,
     json_list,

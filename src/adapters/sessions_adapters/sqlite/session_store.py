@@ -67,7 +67,7 @@ class SqliteSessionStore(SessionStore):
 
     async def find_many(self, environment_id: EnvironmentId, ids: Collection[SessionId]) -> list[Session]:
         values = (json_list(ids), bindable(environment_id))
-        return await self._db.read(lambda c: self._db.unreadable.read(c.execute(FIND_MANY, values), session_of))
+        return await self._db.read(lambda c: self._db.results.read(c.execute(FIND_MANY, values), session_of))
 
     async def update(self, environment_id: EnvironmentId, session_id: SessionId, change: SessionUpdate) -> Session:
         return await self._db.write(lambda c: _update(c, environment_id, session_id, change, self._db.now_ms()))

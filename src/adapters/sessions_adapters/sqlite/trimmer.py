@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import attrs
 
-from sessions_adapters.sqlite.followers import Followers
+from sessions_adapters.sqlite.followers import FollowersOfAppends
 from sessions_adapters.sqlite.heads import channel_of
 from sessions_adapters.sqlite.log_writer import LogWriter
 from sessions_adapters.sqlite.requests import Append, Work
@@ -30,7 +30,7 @@ class Trimmer:
 
     _log: LogWriter
     _put: Callable[[Work[Any]], None]
-    _followers: Followers
+    _followers: FollowersOfAppends
 
     def trim(self, command: Append, first_kept: int) -> tuple[Append, bool]:
         """Append *command* and let go what is before *first_kept*. Runs in the writer."""
@@ -40,7 +40,7 @@ class Trimmer:
         """Tell followers, and delete what is left. Runs on the loop."""
         command, is_more = answer
         if command.error is None:
-            self._followers.publish([command])
+            self._followers.publish_appends([command])
         self._sweep_on(command.channel, is_more)
 
     def resume(self) -> None:

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import attrs
 
+from sessions_adapters.shared.unreadable import stored
 from sessions_adapters.sqlite.database import SqliteDatabase, for_owner
-from sessions_adapters.sqlite.unreadable import stored
 from sessions_adapters.sqlite.values import (
     bindable,
     from_ms,
@@ -108,9 +108,7 @@ class SqliteWaitpointStore(WaitpointStore):
         return waitpoint
 
     async def _list(self, statement: str, values: tuple[Any, ...], limit: int) -> list[Waitpoint]:
-        return await self._db.read(
-            lambda c: self._db.unreadable.read(c.execute(statement, values), _waitpoint_of, limit)
-        )
+        return await self._db.read(lambda c: self._db.results.read(c.execute(statement, values), _waitpoint_of, limit))
 
 
 def _create(connection: sqlite3.Connection, waitpoint: Waitpoint, now: int) -> WaitpointCreation:

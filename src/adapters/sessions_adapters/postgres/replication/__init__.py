@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from sessions_core.errors import MissingExtraError
+
 try:
     import psycopg as _psycopg
 except ImportError as exc:
-    raise ImportError("Replication from Postgres needs psycopg: pip install 'sessions[replication]'") from exc
+    raise MissingExtraError("Replication from Postgres", "psycopg", "replication") from exc
 
 from sessions_adapters.postgres.replication.config import ReplicationConfig
 from sessions_adapters.postgres.replication.feed import PostgresChangeFeed, PostgresChangeStream

@@ -1,4 +1,4 @@
-"""Who waits for which waitpoint, within the process that owns the data."""
+"""Who in this process waits for which waitpoint to end. Everything here happens on the event loop."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from sessions_core.domain.ids import WaitpointId
 
 @attrs.define(eq=False)
 class Waiters:
-    """Futures by waitpoint. Everything here happens on the event loop."""
+    """Futures by waitpoint."""
 
     _by_id: dict[WaitpointId, set[asyncio.Future[bool]]] = attrs.field(init=False, factory=dict)
-    _is_lost: bool = attrs.field(init=False, default=False)
+    _is_over: bool = attrs.field(init=False, default=False)
 
     @contextmanager
     def expect(self, waitpoint_id: WaitpointId) -> Iterator[asyncio.Future[bool]]:
@@ -24,7 +24,7 @@ class Waiters:
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         futures = self._by_id.setdefault(waitpoint_id, set())
         futures.add(future)
-        if self._is_lost:
+        if self._is_over:
             future.set_result(False)
         try:
             yield future
@@ -37,9 +37,9 @@ class Waiters:
             if not future.done():
                 future.set_result(True)
 
-    def lose(self) -> None:
+    def end(self) -> None:
         """Let nobody wait any longer."""
-        self._is_lost = True
+        self._is_over = True
         for futures in self._by_id.values():
             for future in futures:
                 if not future.done():
@@ -49,4 +49,4 @@ class Waiters:
         futures = self._by_id[waitpoint_id]
         futures.discard(future)
         if not futures:
-            self._by_id.pop(waitpoint_id, None)
+            del self._by_id[waitpoint_id]
