@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 ARGS ?=
+PROFILE ?= embedded
 TESTERS ?= 4
 BIN := .venv/bin
 S2_LITE := 0.42.7
@@ -38,8 +39,8 @@ imports: .venv/.dev  ## who may import whom
 fmt: .venv/.dev  ## format, and fix what can be fixed
 	$(BIN)/ruff check --fix-only . && $(BIN)/ruff format .
 
-bench: .venv/.dev  ## run the benchmarks
-	$(BIN)/python benchmarks $(ARGS)
+bench: .venv/.dev  ## run the benchmarks (PROFILE=postgres or scale measures those)
+	$(BIN)/python benchmarks --profile $(PROFILE) $(ARGS)
 
 clients: tests/javascript/node_modules/.installed  ## install the official JavaScript clients that the tests drive (needs Node 20+)
 
@@ -69,7 +70,7 @@ $(BIN)/uv:
 
 .venv/.dev: pyproject.toml constraints.txt | $(BIN)/uv
 	@echo 'installing the server and the development tools into .venv'
-	@$(INSTALL) -e '.[server,postgres,replication,redis,clickhouse,s2,procrastinate]' --group dev --group services && touch .venv/.server $@
+	@$(INSTALL) -e '.[server,postgres,replication,redis,clickhouse,s2,procrastinate,otel]' --group dev --group services && touch .venv/.server $@
 
 $(S2):
 	@command -v cargo >/dev/null || { echo 'Building s2-lite needs cargo: install Rust (https://rustup.rs), then run `make s2` again' >&2; exit 1; }

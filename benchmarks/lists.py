@@ -1,7 +1,7 @@
 """Lists of sessions of any length, in each index, filled by one statement.
 
-Sessions come at one pace, so a list that is a hundred times as long is a hundred times as old: in ClickHouse it has more
-partitions, too. There every tenth session has a second version, and the latest ones have further versions in small parts,
+Sessions have come at one pace until now, so a list that is a hundred times as long is a hundred times as old: in ClickHouse it
+has more partitions, too. There every tenth session has a second version, and the latest ones have further versions in small parts,
 as an index has that is kept up to date.
 """
 
@@ -25,7 +25,7 @@ from sessions_core.domain.pagination import Cursor
 from sessions_core.ports.session_index import SessionIndex
 
 ENVIRONMENT: Final = Environment(id=EnvironmentId("bench"))
-BEGIN: Final = datetime(2026, 1, 1, tzinfo=UTC)
+NOW: Final = datetime.now(UTC).replace(microsecond=0)
 APART: Final = timedelta(seconds=30)
 
 _FILL_POSTGRES: Final = """
@@ -55,9 +55,14 @@ _LATEST: Final = 100
 _LATE_WRITES: Final = 5
 
 
+def begin(count: int) -> datetime:
+    """Return when the first of *count* sessions was made."""
+    return NOW - count * APART
+
+
 def middle(count: int) -> Cursor:
     """Return the place in the middle of a list of *count* sessions."""
-    return Cursor(BEGIN + count // 2 * APART, SessionId("session_"))
+    return Cursor(begin(count) + count // 2 * APART, SessionId("session_"))
 
 
 @asynccontextmanager
@@ -84,26 +89,26 @@ async def _fill_postgres(url: str, count: int) -> None:
     scope = (place.id, place.organization_id, place.project_id, place.type.value)
     connection = await asyncpg.connect(url)
     try:
-        await connection.execute(_FILL_POSTGRES, *scope, count, BEGIN, APART)
+        await connection.execute(_FILL_POSTGRES, *scope, count, begin(count), APART)
         await connection.execute(_TIDY_POSTGRES)
     finally:
         await connection.close()
 
 
 def _fill_clickhouse(count: int, client: Client) -> None:
-    _write(client, 0, count, version=1)
-    _write(client, 0, count, version=2, step=_CHANGED)
+    _write(client, begin(count), 0, count, version=1)
+    _write(client, begin(count), 0, count, version=2, step=_CHANGED)
     for version in range(3, 3 + _LATE_WRITES):
-        _write(client, count - _LATEST, _LATEST, version=version)
+        _write(client, begin(count), count - _LATEST, _LATEST, version=version)
 
 
-def _write(client: Client, first: int, count: int, *, version: int, step: int = 1) -> None:
+def _write(client: Client, moment: datetime, first: int, count: int, *, version: int, step: int = 1) -> None:
     parameters: dict[str, Any] = {
         "environment": ENVIRONMENT.id,
         "organization": ENVIRONMENT.organization_id,
         "project": ENVIRONMENT.project_id,
         "type": ENVIRONMENT.type.value,
-        "begin": int(BEGIN.timestamp() * 1000),
+        "begin": int(moment.timestamp() * 1000),
         "apart": APART // timedelta(milliseconds=1),
         "first": first,
         "count": count,

@@ -15,7 +15,7 @@ from harness.postgres import PostgresProcess, with_database
 from harness.redis import RedisServer
 from harness.s2 import S2Server, new_basin
 from harness.services import RUN
-from sessions_adapters.profiles import EMBEDDED, POSTGRES, SCALE, Backends, migrate
+from sessions_adapters.profiles import EMBEDDED, POSTGRES, SCALE, STORE, Backends, migrate
 
 PROFILES: Final = (EMBEDDED, POSTGRES, SCALE)
 SETTINGS: Final = {"fsync": "on", "shared_buffers": "128MB"}
@@ -29,7 +29,7 @@ def started(profile: str, folder: Path) -> Iterator[Backends]:
     Raises:
         CannotStartError: A system is not there.
     """
-    backends = Backends(profile=profile, data=folder / "server")
+    backends = Backends(profile=profile, data=folder / "server", index=STORE)
     with RUN, ExitStack() as stack:
         for system in _SYSTEMS[profile]:
             backends = system(stack, backends, folder)

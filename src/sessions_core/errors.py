@@ -31,7 +31,8 @@
     ├── IncompatibleStoreError          the stored data cannot be used as it is, by this version or with this key
     │   └── StoreInUseError             another process owns it
     ├── IndexRefusedError               the index does not take these rows, now or later
-    └── DirectWritesUnsupportedError    the channel log issues no credentials
+    ├── DirectWritesUnsupportedError    the channel log issues no credentials
+    └── MissingExtraError               what was chosen needs a package that is not installed; an ImportError, too
 
 Each class carries the facts as attributes; ``str(error)`` is a sentence that names the thing and holds no
 secret and no driver text (the driver's exception is kept as ``__cause__``).
@@ -322,6 +323,25 @@ class WaitRegistryUnavailableError(UnavailableError):
     """The registry of waits gave no answer; wake-ups are left to the sweep."""
 
     system: str = "wait registry"
+
+
+@attrs.define(eq=False)
+class MissingExtraError(SessionsError, ImportError):
+    """What was chosen needs a package that is not installed.
+
+    Attributes:
+        part: What was chosen; begins the sentence.
+        package: What it needs.
+        extra: The extra of ours that brings it.
+    """
+
+    part: str
+    package: str
+    extra: str
+
+    @property
+    def message(self) -> str:
+        return f"{self.part} needs {self.package}: pip install 'sessions[{self.extra}]'"
 
 
 @attrs.define(eq=False)

@@ -24,7 +24,7 @@ from sessions_core.domain.ids import RunId
 from sessions_core.domain.run import Holding, Progress, RunRecord
 from sessions_core.domain.session import Session
 from sessions_core.domain.status import RunStatus
-from sessions_core.errors import ClosedError, SessionsError, StaleRunError, UnavailableError
+from sessions_core.errors import ClosedError, StaleRunError, UnavailableError
 from sessions_core.inbox import PENDING_RECORDS, Inbox
 from sessions_core.outbox import Outbox
 from sessions_core.ports.observer import Observer
@@ -66,7 +66,6 @@ class RunExecutor:
     tokens: TokenIssuer
     observer: Observer
     draining: anyio.Event
-    heartbeat_seconds: float = 2.0
     _held: dict[RunId, tuple[Holding, anyio.CancelScope]] = attrs.field(init=False, factory=dict)
     _inboxes: set[Inbox] = attrs.field(init=False, factory=set)
 
@@ -96,20 +95,14 @@ class RunExecutor:
             with anyio.move_on_after(FINISH_SECONDS, shield=True):
                 await self._end(begun, ending)
 
-    async def beat_forever(self) -> None:
-        """Refresh the heartbeats of all runs held here, and stop those that were replaced."""
-        while True:
-            await anyio.sleep(self.heartbeat_seconds)
-            holdings = [holding for holding, _ in self._held.values()]
-            if not holdings:
-                continue
-            try:
-                lost = await self.runs.beat(holdings)
-            except SessionsError as error:
-                self.observer(SystemFailed(step="heartbeat", error=str(error)))
-                continue
-            for run_id in lost & self._held.keys():
-                self._held[run_id][1].cancel()
+    def holdings(self) -> tuple[Holding, ...]:
+        """Return the attempts that are being carried out here. Any thread may ask."""
+        return tuple(holding for holding, _ in tuple(self._held.values()))
+
+    def lose(self, lost: frozenset[RunId]) -> None:
+        """Stop those of the runs held here that are *lost*: replaced, begun anew or ended elsewhere."""
+        for run_id in lost & self._held.keys():
+            self._held[run_id][1].cancel()
 
     def drain(self) -> None:
         """Ask all tasks to end: waiting inboxes return None, busy turns go on to their end."""
@@ -121,18 +114,23 @@ class RunExecutor:
         """Begin the next attempt, or return None if there is nothing to carry out.
 
         A store that gives no answer is asked again: the engine believes that we have the run, so nobody else would
-        come back to one that has not begun.
+        come back to one that has not begun. A run that executes is left to whoever has begun it, unless that may have been
+        ourselves, a moment ago: if that one has died, the sweep replaces the run.
         """
-        known = self.dispatched.pop(run_id, None)
+        known, was_tried = self.dispatched.pop(run_id, None), False
         while True:
             try:
                 run = known or await self.runs.get(run_id)
-                if self.agents.find(run.task) is None:
+                if self.agents.find(run.task) is None or (run.status is RunStatus.EXECUTING and not was_tried):
+                    return None
+                if run.has_waited_too_long(self.attempts.clock.now()):
+                    await self.attempts.end(run, RunStatus.EXPIRED, error="waited longer than its ttl")
                     return None
                 begun = await self.runs.begin(run_id, run.attempt + 1)
                 if begun is None and known is None:
                     await self.attempts.decline(run)
             except UnavailableError as error:
+                was_tried = True
                 self.observer(SystemFailed(step="begin", error=str(error)))
                 await anyio.sleep(BEGIN_PAUSE_SECONDS)
             else:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import anyio
+import anyio.abc
 import attrs
 
 from sessions_core.agents import Agents
@@ -28,6 +29,7 @@ from sessions_core.ports.waitpoint_store import WaitpointStore, WaitRegistry
 from sessions_core.services.attempts import Attempts
 from sessions_core.services.channel_service import ChannelService
 from sessions_core.services.closing import Closing
+from sessions_core.services.heartbeat import Heart, OpenBeat
 from sessions_core.services.hub import Hub
 from sessions_core.services.input_gate import InputGate
 from sessions_core.services.run_manager import RunManager
@@ -45,6 +47,9 @@ class Ports:
     """One adapter for every port.
 
     They need not share a database, except that ``sessions``, ``runs`` and ``backlog`` are three views of the same rows.
+
+    Attributes:
+        open_beat: Opens ``runs.beat`` on another event loop; heartbeats then come from a thread of their own.
     """
 
     sessions: SessionStore
@@ -63,6 +68,7 @@ class Ports:
     observer: Observer
     direct_writes: DirectWrites | None = None
     session_tokens: SessionTokens | None = None
+    open_beat: OpenBeat | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -73,11 +79,13 @@ class Settings:
         owns_data: This process is the only one that works on the data, so everything that a dead one left can be repaired
             at once.
         drain: How long runs may go on after the process was asked to stop.
+        heartbeat: Pause between heartbeats of runs; a small part of the sweep's ``stall``.
     """
 
     sweep: SweepConfig = attrs.field(factory=SweepConfig)
     owns_data: bool = False
     drain: timedelta = timedelta(seconds=10)
+    heartbeat: timedelta = timedelta(seconds=2)
 
 
 @attrs.define(eq=False, init=False)
@@ -91,6 +99,7 @@ class Sessions:
         attempts: Begins and ends attempts, for engines that carry out runs outside this library.
         executor: Carries out runs of the agents given.
         sweep: Repairs what crashes left.
+        heart: Refreshes the heartbeats of the runs that are carried out here.
     """
 
     ports: Ports
@@ -102,6 +111,7 @@ class Sessions:
     token_issuer: TokenIssuer
     executor: RunExecutor
     sweep: Sweep
+    heart: Heart
     hub: Hub
 
     def __init__(self, ports: Ports, agents: Agents | None = None, settings: Settings = Settings()) -> None:
@@ -152,6 +162,12 @@ class Sessions:
             observer=ports.observer,
             draining=anyio.Event(),
         )
+        self.heart = Heart(
+            held=self.executor.holdings,
+            lose=self.executor.lose,
+            observer=ports.observer,
+            interval_seconds=settings.heartbeat.total_seconds(),
+        )
 
     @property
     def clock(self) -> Clock:
@@ -195,11 +211,20 @@ class Sessions:
                 if self.settings.owns_data:
                     await self.sweep.recover()
                 tasks.start_soon(self.sweep.run_forever)
-                tasks.start_soon(self.executor.beat_forever)
                 try:
-                    yield self
+                    async with self._beating(tasks):
+                        yield self
                 finally:
                     tasks.cancel_scope.cancel()
+
+    @asynccontextmanager
+    async def _beating(self, tasks: anyio.abc.TaskGroup) -> AsyncGenerator[None]:
+        if self.ports.open_beat is None or not self.executor.agents.names:
+            tasks.start_soon(self.heart.beat_forever, self.ports.runs.beat)
+            yield
+            return
+        async with self.heart.beating_in_thread(self.ports.open_beat):
+            yield
 
 
 def _waits(ports: Ports) -> WaitService:

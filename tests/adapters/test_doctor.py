@@ -20,9 +20,16 @@ from harness.databases import find_databases
 from sessions_adapters.clickhouse import ClickHouseFacts
 from sessions_adapters.fernet import FernetCipher
 from sessions_adapters.postgres import PostgresFacts
+from sessions_adapters.postgres.replication import ReplicationFacts
 from sessions_adapters.profiles import Backends, Finding, Health, diagnose, migrate, open_environments
 from sessions_adapters.profiles.findings import reason, shown
-from sessions_adapters.profiles.verdicts import judge_clickhouse, judge_postgres, judge_redis, judge_s2
+from sessions_adapters.profiles.verdicts import (
+    judge_clickhouse,
+    judge_postgres,
+    judge_redis,
+    judge_replication,
+    judge_s2,
+)
 from sessions_adapters.redis import RedisFacts
 from sessions_adapters.s2 import S2Facts
 
@@ -48,6 +55,9 @@ POSTGRES = PostgresFacts(
     skew=timedelta(),
     problem=None,
     sealed=None,
+)
+REPLICATION = ReplicationFacts(
+    problem=None, has_slot=True, is_active=True, lag_bytes=0, retained_bytes=1 << 20, has_backfill=True, dead_letters=0
 )
 S2 = S2Facts(has_basin=True, reuses_seqs=False, has_issued=True)
 REDIS = RedisFacts(version="7.2.4", is_cluster=False, is_writable=True)
@@ -88,6 +98,23 @@ def silent_server() -> Iterator[int]:
 )
 def test_what_is_wrong_with_a_postgres(facts: dict[str, Any], found: list[tuple[str, str]]) -> None:
     assert not_ok(judge_postgres(attrs.evolve(POSTGRES, **facts), replicates=True)) == found
+
+
+@pytest.mark.parametrize(
+    ("facts", "found"),
+    [
+        ({}, []),
+        ({"problem": "ALTER SYSTEM SET wal_level = 'logical'"}, [("error", "slot")]),
+        ({"has_slot": False}, []),
+        ({"is_active": False}, [("warning", "slot")]),
+        ({"retained_bytes": 2 << 20}, [("warning", "lag")]),
+        ({"has_backfill": False}, [("warning", "backfill")]),
+        ({"has_backfill": None}, [("warning", "backfill")]),
+        ({"dead_letters": 3}, [("warning", "dead letters")]),
+    ],
+)
+def test_what_is_wrong_with_replication(facts: dict[str, Any], found: list[tuple[str, str]]) -> None:
+    assert not_ok(judge_replication(attrs.evolve(REPLICATION, **facts), limit_bytes=1 << 20)) == found
 
 
 def test_a_postgres_need_not_replicate_where_nothing_is_fed_from_it() -> None:
@@ -181,8 +208,8 @@ async def test_a_system_that_is_not_there_is_told_by_its_address_without_its_pas
 
 async def test_each_setting_that_is_missing_is_an_error_of_its_own() -> None:
     findings = await diagnose(Backends(profile="scale"))
-    assert not_ok(findings) == [("error", "setting")] * 3
-    assert [finding.system for finding in findings] == ["Postgres", "S2", "Redis"]
+    assert not_ok(findings) == [("error", "setting")] * 4
+    assert [finding.system for finding in findings] == SYSTEMS
 
 
 async def test_nothing_is_wrong_with_memory() -> None:

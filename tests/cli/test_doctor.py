@@ -41,6 +41,7 @@ def test_1_if_there_is_an_error_and_no_secret_anywhere() -> None:
         ["error", "S2", "reachable"],
         ["error", "Redis", "setting"],
         ["error", "ClickHouse", "reachable"],
+        ["error", "replication", "reachable"],
     ]
     as_json = doctor("--json", **broken)
     assert as_json.returncode == 1

@@ -20,7 +20,7 @@ import attrs
 import pytest
 
 from contract.replicas import CaughtUpIndex, Feed, FeedingStore
-from harness import databases
+from harness import databases, feeding
 from harness.clickhouse import CLICKHOUSE
 from harness.redis import REDIS
 from harness.s2 import S2, new_basin
@@ -29,7 +29,9 @@ from sessions_adapters.local_runs import LocalRunDispatcher
 from sessions_core.domain.ids import RunId
 from sessions_core.errors import IncompatibleStoreError
 from sessions_core.ports.backlog import Backlog
+from sessions_core.ports.change_feed import ChangeFeed
 from sessions_core.ports.channel_log import ChannelLog
+from sessions_core.ports.dead_letters import DeadLetters
 from sessions_core.ports.environment_store import EnvironmentStore, TokenLedger
 from sessions_core.ports.leader_lock import LeaderLock
 from sessions_core.ports.run_dispatcher import RunDispatcher
@@ -56,6 +58,7 @@ class Adapters:
 
     Attributes:
         indexed_store: The store whose sessions the index shows, where that is not the ``session_store`` itself.
+        changing_store: The store whose changes the feed streams.
         stored_runs: Reaches around the ports: the ids of all run records that are stored.
         is_readable_at_rest: Reaches around the ports: whether a text is found in what is stored outside the process.
     """
@@ -74,6 +77,9 @@ class Adapters:
     token_ledger: TokenLedger | None = None
     leader_lock: LeaderLock | None = None
     run_dispatcher: ServedDispatcher | None = None
+    change_feed: ChangeFeed | None = None
+    changing_store: SessionStore | None = None
+    dead_letters: DeadLetters | None = None
     stored_runs: Callable[[], set[str]] | None = None
     is_readable_at_rest: Callable[[str], bool] | None = None
 
@@ -83,7 +89,8 @@ PORTS: Final = frozenset(field.name for field in attrs.fields(Adapters)) - NOT_O
 ANY_RECORD: Final = "any_record"
 """Records of any size and with any headers can be stored."""
 CAPABILITIES: Final = frozenset({ANY_RECORD})
-STORAGE: Final = PORTS - {"run_dispatcher", "index_writer", "indexed_store"}
+FEED: Final = frozenset({"change_feed", "changing_store"})
+STORAGE: Final = PORTS - FEED - {"run_dispatcher", "index_writer", "indexed_store", "dead_letters"}
 
 
 @attrs.frozen(kw_only=True)
@@ -132,8 +139,13 @@ class Case:
 async def open_memory(clock: ManualClock) -> AsyncGenerator[Adapters]:
     """Open adapters on dictionaries."""
     tables = memory.Tables(clock)
+    feed = memory.InMemoryChangeFeed(clock)
+    feed.watch(tables)
     yield Adapters(
         clock=clock,
+        change_feed=feed,
+        changing_store=memory.InMemorySessionStore(tables),
+        dead_letters=memory.InMemoryDeadLetters(),
         session_store=memory.InMemorySessionStore(tables),
         run_store=memory.InMemoryRunStore(tables),
         backlog=memory.InMemoryBacklog(tables),
@@ -197,9 +209,29 @@ async def open_postgres(clock: ManualClock) -> AsyncGenerator[Adapters]:
                 environment_store=postgres.PostgresEnvironmentStore(db),
                 token_ledger=postgres.PostgresTokenLedger(db),
                 leader_lock=postgres.PostgresLeaderLock(db),
+                dead_letters=postgres.PostgresDeadLetters(db),
                 stored_runs=lambda: {row["id"] for row in databases.look(url, "select id from sessions.run")},
                 is_readable_at_rest=lambda text: databases.is_anywhere(url, text),
             )
+
+
+@asynccontextmanager
+async def open_postgres_feed(clock: ManualClock) -> AsyncGenerator[Adapters]:
+    """Open a feed of an empty Postgres database, and what changes it."""
+    from sessions_adapters import postgres
+    from sessions_adapters.postgres import replication
+
+    name = f"contract_{uuid.uuid4().hex}"
+    options = replication.ReplicationConfig(slot=name, publication=name, status_interval=timedelta(milliseconds=20))
+    async with databases.find_databases().empty() as url:
+        config = postgres.PostgresConfig(url=url)
+        async with postgres.open_database(config, clock=clock) as db:
+            yield Adapters(
+                clock=clock,
+                change_feed=replication.PostgresChangeFeed(config, options),
+                changing_store=postgres.PostgresSessionStore(db),
+            )
+        await feeding.remove_feed(url, name)
 
 
 @asynccontextmanager
@@ -217,6 +249,15 @@ async def open_procrastinate(clock: ManualClock) -> AsyncGenerator[Adapters]:
         config = procrastinate.ProcrastinateConfig(url=url)
         async with procrastinate.open_dispatcher(config) as dispatcher:
             yield Adapters(clock=clock, run_dispatcher=dispatcher)
+
+
+@asynccontextmanager
+async def open_webhook(clock: ManualClock) -> AsyncGenerator[Adapters]:
+    """Open a dispatcher that posts to a receiver process, whose runs this process carries out."""
+    from contract.received import open_received_dispatcher
+
+    async with open_received_dispatcher() as dispatcher:
+        yield Adapters(clock=clock, run_dispatcher=dispatcher)
 
 
 @asynccontextmanager
@@ -272,7 +313,7 @@ def _is_in_any_file(text: str, folder: Path) -> bool:
 
 
 TECHNOLOGIES: Final = (
-    Technology(name="memory", open=open_memory, backends=("asyncio", "trio")),
+    Technology(name="memory", open=open_memory, ports=STORAGE | FEED | {"dead_letters"}, backends=("asyncio", "trio")),
     Technology(name="sqlite", open=open_sqlite, ports=STORAGE - {"wait_registry"}),
     Technology(
         name="local_runs",
@@ -286,7 +327,14 @@ TECHNOLOGIES: Final = (
         ports=frozenset({"run_dispatcher"}),
         needs=(pytest.mark.needs_postgres,),
     ),
-    Technology(name="postgres", open=open_postgres, needs=(pytest.mark.needs_postgres,)),
+    Technology(name="webhook", open=open_webhook, ports=frozenset({"run_dispatcher"})),
+    Technology(
+        name="postgres",
+        open=open_postgres,
+        ports=STORAGE | {"dead_letters"},
+        needs=(pytest.mark.needs_postgres,),
+    ),
+    Technology(name="postgres-feed", open=open_postgres_feed, ports=FEED, needs=(pytest.mark.needs_postgres,)),
     Technology(
         name="clickhouse",
         open=open_clickhouse,

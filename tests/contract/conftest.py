@@ -9,7 +9,9 @@ import pytest
 
 from contract.adapters import CAPABILITIES, PORTS, Adapters, Case, ServedDispatcher, cases_with
 from sessions_core.ports.backlog import Backlog
+from sessions_core.ports.change_feed import ChangeFeed
 from sessions_core.ports.channel_log import ChannelLog
+from sessions_core.ports.dead_letters import DeadLetters
 from sessions_core.ports.environment_store import EnvironmentStore, TokenLedger
 from sessions_core.ports.leader_lock import LeaderLock
 from sessions_core.ports.run_store import RunStore
@@ -124,6 +126,22 @@ def leader_lock(adapters: Adapters) -> LeaderLock:
 @pytest.fixture
 def run_dispatcher(adapters: Adapters) -> ServedDispatcher:
     return _offered(adapters.run_dispatcher)
+
+
+@pytest.fixture
+def change_feed(adapters: Adapters) -> ChangeFeed:
+    return _offered(adapters.change_feed)
+
+
+@pytest.fixture
+def changing_store(adapters: Adapters) -> SessionStore:
+    """The store whose changes the feed streams."""
+    return _offered(adapters.changing_store)
+
+
+@pytest.fixture
+def dead_letters(adapters: Adapters) -> DeadLetters:
+    return _offered(adapters.dead_letters)
 
 
 @pytest.fixture

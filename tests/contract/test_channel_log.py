@@ -23,7 +23,7 @@ from sessions_core.domain.channel import (
     Tail,
 )
 from sessions_core.domain.guard import SEALED, UNTOUCHED, Guard
-from sessions_core.errors import GuardMismatchError
+from sessions_core.errors import GuardMismatchError, TailMismatchError
 from sessions_core.ports.channel_log import ChannelLog
 from sessions_core.testing import ManualClock
 
@@ -69,6 +69,71 @@ async def test_a_record_that_looks_like_a_command_comes_back_byte_for_byte(
     await channel_log.append(OUT, [NewRecord(body, headers)], guard=UNTOUCHED)
     (found,) = (await channel_log.read(OUT, 0, 1)).records
     assert found == Record(0, START_MS, body, headers)
+
+
+# --- append at a tail ---
+
+
+async def test_an_append_that_asks_for_the_tail_is_stored_there_and_nowhere_else(channel_log: ChannelLog) -> None:
+    assert await channel_log.append(OUT, [record("a")], guard=UNTOUCHED, if_tail=0) == [Appended(0)]
+    for wrong in (0, 2):
+        with pytest.raises(TailMismatchError) as refusal:
+            await channel_log.append(OUT, [record("b"), record("c")], guard=UNTOUCHED, if_tail=wrong)
+        assert refusal.value.actual == 1
+    assert await stored(channel_log) == ["a"]
+    assert await channel_log.append(OUT, [record("b"), record("c")], guard=UNTOUCHED, if_tail=1) == [
+        Appended(1),
+        Appended(2),
+    ]
+
+
+async def test_a_wrong_guard_is_told_before_a_wrong_tail(channel_log: ChannelLog) -> None:
+    await put(channel_log, OUT, "a")
+    for tail in (0, 1):
+        with pytest.raises(GuardMismatchError) as refusal:
+            await channel_log.append(OUT, [record("b")], guard=LIVE, if_tail=tail)
+        assert refusal.value.actual == UNTOUCHED
+    assert await stored(channel_log) == ["a"]
+
+
+async def test_a_record_that_is_there_is_told_whatever_tail_is_asked_for(channel_log: ChannelLog) -> None:
+    again = record("a", "part")
+    await channel_log.append(OUT, [again], guard=UNTOUCHED)
+    assert await channel_log.append(OUT, [again], guard=UNTOUCHED, if_tail=7) == [Appended(0, is_new=False)]
+    with pytest.raises(TailMismatchError):
+        await channel_log.append(OUT, [again, record("b")], guard=UNTOUCHED, if_tail=7)
+    assert await channel_log.append(OUT, [again, record("b")], guard=UNTOUCHED, if_tail=1) == [
+        Appended(0, is_new=False),
+        Appended(1),
+    ]
+
+
+async def test_of_appends_at_once_that_ask_for_one_tail_one_is_stored(channel_log: ChannelLog) -> None:
+    async def attempt(number: int) -> bool:
+        try:
+            await channel_log.append(OUT, [record(str(number))], guard=UNTOUCHED, if_tail=0)
+        except TailMismatchError:
+            return False
+        return True
+
+    outcomes = await at_once([partial(attempt, number) for number in range(20)])
+    assert sum(outcomes) == 1
+    assert await stored(channel_log) == [str(outcomes.index(True))]
+
+
+async def test_appends_with_and_without_a_tail_do_not_disturb_each_other(channel_log: ChannelLog) -> None:
+    async def attempt(number: int) -> int:
+        try:
+            tail = None if number % 2 else number // 2
+            return (await channel_log.append(OUT, [record(str(number))], guard=UNTOUCHED, if_tail=tail))[0].seq
+        except TailMismatchError:
+            return -1
+
+    seqs = await at_once([partial(attempt, number) for number in range(40)])
+    places = {seq: str(number) for number, seq in enumerate(seqs) if seq >= 0}
+    assert await stored(channel_log) == [places[seq] for seq in sorted(places)]
+    assert all(seq >= 0 for number, seq in enumerate(seqs) if number % 2)
+    assert all(seq == number // 2 for number, seq in enumerate(seqs) if seq >= 0 and number % 2 == 0)
 
 
 async def test_concurrent_batches_are_not_mixed(channel_log: ChannelLog) -> None:

@@ -16,7 +16,7 @@ from harness.databases import find_databases
 from harness.redis import REDIS
 from harness.s2 import S2, new_basin
 from harness.services import REQUIRED
-from sessions_adapters.profiles import EMBEDDED, MEMORY, POSTGRES, SCALE, Backends
+from sessions_adapters.profiles import EMBEDDED, MEMORY, POSTGRES, SCALE, STORE, Backends
 from sessions_server.config import variable_of
 
 _POSTGRES: Final = pytest.mark.needs_postgres
@@ -49,8 +49,9 @@ def opened_backends(profile: str, data: Path) -> Generator[Backends]:
 
 
 def with_redis_and_s2(backends: Backends) -> Backends:
-    """Return *backends* with the Redis that tests share, and a new basin."""
-    return attrs.evolve(backends, redis_url=REDIS.get(), s2_url=f"s2://{new_basin()}?endpoint={S2.get()}")
+    """Return *backends* with the Redis that tests share, and a new basin. Lists are read from the store, without a lag."""
+    s2_url = f"s2://{new_basin()}?endpoint={S2.get()}"
+    return attrs.evolve(backends, redis_url=REDIS.get(), s2_url=s2_url, index=STORE)
 
 
 def environment_of(backends: Backends) -> dict[str, str]:

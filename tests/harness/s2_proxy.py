@@ -63,6 +63,7 @@ class Proxy:
     Attributes:
         faults: What happens to the next appends, one after another.
         always: What happens to every append once those are used up.
+        read_faults: What happens to the next readings, questions for the tail among them, one after another.
         conflicts: How many times the making of a stream is refused because somebody else makes it, too.
         answers: Answers of its own for a path: a JSON value.
         seen: Requests that came.
@@ -72,6 +73,7 @@ class Proxy:
     port: int = 0
     faults: deque[Fault] = attrs.field(factory=deque)
     always: Fault | None = None
+    read_faults: deque[Fault] = attrs.field(factory=deque)
     conflicts: int = 0
     answers: dict[str, Any] = attrs.field(factory=dict)
     seen: list[Request] = attrs.field(factory=list)
@@ -92,6 +94,8 @@ class Proxy:
 
     def next_fault(self, request: Request) -> Fault | None:
         """Return what happens to *request*. The questions for a guard are appends that cannot be taken; they pass."""
+        if request.method == "GET":
+            return self.read_faults.popleft() if self.read_faults else None
         if not request.is_append or b"\x1a\x01?" in request.body:
             return None
         return self.faults.popleft() if self.faults else self.always

@@ -81,7 +81,13 @@ def environment_for(server: ServerProcess) -> dict[str, str]:
     return {**mine, "TRIGGER_API_URL": server.address, "TRIGGER_SECRET_KEY": KEY}
 
 
-def run_file(file: Path, server: ServerProcess, lines: Path, orders: Mapping[str, Callable[[], object]]) -> Report:
+def run_file(
+    file: Path,
+    server: ServerProcess,
+    lines: Path,
+    orders: Mapping[str, Callable[[], object]],
+    variables: Mapping[str, str] | None = None,
+) -> Report:
     """Run a file's scenarios, and carry out what they order.
 
     Args:
@@ -89,12 +95,13 @@ def run_file(file: Path, server: ServerProcess, lines: Path, orders: Mapping[str
         server: Runs.
         lines: Where the outcomes are written.
         orders: What is done when Node prints the line that is the key.
+        variables: What the scenarios are told beside where the server is.
     """
     command = [NODE.get(), "--test-reporter=./reporter.mjs", f"--test-reporter-destination={lines}", file.name]
     with subprocess.Popen(
         ["timeout", "--kill-after=2", str(FILE_SECONDS), *command],
         cwd=CLIENTS,
-        env=environment_for(server),
+        env=environment_for(server) | dict(variables or {}),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -17,7 +17,7 @@ import attrs
 
 KEY = "tr_dev_harness000000000000000000"
 START_SECONDS = 30
-LISTENING = re.compile(r" (?:listening|[Rr]unning) on (http://\S+)")
+LISTENING = re.compile(r" (?:listening|[Rr]unning) on (https?://\S+)")
 
 
 @attrs.define(eq=False)
@@ -43,6 +43,13 @@ class ServerProcess:
 
     def start(self) -> Self:
         """Start it and wait until it says where it listens."""
+        self.launch()
+        self.address = self.wait_for(LISTENING)[1]
+        self.port = int(self.address.rsplit(":", 1)[1])
+        return self
+
+    def launch(self) -> None:
+        """Start it and do not wait."""
         command = self.command()
         if self.file_limit is not None:
             command = ["bash", "-c", f'ulimit -f {self.file_limit}; exec "$@"', "bash", *command]
@@ -56,9 +63,6 @@ class ServerProcess:
         )
         assert self._process.stdout is not None
         threading.Thread(target=self._collect, args=(self._process.stdout, self._lines), daemon=True).start()
-        self.address = self._await_address()
-        self.port = int(self.address.rsplit(":", 1)[1])
-        return self
 
     def command(self) -> list[str]:
         """Return the command that starts it."""
@@ -95,12 +99,13 @@ class ServerProcess:
                 lines.put(line)
         lines.put(None)
 
-    def _await_address(self) -> str:
+    def wait_for(self, said: re.Pattern[str]) -> re.Match[str]:
+        """Wait until it prints a line with *said*."""
         while True:
             line = self._lines.get(timeout=START_SECONDS)
             if line is None:
                 assert self._process is not None
                 self._process.wait()
-                raise RuntimeError("the server ended at once:\n" + "\n".join(self.output[-20:]))
-            if address := LISTENING.search(line):
-                return address[1]
+                raise RuntimeError("it ended at once:\n" + "\n".join(self.output[-20:]))
+            if found := said.search(line):
+                return found

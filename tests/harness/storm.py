@@ -10,8 +10,10 @@ import asyncio
 import json
 import random
 import tempfile
+from collections.abc import Sequence
+from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 import attrs
@@ -22,6 +24,16 @@ from harness.server import KEY, ServerProcess
 
 RETRY_PAUSE = 0.05
 SETTLE_SECONDS = 60
+
+
+class Victim(Protocol):
+    """A process that can be killed and started again on the same data."""
+
+    def kill(self) -> None:
+        """End it with SIGKILL."""
+
+    def start(self) -> object:
+        """Start it, and wait until it works."""
 
 
 @attrs.define
@@ -85,10 +97,12 @@ async def storm(
     sessions: int,
     seconds: float,
     seed: int = 0,
+    victims: Sequence[Victim] = (),
 ) -> Findings:
     """Kill the server *rounds* times, each after about *seconds* of writing; look at everything afterwards.
 
-    *environment* tells the server which systems to use, if not SQLite in *data*.
+    *environment* tells the server which systems to use, if not SQLite in *data*. Where *victims* are given they are killed
+    in the server's place, by turns, and it goes on.
     """
     findings, chance, stop = Findings(), random.Random(seed), asyncio.Event()
     with ServerProcess(data, environment=environment or {}) as server:
@@ -103,11 +117,11 @@ async def storm(
             async with asyncio.TaskGroup() as tasks:
                 for writer in crew:
                     tasks.create_task(writer.write_until(stop))
-                for _ in range(rounds):
+                for victim in islice(cycle(victims or (server,)), rounds):
                     await asyncio.sleep(seconds * chance.uniform(0.5, 1.5))
-                    server.kill()
+                    victim.kill()
                     findings.kills += 1
-                    await asyncio.to_thread(server.start)
+                    await asyncio.to_thread(victim.start)
                 await asyncio.sleep(seconds)
                 stop.set()
             for name in names:

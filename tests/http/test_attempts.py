@@ -268,10 +268,11 @@ async def test_a_run_waits_with_its_own_token(client: Client, site: Site, run: s
     attempt = await begin(client, run)
     worker = site.client(attempt.begun["token"])
     path = f"/api/v1/runs/{run}/session-streams/wait"
-    for name in ("chat-1", attempt.begun["sessionId"]):
-        made = await worker.call("POST", path, {"session": name, "io": "in", "lastSeqNum": -1})
-        assert made.status == 200
-    waitpoint = made.body["waitpointId"]
+    waits = [
+        await worker.call("POST", path, {"session": name, "io": "in", "lastSeqNum": -1})
+        for name in ("chat-1", attempt.begun["sessionId"])
+    ]
+    waitpoint = waits[1].body["waitpointId"]
     blocked = await worker.call("POST", f"/engine/v1/runs/{run}/waitpoints/tokens/{waitpoint}/wait")
     assert blocked.body == {"success": True}
     assert (await worker.call("POST", path, {"session": "chat-2", "io": "in"})).status == 403

@@ -11,6 +11,9 @@ import { TriggerChatTransport } from "@trigger.dev/sdk/chat";
 export const SERVER = process.env.TRIGGER_API_URL;
 export const KEY = process.env.TRIGGER_SECRET_KEY;
 
+/** Whether the log checks who writes directly: ours does, s2-lite does not. */
+export const IS_SCOPED = process.env.DIRECT_WRITES !== "unchecked";
+
 const SCENARIO_MS = 35_000;
 const WAIT_MS = 25_000; // A run whose server was killed counts as alive for 15 s where servers share a database.
 const AT_ONCE_MS = 4_000; // An SDK that retries needs nine seconds, and a stream that waits for more two minutes.

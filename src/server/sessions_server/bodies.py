@@ -30,7 +30,7 @@ async def read_body(request: web.BaseRequest, cap: int) -> bytes:
     if not request.body_exists:
         return b""
     if "Expect" in request.headers:
-        await _ask_for_it(request)
+        await ask_for_body(request)
     content = request.content
     try:
         chunk = await content.readany()
@@ -41,7 +41,7 @@ async def read_body(request: web.BaseRequest, cap: int) -> bytes:
         raise UnreadableBodyError(reason="cannot be decoded") from None
 
 
-async def _ask_for_it(request: web.BaseRequest) -> None:
+async def ask_for_body(request: web.BaseRequest) -> None:
     """Ask for the body that the client holds back until it knows that it is wanted."""
     if request.headers["Expect"].lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")

@@ -14,9 +14,20 @@ from aiohttp.http_exceptions import BadHttpMessage
 from aiohttp.web import RequestPayloadError
 
 from sessions_core.domain.events import (
+    BackfillAdvanced,
+    ChangeDeadLettered,
+    ChangesRead,
     Event,
+    FeedMeasured,
+    FlushAttemptFailed,
     InputGivenUp,
+    LeadershipChanged,
+    PositionAcknowledged,
     RecordsAppended,
+    ReplicationStreamClosed,
+    ReplicationStreamOpened,
+    RetentionExceeded,
+    RowsFlushed,
     RunEnded,
     RunRecovered,
     SystemFailed,
@@ -29,10 +40,19 @@ from sessions_server.config import Config
 logger: Final = logging.getLogger("sessions.server")
 access_logger: Final = logging.getLogger("sessions.access")
 event_logger: Final = logging.getLogger("sessions.events")
+replication_logger: Final = logging.getLogger("sessions.events.replication")
 for _logger in (logger, access_logger, event_logger):
     _logger.addHandler(logging.NullHandler())
 
-_WARNINGS: Final = (InputGivenUp, RunRecovered, SystemFailed, TurnFailed)
+_WARNINGS: Final = (
+    *(InputGivenUp, RunRecovered, SystemFailed, TurnFailed),
+    *(ChangeDeadLettered, FlushAttemptFailed, RetentionExceeded),
+)
+_INFORMATION: Final = (LeadershipChanged, ReplicationStreamOpened, ReplicationStreamClosed)
+_REPLICATION: Final = (
+    *(*_INFORMATION, ChangeDeadLettered, FlushAttemptFailed, RetentionExceeded, BackfillAdvanced),
+    *(ChangesRead, FeedMeasured, PositionAcknowledged, RowsFlushed),
+)
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -94,18 +114,23 @@ class EventLog(Observer):
             return  # by far the most frequent, and on the way of every append
         exception = event.exception if isinstance(event, RunEnded | TurnFailed) else None
         level = logging.ERROR if exception is not None else _level_of(event)
-        if event_logger.isEnabledFor(level):
+        log = replication_logger if isinstance(event, _REPLICATION) else event_logger
+        if log.isEnabledFor(level):
             facts = attrs.asdict(
                 event,
                 filter=lambda field, _: field.name != "exception",
                 value_serializer=lambda _, __, value: value.value if isinstance(value, Enum) else value,
             )
-            event_logger.log(level, type(event).__name__, exc_info=exception, extra={"event": facts})
+            log.log(level, type(event).__name__, exc_info=exception, extra={"event": facts})
 
 
 def _level_of(event: Event) -> int:
     if isinstance(event, RunEnded) and event.error is not None:
         return logging.WARNING if event.status in FAILED else logging.INFO
+    if isinstance(event, ReplicationStreamClosed) and event.error is not None:
+        return logging.ERROR if event.is_lasting else logging.WARNING
+    if isinstance(event, _INFORMATION):
+        return logging.INFO
     return logging.WARNING if isinstance(event, _WARNINGS) else logging.DEBUG
 
 

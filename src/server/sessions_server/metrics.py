@@ -20,6 +20,7 @@ from sessions_core.domain import events
 from sessions_core.domain.channel import Io
 from sessions_core.domain.events import Event
 from sessions_core.ports.observer import Observer
+from sessions_server.replication_metrics import ReplicationFacts
 
 BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -100,9 +101,10 @@ class Metrics(Observer):
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
-        self._requests, self._facts = _Requests(), _Facts()
+        self._requests, self._facts, self._replication = _Requests(), _Facts(), ReplicationFacts()
         registry.register(self._requests)
         registry.register(self._facts)
+        registry.register(self._replication)
         self._streams = Gauge("sessions_subscriptions", "Open subscriptions.", registry=registry)
 
     def watch_streams(self, count: Callable[[], int]) -> None:
@@ -116,6 +118,7 @@ class Metrics(Observer):
     def __call__(self, event: Event) -> None:
         """Count *event*."""
         self._facts.add(event)
+        self._replication.add(event)
 
     def render(self) -> bytes:
         """Return everything in Prometheus' text format."""

@@ -159,6 +159,7 @@ TABLE: Final[Mapping[type[BaseException], Answer]] = {
     errors.StoreInUseError: Answer(503, "incompatible_store"),
     errors.DirectWritesUnsupportedError: Answer(501, "direct_writes_unsupported", retry=False),
     errors.IndexRefusedError: INTERNAL,
+    errors.MissingExtraError: INTERNAL,
     HttpError: INTERNAL,
     errors.SessionsError: INTERNAL,
 }

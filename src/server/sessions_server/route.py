@@ -18,9 +18,11 @@ from sessions_core.errors import SessionNotFoundError
 from sessions_core.facade import Sessions
 from sessions_server.auth import Authenticator, Caller
 from sessions_server.config import Config
+from sessions_server.data_plane.credentials import DirectTokens
 from sessions_server.metrics import Metrics
 from sessions_server.page_access import Page
 from sessions_server.problems import Refusal
+from sessions_server.replication_health import ReplicationStatus
 from sessions_server.streams import Streams
 from sessions_server.wire.values import Wire
 
@@ -34,15 +36,17 @@ _ENCODE: Final = msgspec.json.Encoder().encode
 
 @attrs.frozen(kw_only=True, eq=False)
 class Context:
-    """What every handler may use. ``document`` is the OpenAPI document."""
+    """What every handler may use. ``document`` is the OpenAPI document; ``replication`` is there where this process replicates."""
 
     sessions: Sessions
     config: Config
     auth: Authenticator
+    direct_tokens: DirectTokens
     streams: Streams
     metrics: Metrics
     document: bytes
     page: Page
+    replication: ReplicationStatus | None = None
 
 
 @attrs.frozen(kw_only=True, eq=False)

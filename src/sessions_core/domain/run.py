@@ -85,6 +85,11 @@ class RunRecord:
         """Tell whether the run will still read its session's input."""
         return self.status.is_alive
 
+    def has_waited_too_long(self, now: datetime) -> bool:
+        """Tell whether the run has waited for a worker longer than its session's ``ttl`` allows."""
+        ttl = self.config.ttl
+        return ttl is not None and self.attempt == 0 and now - (self.dispatch_after or self.created_at) > ttl
+
 
 def hand_over_notice(run: RunRecord) -> NewRecord:
     """Make the control record that tells readers of ``out`` that the session was handed over to *run*."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Any, Final
 
 import attrs
 
 from sessions_core.domain.ids import RunId, SessionId
 from sessions_core.domain.json_values import as_list, as_object, check_json, check_text
+from sessions_core.domain.waitpoint import parse_duration
 from sessions_core.errors import InvalidError
 
 MACHINES: Final = frozenset({"micro", "small-1x", "small-2x", "medium-1x", "medium-2x", "large-1x", "large-2x"})
@@ -124,6 +126,14 @@ class TriggerConfig:
     def max_attempts(self) -> int:
         """How many runs may fail at one input before it is given up."""
         return self.members.get("maxAttempts") or DEFAULT_MAX_ATTEMPTS
+
+    @property
+    def ttl(self) -> timedelta | None:
+        """How long a run may wait for a worker; None if that is not said, or cannot be read."""
+        said = self.members.get("ttl")
+        if isinstance(said, int):
+            return timedelta(seconds=min(said, MAX_DURATION_SECONDS))
+        return parse_duration(said or "")
 
     @property
     def tags(self) -> tuple[str, ...]:

@@ -194,6 +194,53 @@ class ChannelService:
         self.observer(RecordsAppended(channel=channel, count=len(appended), duplicates=duplicates))
         return appended
 
+    async def append_early(
+        self, channel: Channel, records: Sequence[NewRecord], *, demand: Demand = NO_DEMAND
+    ) -> list[Appended]:
+        """Append *records* to a channel whose session does not exist yet, and wake those who wait.
+
+        Raises:
+            GuardMismatchError: The session exists by now, or the channel has not the guard that is demanded.
+            TailMismatchError: It has not the tail that is demanded.
+        """
+        for record in records:
+            record.check_size()
+        if demand.guard not in (None, UNTOUCHED):
+            raise GuardMismatchError(UNTOUCHED)
+        appended = await self.log.append(channel, records, guard=UNTOUCHED, if_tail=demand.tail)
+        await self.waits.wake(channel, records, appended)
+        self.observer(RecordsAppended(channel=channel, count=len(appended), duplicates=0))
+        return appended
+
+    async def trim_directly(
+        self, channel: Channel, first_kept: int, *, session: Session | None, tenure: Tenure | None, guard: Guard | None
+    ) -> int:
+        """Trim ``out`` for a direct writer; return the seq of the trim command.
+
+        Args:
+            channel: An ``out``.
+            first_kept: The first record that stays.
+            session: None if there is none yet.
+            tenure: Whose credentials the writer has.
+            guard: What the channel must have; None for any.
+
+        Raises:
+            GuardMismatchError: The channel has not the guard that is demanded.
+            StaleRunError: The tenure is over.
+            ClosedError: The session is closed or expired.
+        """
+        actual = (await self.log.tail(channel)).guard
+        for _ in range(APPEND_ATTEMPTS):
+            if session is not None:
+                await self._check_tenure(session, actual, tenure)
+            if guard not in (None, actual):
+                raise GuardMismatchError(actual)
+            try:
+                return await self.log.trim(channel, first_kept, guard=actual)
+            except GuardMismatchError as error:
+                actual = error.actual
+        raise ClaimExhaustedError(channel.key, APPEND_ATTEMPTS)
+
     async def trim(self, session: Session, first_kept: int, *, epoch: int) -> int:
         """Let the records of ``out`` before *first_kept* go; return the seq of the trim command.
 
@@ -273,10 +320,16 @@ class ChannelService:
             raise GuardMismatchError(actual)
         if channel.io is Io.IN:
             return await self.gate.open(session, actual)
-        is_over = right.tenure is not None and not right.tenure.covers(actual)
-        if right.epoch is not None or actual.is_sealed or is_over:
+        if right.epoch is not None:
             raise await self._out_refusal(session, actual, right.epoch)
+        await self._check_tenure(session, actual, right.tenure)
         return actual
+
+    async def _check_tenure(self, session: Session, actual: Guard, tenure: Tenure | None) -> None:
+        """Let a writer of ``out`` that is no run pass while the channel is open and its credentials' time is not over."""
+        is_over = tenure is not None and (tenure.is_over(session) or not tenure.covers(actual))
+        if actual.is_sealed or is_over:
+            raise await self._out_refusal(session, actual, None)
 
     async def _out_refusal(self, session: Session, actual: Guard, epoch: int | None) -> Exception:
         """Tell, from the row as it is now, why a write is refused: a guard alone does not say what made it idle."""

@@ -161,7 +161,7 @@ class Process:
 
         self._dispatcher = LocalRunDispatcher()
         self.sessions = Sessions(self._world.ports(self._cord, self._dispatcher), self._agents, SETTINGS)
-        self.sessions.executor.heartbeat_seconds = BEAT_SECONDS
+        self.sessions.heart.interval_seconds = BEAT_SECONDS
         works = asyncio.Event()
         self._life = asyncio.create_task(self._live(works))
         await works.wait()

@@ -11,7 +11,7 @@ import pytest
 
 from contract.makers import ENV_A, ENV_B, START, make_session
 from sessions_adapters.clickhouse import ClickHouseDatabase, ClickHouseIndexWriter, ClickHouseSessionIndex
-from sessions_adapters.clickhouse.selection import LOOKS
+from sessions_adapters.clickhouse.selection import LOOKS, NEARBY
 from sessions_core.domain.ids import ExternalId, SessionId
 from sessions_core.domain.pagination import Direction, IndexEntry, PageRequest, SessionFilter
 from sessions_core.domain.session import Session
@@ -118,6 +118,18 @@ async def test_large_tables_are_paged_completely_and_without_looking_at_everythi
     assert await walk(counted_index, some, Direction.AFTER) == [s.id for s in sessions if some.admits(s, START)]
 
     assert await counted_index.count(ENV_A, ALL) == COUNT - 10
+
+
+async def test_a_list_that_was_left_alone_for_long_is_found_at_the_second_look(
+    counting: CountingDatabase, sessions: list[Session]
+) -> None:
+    later = ClickHouseSessionIndex(counting, ManualClock(START + 3 * NEARBY))
+    there = ids_of(sessions[10:])
+    assert ids_of(await later.select(ENV_A, ALL, PageRequest(size=50))) == there[:51]
+    assert counting.looks == [LOOKS[0]] * 2
+    oldest = await later.select(ENV_A, ALL, PageRequest(size=50, direction=Direction.BEFORE))
+    assert ids_of(oldest) == there[:-52:-1]
+    assert counting.looks == [LOOKS[0]] * 3, "nobody knows where it begins, so there is no first look nearby"
 
 
 async def test_a_skip_index_does_not_bring_old_versions_back(

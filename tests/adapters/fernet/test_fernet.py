@@ -81,4 +81,4 @@ def test_a_key_can_be_loaded_without_ever_making_one(tmp_path: Path) -> None:
 def test_a_missing_driver_names_the_extra() -> None:
     script = "import sys; sys.modules['cryptography.fernet'] = None; import sessions_adapters.fernet"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert "ImportError: Encrypting root keys requires sessions[keys]" in done.stderr
+    assert "Encrypting root keys needs cryptography: pip install 'sessions[keys]'" in done.stderr

@@ -103,6 +103,9 @@ APPEND: Final = """
         1, null, 1000, 900000
     )
 """
+APPEND_ONE: Final = (
+    "select * from append_record($1::bytea, 'idle:0', $2::bytea, 'body'::bytea, null, null, 1000, 900000)"
+)
 LOOKS: Final = {
     "a session by its id": (session_store.FIND_BY_ID, ("session_7", "env_a")),
     "a session by its external id": (session_store.FIND_BY_EXTERNAL_ID, ("e7", "env_a")),
@@ -121,7 +124,8 @@ async def test_a_look_that_finds_little_touches_little(full: Admin, statement: s
     assert await blocks_of(full, statement, *values) <= 30
 
 
-async def test_a_long_channel_is_appended_to_and_read_like_a_short_one(url: str, full: Admin) -> None:
+@pytest.mark.parametrize("append", [APPEND, APPEND_ONE], ids=["several", "one"])
+async def test_a_long_channel_is_appended_to_and_read_like_a_short_one(url: str, full: Admin, append: str) -> None:
     channel = make_channel("long")
     key = channel_key(channel)
     async with open_database(PostgresConfig(url=url)) as db:
@@ -131,19 +135,22 @@ async def test_a_long_channel_is_appended_to_and_read_like_a_short_one(url: str,
     assert await blocks_of(full, log_reader.READ, *read) <= 30
     assert await blocks_of(full, log_reader.READ_BACK, *back) <= 30
     assert await blocks_of(full, log_reader.READ_TAIL, key) <= 10
-    await full.fetch(APPEND, key, b"one")  # makes the plan
-    assert await blocks_of(full, APPEND, key, b"two") <= 60
+    await full.fetch(append, key, b"one")  # makes the plan
+    assert await blocks_of(full, append, key, b"two") <= 60
 
 
-async def test_an_append_planned_while_the_tables_were_empty_is_right_when_they_are_full(admin: Admin) -> None:
+@pytest.mark.parametrize("append", [APPEND, APPEND_ONE], ids=["several", "one"])
+async def test_an_append_planned_while_the_tables_were_empty_is_right_when_they_are_full(
+    admin: Admin, append: str
+) -> None:
     channel = channel_key(make_channel("0"))
     await admin.execute(
         "insert into channel (id, environment_id, key, io, name) values ($1, 'e', 'k', 'in', '')", channel
     )
-    await admin.fetch(APPEND, channel, b"one")
+    await admin.fetch(append, channel, b"one")
     await admin.execute(
         "alter table channel set (autovacuum_enabled = off); alter table part set (autovacuum_enabled = off)"
     )
     await admin.execute(FILL.replace("analyze;", ""))
-    assert await blocks_of(admin, APPEND, channel, b"two") <= 60
+    assert await blocks_of(admin, append, channel, b"two") <= 60
     await admin.execute("alter table channel reset (autovacuum_enabled); alter table part reset (autovacuum_enabled)")

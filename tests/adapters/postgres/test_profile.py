@@ -193,4 +193,4 @@ async def test_the_commands_migrate_and_env_work_on_the_database(bare_url: str, 
 def test_a_missing_driver_names_the_extra() -> None:
     code = "import sys; sys.modules['asyncpg'] = None; import sessions_adapters.postgres"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "ImportError: The postgres profile needs asyncpg: pip install 'sessions[postgres]'" in ended.stderr
+    assert "A store in Postgres needs asyncpg: pip install 'sessions[postgres]'" in ended.stderr

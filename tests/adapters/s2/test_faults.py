@@ -11,11 +11,12 @@ from functools import partial
 
 import anyio
 import pytest
+from s2_sdk import S2Error
 
 from adapters.s2.conftest import config
 from contract.logs import OUT, bodies_of, stored
 from contract.makers import Call, at_once, record
-from harness.s2_proxy import Fault, Proxy
+from harness.s2_proxy import STATUSES, Fault, Proxy
 from sessions_adapters.s2 import S2ChannelLog, S2Config, open_basin
 from sessions_core.domain.channel import Appended, Batch, Record, control_record
 from sessions_core.domain.guard import UNTOUCHED, Guard
@@ -130,6 +131,59 @@ async def test_what_would_be_refused_again_is_given_up_at_once(spoilt: S2Channel
     with anyio.fail_after(5), pytest.raises(ChannelUnavailableError):
         await spoilt.append(OUT, [record("a")], guard=UNTOUCHED)
     assert len([request for request in proxy.seen if request.is_append]) == 1
+
+
+@pytest.mark.parametrize("fault", PASSING, ids=lambda fault: fault.name)
+async def test_what_is_read_is_whole_whatever_happens_to_an_answer(
+    log: S2ChannelLog, spoilt: S2ChannelLog, proxy: Proxy, fault: Fault
+) -> None:
+    await log.append(OUT, [record("a"), record("b")], guard=UNTOUCHED)
+    proxy.read_faults.extend([fault] * 3)
+    assert bodies_of((await spoilt.read(OUT, 0, 10)).records) == ["a", "b"]
+    proxy.read_faults.extend([fault] * 2)
+    assert bodies_of(await spoilt.read_back(OUT, 2, 10)) == ["b", "a"]
+    proxy.read_faults.extend([fault] * 2)
+    assert (await spoilt.tail(OUT)).next_seq == 2
+    assert not proxy.read_faults
+
+
+@pytest.mark.parametrize("fault", [fault for fault in PASSING if fault in STATUSES], ids=lambda fault: fault.name)
+async def test_a_follower_that_is_refused_for_a_while_misses_nothing(
+    log: S2ChannelLog, spoilt: S2ChannelLog, proxy: Proxy, fault: Fault
+) -> None:
+    await log.append(OUT, [record("a")], guard=UNTOUCHED)
+    proxy.read_faults.extend([fault] * 2)
+    with anyio.fail_after(30):
+        async with spoilt.follow(OUT, 0) as batches:
+            assert bodies_of((await anext(batches)).records) == ["a"]
+            proxy.read_faults.extend([fault] * 2)
+            proxy.cut()
+            await log.append(OUT, [record("b")], guard=UNTOUCHED)
+            assert bodies_of((await anext(batches)).records) == ["b"]
+    assert not proxy.read_faults
+
+
+async def test_a_reading_that_would_be_refused_again_is_an_error_in_our_words(
+    log: S2ChannelLog, spoilt: S2ChannelLog, proxy: Proxy
+) -> None:
+    await log.append(OUT, [record("a")], guard=UNTOUCHED)
+
+    async def follow() -> None:
+        async with spoilt.follow(OUT, 0) as batches:
+            await anext(batches)
+
+    for read in (
+        partial(spoilt.read, OUT, 0, 10),
+        partial(spoilt.read_back, OUT, 1, 1),
+        partial(spoilt.tail, OUT),
+        follow,
+    ):
+        proxy.read_faults.extend([Fault.FORBIDDEN] * 2)
+        with anyio.fail_after(5), pytest.raises(ChannelUnavailableError) as caught:
+            await read()
+        assert "secret" not in str(caught.value)
+        assert isinstance(caught.value.__cause__, S2Error)
+        proxy.read_faults.clear()
 
 
 async def test_a_follower_goes_on_over_cut_connections(log: S2ChannelLog, spoilt: S2ChannelLog, proxy: Proxy) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import attrs
 
-from sessions_server.config import ClientConfig, Config, variable_of
+from sessions_server.config import REPLICATION_PREFIX, ClientConfig, Config, ReplicationVariables, variable_of
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "configuration.md"
 
@@ -22,11 +22,11 @@ def shown(value: object) -> str:
 
 
 def test_every_setting_is_on_the_page_with_its_default() -> None:
-    rows = dict(re.findall(r"^\| `(SESSIONS_\w+)` \|[^|]*\|(?: `([^`]*)`)? \|", PAGE.read_text(), re.MULTILINE))
-    configs = (Config(), ClientConfig())
+    rows = dict(re.findall(r"^\| `(SESSIONS?_\w+)` \|[^|]*\|(?: `([^`]*)`)? \|", PAGE.read_text(), re.MULTILINE))
+    configs = ((Config(), "SESSIONS_"), (ClientConfig(), "SESSIONS_"), (ReplicationVariables(), REPLICATION_PREFIX))
     expected = {
-        variable_of(field.name): shown(getattr(config, field.name))
-        for config in configs
+        variable_of(field.name, prefix): shown(getattr(config, field.name))
+        for config, prefix in configs
         for field in attrs.fields(type(config))
     }
     assert rows == expected

@@ -28,15 +28,14 @@ import anyio.to_thread
 import attrs
 
 from sessions_adapters.clickhouse.config import ClickHouseConfig
-from sessions_core.errors import IndexRefusedError, IndexUnavailableError, SessionsError
+from sessions_core.errors import IndexRefusedError, IndexUnavailableError, MissingExtraError, SessionsError
 
 try:
     from clickhouse_connect import get_client
     from clickhouse_connect.driver.client import Client
     from clickhouse_connect.driver.exceptions import ClickHouseError, Error
 except ImportError as exc:
-    message = "Lists from ClickHouse require sessions[clickhouse]"
-    raise ImportError(message) from exc
+    raise MissingExtraError("An index in ClickHouse", "clickhouse-connect", "clickhouse") from exc
 
 T = TypeVar("T")
 

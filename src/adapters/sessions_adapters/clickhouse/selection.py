@@ -7,21 +7,27 @@ ClickHouse does not see how few an ordered page needs. But a session never chang
 the rows between two times gives the right rows between them. Therefore the same statement first looks for the time up to
 which a number of stored versions lie (cheap: that is the order of the table), and merges no further. If that does not
 fill the page, and there was more to look at, the next statement looks further, and the last one at everything.
+
+Each part of the table that is read at all costs half a millisecond, and an old table has parts for every month. Most pages are
+full within weeks from where they begin. So the very first statement looks no further than that, at two months' parts at most.
 """
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import attrs
 
-from sessions_adapters.clickhouse.values import sendable, to_ms, to_ms_up
+from sessions_adapters.clickhouse.values import FIRST, LAST, sendable, to_ms, to_ms_up
 from sessions_core.domain.environment import Environment
 from sessions_core.domain.pagination import Cursor, Direction, PageRequest, SessionFilter
 from sessions_core.domain.status import SessionStatus
 
 LOOKS: Final = (256, 4096)
 """How many stored versions are looked at first, and then; after that all of them."""
+NEARBY: Final = timedelta(days=31)
+"""How far from the beginning of a page the first look goes; a part of the table holds a month."""
 
 SCOPE: Final = (
     "organization_id = {organization:String}",
@@ -45,6 +51,8 @@ STATUSES: Final = {
 CURSOR: Final = "fromUnixTimestamp64Milli({cursor_time:Int64}, 'UTC')"
 CURSOR_LIMITS: Final = {Direction.AFTER: f"created_at <= {CURSOR}", Direction.BEFORE: f"created_at >= {CURSOR}"}
 """Says what the comparison of tuples implies; ClickHouse does not find a range of its key in that one."""
+LIMIT: Final = "fromUnixTimestamp64Milli({limit_time:Int64}, 'UTC')"
+WITHIN_LIMIT: Final = {Direction.AFTER: f"created_at >= {LIMIT}", Direction.BEFORE: f"created_at <= {LIMIT}"}
 PAST_CURSOR: Final = {
     Direction.AFTER: f"(created_at, session_id) < ({CURSOR}, {{cursor_id:String}})",
     Direction.BEFORE: f"(created_at, session_id) > ({CURSOR}, {{cursor_id:String}})",
@@ -97,6 +105,11 @@ class Selection:
             self.parameters | parameters,
         )
 
+    def until(self, limit: datetime, direction: Direction) -> Selection:
+        """Return the part of it that lies no further than *limit*."""
+        parameters = self.parameters | {"limit_time": to_ms(limit)}
+        return Selection((*self.place, WITHIN_LIMIT[direction]), self.rows, parameters)
+
     def count(self) -> str:
         """Return the statement that counts the rows."""
         return f"SELECT count() FROM sessions_v1 FINAL WHERE {_all(*self.place, *self.rows)}"  # noqa: S608
@@ -105,6 +118,16 @@ class Selection:
 def page(selection: Selection, request: PageRequest) -> Selection:
     """Return the part of *selection* that *request* asks for, from its cursor on."""
     return selection if request.cursor is None else selection.beyond(request.cursor, request.direction)
+
+
+def nearby_limit(wanted: SessionFilter, request: PageRequest, now: datetime) -> datetime | None:
+    """Return how far from its beginning a page should be looked for at first; None where that is not known."""
+    beginning = None if request.cursor is None else request.cursor.created_at
+    if request.direction is Direction.BEFORE:
+        beginning = beginning or wanted.created_from
+        return None if beginning is None else beginning + min(NEARBY, LAST - beginning)
+    beginning = beginning or min(wanted.created_to or now, now)
+    return beginning - min(NEARBY, beginning - FIRST)
 
 
 def page_statement(selection: Selection, direction: Direction, *, look: bool) -> str:

@@ -5,7 +5,15 @@ from __future__ import annotations
 import attrs
 
 from sessions_adapters.clickhouse.database import ClickHouseDatabase
-from sessions_adapters.clickhouse.selection import LOOKS, TAGS, Selection, page, page_statement, tags_parameters
+from sessions_adapters.clickhouse.selection import (
+    LOOKS,
+    TAGS,
+    Selection,
+    nearby_limit,
+    page,
+    page_statement,
+    tags_parameters,
+)
 from sessions_adapters.clickhouse.values import from_ms, to_ms
 from sessions_core.domain.environment import Environment
 from sessions_core.domain.ids import SessionId
@@ -29,7 +37,14 @@ class ClickHouseSessionIndex(SessionIndex):
         if wanted.environment_id != environment.id:
             return []
         selection = page(self._selection(environment, wanted), request)
-        for look in _looks_of(wanted):
+        looks, limit = _looks_of(wanted), nearby_limit(wanted, request, self.clock.now())
+        if looks and limit is not None:
+            entries, looked_at = await self._look(selection.until(limit, request.direction), request, looks[0])
+            if len(entries) > request.size:
+                return entries
+            if looked_at == looks[0]:
+                looks = looks[1:]  # without the limit it would look at the same again
+        for look in looks:
             entries, looked_at = await self._look(selection, request, look)
             if len(entries) > request.size or looked_at < look:
                 return entries

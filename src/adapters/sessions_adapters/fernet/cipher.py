@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import attrs
 
-from sessions_core.errors import IncompatibleStoreError, InvalidError
+from sessions_core.errors import IncompatibleStoreError, InvalidError, MissingExtraError
 from sessions_core.ports.environment_store import Cipher
 
 try:
     from cryptography.fernet import Fernet, InvalidToken
 except ImportError as exc:
-    message = "Encrypting root keys requires sessions[keys]"
-    raise ImportError(message) from exc
+    raise MissingExtraError("Encrypting root keys", "cryptography", "keys") from exc
 
 
 def _fernet(key: bytes | str) -> Fernet:

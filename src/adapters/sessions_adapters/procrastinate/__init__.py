@@ -6,12 +6,12 @@ What a run is, and how it stands, says its record. Runs on asyncio only.
 
 from __future__ import annotations
 
+from sessions_core.errors import MissingExtraError
+
 try:
     import procrastinate as _procrastinate
 except ImportError as exc:
-    raise ImportError(
-        "The procrastinate dispatcher needs procrastinate: pip install 'sessions[procrastinate]'"
-    ) from exc
+    raise MissingExtraError("The procrastinate dispatcher", "procrastinate", "procrastinate") from exc
 
 from sessions_adapters.procrastinate.config import ProcrastinateConfig, WorkerConfig
 from sessions_adapters.procrastinate.dispatcher import ProcrastinateRunDispatcher, open_dispatcher

@@ -39,8 +39,9 @@ async def connect(config: ProcrastinateConfig, *, autocommit: bool = False) -> p
 
     Raises:
         psycopg.Error: It cannot be had.
+        TimeoutError: Nor can it be known.
     """
-    with anyio.CancelScope(shield=True):
+    with anyio.fail_after(STATEMENT_SECONDS, shield=True):
         return await psycopg.AsyncConnection.connect(config.url, autocommit=autocommit, **connection_options(config))
 
 

@@ -1,7 +1,8 @@
-"""Hearing what happens to jobs, on one connection."""
+"""Hearing what happens to jobs, on one connection, whose socket the event loop watches."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -19,28 +20,50 @@ ABORT: Final = "abort_job_requested"
 CHECK_SECONDS: Final = 10.0
 """So often a silent connection is asked whether it lives."""
 
+Hear = Callable[[str, int], None]
+"""Takes the kind of a piece of news, and the job that it is about."""
 
-async def listen(config: ProcrastinateConfig, hear: Callable[[str, int], None]) -> None:
-    """Tell *hear* the kind of each piece of news, and the job, until the connection breaks.
+
+async def listen(config: ProcrastinateConfig, hear: Hear) -> None:
+    """Tell *hear* the news until the connection breaks.
 
     Raises:
         psycopg.Error: It broke.
     """
-    async with _listening(config) as connection:
+    async with _listening(config, hear) as connection:
         while True:
-            async for notification in connection.notifies(timeout=CHECK_SECONDS):
-                news: dict[str, Any] = json.loads(notification.payload)
-                hear(news["type"], news["job_id"])
-            with anyio.fail_after(STATEMENT_SECONDS, shield=True):
-                await connection.execute("select 1")
+            if not await _has_something(connection.fileno()):
+                with anyio.fail_after(STATEMENT_SECONDS, shield=True):
+                    await connection.execute("select 1")
+            connection.pgconn.consume_input()
+            while notification := connection.pgconn.notifies():
+                _tell(hear, notification.extra)
 
 
 @asynccontextmanager
-async def _listening(config: ProcrastinateConfig) -> AsyncGenerator[psycopg.AsyncConnection[Any]]:
+async def _listening(config: ProcrastinateConfig, hear: Hear) -> AsyncGenerator[psycopg.AsyncConnection[Any]]:
     connection = await connect(config, autocommit=True)
     try:
+        connection.add_notify_handler(lambda notification: _tell(hear, notification.payload))  # what statements meet
         for channel in get_channel_for_queues():
             await connection.execute(SQL("listen {}").format(Identifier(channel)))
         yield connection
     finally:
         await connection.close()
+
+
+async def _has_something(socket: int) -> bool:
+    """Tell whether there is something to read, once there is or nothing came for long."""
+    loop, readable = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(socket, readable.set)  # the driver, too, watches it while a statement runs, and only then
+    try:
+        with anyio.move_on_after(CHECK_SECONDS):
+            await readable.wait()
+    finally:
+        loop.remove_reader(socket)
+    return readable.is_set()
+
+
+def _tell(hear: Hear, payload: str | bytes) -> None:
+    news: dict[str, Any] = json.loads(payload)
+    hear(news["type"], news["job_id"])

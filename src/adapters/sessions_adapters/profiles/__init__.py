@@ -6,13 +6,17 @@ from sessions_adapters.profiles.backends import (
     CLICKHOUSE,
     DATABASE_NAME,
     EMBEDDED,
+    LOCAL,
     MEMORY,
     POSTGRES,
+    PROCRASTINATE,
     PROFILES,
     SCALE,
     STORE,
+    WEBHOOK,
     Backends,
 )
+from sessions_adapters.profiles.dispatchers import Workload
 from sessions_adapters.profiles.doctor import diagnose
 from sessions_adapters.profiles.findings import Finding, Health
 from sessions_adapters.profiles.opening import migrate, open_environments, open_sessions
@@ -23,16 +27,20 @@ __all__ = [
     "CLICKHOUSE",
     "DATABASE_NAME",
     "EMBEDDED",
+    "LOCAL",
     "MEMORY",
     "POSTGRES",
+    "PROCRASTINATE",
     "PROFILES",
     "SCALE",
     "STORE",
+    "WEBHOOK",
     "Backends",
     "Finding",
     "Health",
     "Replication",
     "ReplicationSettings",
+    "Workload",
     "diagnose",
     "migrate",
     "new_id",

@@ -14,9 +14,11 @@ from sessions_core.errors import InvalidError
 if TYPE_CHECKING:
     from sessions_adapters.clickhouse import ClickHouseConfig
     from sessions_adapters.postgres import PostgresConfig
+    from sessions_adapters.procrastinate import ProcrastinateConfig
     from sessions_adapters.redis import RedisConfig
     from sessions_adapters.s2 import S2Config
     from sessions_adapters.sqlite import SqliteConfig
+    from sessions_adapters.webhook import WebhookConfig
 
 MEMORY: Final = "memory"
 EMBEDDED: Final = "embedded"
@@ -26,6 +28,10 @@ PROFILES: Final = (MEMORY, EMBEDDED, POSTGRES, SCALE)
 STORE: Final = "store"
 CLICKHOUSE: Final = "clickhouse"
 INDEXES: Final = (STORE, CLICKHOUSE)
+LOCAL: Final = "local"
+WEBHOOK: Final = "webhook"
+PROCRASTINATE: Final = "procrastinate"
+DISPATCHERS: Final = (LOCAL, PROCRASTINATE, WEBHOOK)
 DATABASE_NAME: Final = "sessions.db"
 KEY_NAME: Final = "encryption.key"
 POSTGRES_SCHEMES: Final = ("postgresql://", "postgres://")
@@ -62,6 +68,11 @@ class Backends:
         clickhouse_url: Has an index of sessions.
         index: What lists are read from: ``store``, or ``clickhouse``, which replication keeps up to date. ``scale`` reads from
             ClickHouse unless something else is said, and the others from the store.
+        dispatcher: What carries runs out: ``local`` (the process itself), ``procrastinate`` (any process on the same Postgres
+            that has agents for them), or ``webhook`` (an engine of one's own). ``postgres`` and ``scale`` have Procrastinate
+            unless something else is said.
+        webhook_url: Where the engine takes run requests.
+        webhook_secret: What signs them.
         encryption_key: Protects root keys, the same for all processes; None takes the one in the directory.
 
     Raises:
@@ -75,7 +86,14 @@ class Backends:
     redis_url: str | None = attrs.field(default=None, repr=False)
     clickhouse_url: str | None = attrs.field(default=None, repr=False)
     index: str = attrs.field(validator=_one_of(INDEXES))
+    dispatcher: str = attrs.field(validator=_one_of(DISPATCHERS))
+    webhook_url: str | None = attrs.field(default=None, repr=False)
+    webhook_secret: str | None = attrs.field(default=None, repr=False)
     encryption_key: str | None = attrs.field(default=None, repr=False)
+
+    @dispatcher.default
+    def _usual_dispatcher(self) -> str:
+        return PROCRASTINATE if self.uses_postgres else LOCAL
 
     @index.default
     def _usual_index(self) -> str:
@@ -85,11 +103,19 @@ class Backends:
         if self.database_url is not None and not self.uses_postgres:
             name, used = setting("database_url"), f"the profile {self.profile}"
             raise InvalidError(name, f"names a database, which {used} does not use: choose postgres or scale")
+        if self.dispatcher == PROCRASTINATE and not self.uses_postgres:
+            name, reason = setting("dispatcher"), f"needs a Postgres, which the profile {self.profile} has not"
+            raise InvalidError(name, f"{PROCRASTINATE} {reason}: choose postgres or scale")
 
     @property
     def uses_postgres(self) -> bool:
         """Whether the store is a Postgres database, which processes share."""
         return self.profile in (POSTGRES, SCALE)
+
+    @property
+    def runs_are_local(self) -> bool:
+        """Whether the process that dispatches a run carries it out; what it has not begun dies with it."""
+        return self.dispatcher == LOCAL
 
     @property
     def directory(self) -> Path:
@@ -147,6 +173,23 @@ class Backends:
         with _naming("clickhouse_url"):
             return clickhouse.ClickHouseConfig(url=url)
 
+    def procrastinate(self) -> ProcrastinateConfig:
+        """Say where its jobs are: in the Postgres of the store, in a schema beside the store's."""
+        store = self.postgres()
+        from sessions_adapters import procrastinate
+
+        return procrastinate.ProcrastinateConfig(url=store.url, schema=f"{store.schema}_procrastinate")
+
+    def webhook(self) -> WebhookConfig:
+        """Say where the engine is."""
+        url, secret = self._needed("webhook_url"), self._needed("webhook_secret")
+        from sessions_adapters import webhook
+
+        try:
+            return webhook.WebhookConfig(url=url, secrets=secret)
+        except InvalidError as error:
+            raise InvalidError(setting(error.field), error.reason) from error
+
     def _needed(self, name: str) -> str:
         """Return the URL that is called *name*.
 
@@ -155,9 +198,17 @@ class Backends:
         """
         url: str | None = getattr(self, name)
         if not url:
-            needs = f"the index {self.index}" if name == "clickhouse_url" else f"the profile {self.profile}"
-            raise InvalidError(setting(name), f"must be set: {needs} needs it")
+            raise InvalidError(setting(name), f"must be set: {self._needing(name)} needs it")
         return url
+
+    def _needing(self, name: str) -> str:
+        if name == "clickhouse_url":
+            return f"the index {self.index}"
+        return (
+            f"the dispatcher {self.dispatcher}"
+            if name in ("webhook_url", "webhook_secret")
+            else f"the profile {self.profile}"
+        )
 
 
 @contextmanager

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import anyio
 import attrs
 
-from sessions_adapters.profiles.backends import CLICKHOUSE, DATABASE_NAME, EMBEDDED, Backends, setting
+from sessions_adapters.profiles.backends import CLICKHOUSE, DATABASE_NAME, EMBEDDED, PROCRASTINATE, Backends, setting
 from sessions_adapters.profiles.findings import Finding, error, ok, reason, shown, warning
 from sessions_adapters.profiles.keys import find_cipher
-from sessions_adapters.profiles.verdicts import judge_clickhouse, judge_postgres, judge_redis, judge_s2
+from sessions_adapters.profiles.replication import ReplicationSettings
+from sessions_adapters.profiles.verdicts import (
+    REPLICATION,
+    judge_clickhouse,
+    judge_postgres,
+    judge_redis,
+    judge_replication,
+    judge_s2,
+)
 from sessions_adapters.system import SystemClock
 from sessions_core.errors import IncompatibleStoreError, InvalidError, UnavailableError
 
@@ -22,15 +31,22 @@ if TYPE_CHECKING:
 
 KEY: Final = "key"
 REACHABLE: Final = "reachable"
+DISPATCHER: Final = "dispatcher"
 
 Look = Callable[[Backends, timedelta], Awaitable[list[Finding]]]
 
 
-async def diagnose(backends: Backends, *, patience: timedelta = timedelta(seconds=5)) -> list[Finding]:
+async def diagnose(
+    backends: Backends,
+    *,
+    replication: ReplicationSettings | None = None,
+    patience: timedelta = timedelta(seconds=5),
+) -> list[Finding]:
     """Look at every system of *backends* as a server would use it, and change nothing.
 
     Args:
         backends: Need not be complete or right: that is a finding, too.
+        replication: What is to replicate, if anything is.
         patience: How long each system has; all are asked at once. Never takes longer than this and a few seconds.
     """
     looks: list[tuple[str, str, Look]] = [(*_store_of(backends), _look_at_store)]
@@ -40,6 +56,8 @@ async def diagnose(backends: Backends, *, patience: timedelta = timedelta(second
         looks.append(("Redis", backends.redis_url or "", _look_at_redis))
     if backends.index == CLICKHOUSE or backends.clickhouse_url is not None:
         looks.append(("ClickHouse", backends.clickhouse_url or "", _look_at_clickhouse))
+    if replication is not None:
+        looks.append((REPLICATION, replication.database_url, partial(_look_at_replication, replication)))
     found: list[list[Finding]] = [[] for _ in looks]
 
     async def look(number: int) -> None:
@@ -89,7 +107,8 @@ async def _look_at_postgres(backends: Backends, patience: timedelta) -> list[Fin
     facts: PostgresFacts = await postgres.inspect(config)
     verdicts = judge_postgres(facts, replicates=backends.clickhouse_url is not None)
     key = [] if facts.problem else [_look_at_key("Postgres", backends, facts.sealed)]
-    return [_reached("Postgres", backends.database_url), *verdicts, *key]
+    jobs = await _look_at_procrastinate(backends, patience) if backends.dispatcher == PROCRASTINATE else []
+    return [_reached("Postgres", backends.database_url), *verdicts, *key, *jobs]
 
 
 async def _look_at_sqlite(backends: Backends) -> list[Finding]:
@@ -122,6 +141,14 @@ async def _look_at_redis(backends: Backends, patience: timedelta) -> list[Findin
     return [_reached("Redis", config.url), *judge_redis(facts)]
 
 
+async def _look_at_replication(settings: ReplicationSettings, _: Backends, patience: timedelta) -> list[Finding]:
+    config, feed = settings.postgres(), settings.feed()
+    from sessions_adapters.postgres import replication
+
+    facts = await replication.inspect(attrs.evolve(config, connect_timeout=patience, statement_timeout=patience), feed)
+    return list(judge_replication(facts, settings.retained_bytes))
+
+
 async def _look_at_clickhouse(backends: Backends, patience: timedelta) -> list[Finding]:
     config = backends.clickhouse()
     assert config is not None
@@ -131,16 +158,27 @@ async def _look_at_clickhouse(backends: Backends, patience: timedelta) -> list[F
     return [_reached("ClickHouse", config.url), *judge_clickhouse(facts), _look_at_index(backends)]
 
 
+async def _look_at_procrastinate(backends: Backends, patience: timedelta) -> list[Finding]:
+    config = attrs.evolve(backends.procrastinate(), timeout=patience)
+    from sessions_adapters import procrastinate
+
+    problem = await procrastinate.find_problem(config)
+    if problem is not None:
+        return [error("Postgres", DISPATCHER, problem)]
+    return [ok("Postgres", DISPATCHER, "the schema of Procrastinate is up to date")]
+
+
 def _reached(system: str, url: str | None) -> Finding:
     return ok(system, REACHABLE, shown(url) if url and "://" in url else url or "")
 
 
 def _look_at_index(backends: Backends) -> Finding:
-    if backends.index == CLICKHOUSE:
-        return warning(
-            "ClickHouse", "index", f"lists are read from here, and no server writes here; unset {setting('index')}"
-        )
-    return ok("ClickHouse", "index", "ready to be written; lists are read from the store")
+    if backends.index != CLICKHOUSE:
+        return ok("ClickHouse", "index", "ready to be written; lists are read from the store")
+    if not backends.uses_postgres:
+        lacks = f"the profile {backends.profile} cannot be replicated; unset {setting('index')}"
+        return warning("ClickHouse", "index", f"lists are read from here, and nothing writes here: {lacks}")
+    return ok("ClickHouse", "index", "lists are read from here")
 
 
 def _look_at_key(system: str, backends: Backends, sealed: bytes | None) -> Finding:

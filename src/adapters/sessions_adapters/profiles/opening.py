@@ -9,8 +9,8 @@ from pathlib import Path
 import anyio
 import attrs
 
-from sessions_adapters.local_runs import LocalRunDispatcher
-from sessions_adapters.profiles.backends import DATABASE_NAME, EMBEDDED, MEMORY, Backends
+from sessions_adapters.profiles.backends import DATABASE_NAME, EMBEDDED, MEMORY, PROCRASTINATE, Backends
+from sessions_adapters.profiles.dispatchers import Workload, open_dispatcher, open_worker
 from sessions_adapters.profiles.stores import open_postgres, open_sqlite, open_store
 from sessions_adapters.profiles.systems import open_systems
 from sessions_core.agents import Agents
@@ -43,6 +43,7 @@ async def open_sessions(
     clock: Clock | None = None,
     settings: Settings | None = None,
     session_tokens: SessionTokens | None = None,
+    workload: Workload | None = None,
 ) -> AsyncIterator[Sessions]:
     """Open sessions with the adapters of *profile*, and carry out runs of *agents* in this process.
 
@@ -55,11 +56,12 @@ async def open_sessions(
         encryption_key: What protects root keys, the same for all processes. None uses the key that lies in *data*, which is
             made with the first root key.
         agents: Tasks that runs here can have; runs of other tasks wait. On a shared database every process should have the
-            same ones: whichever leads takes up what others have left.
+            same ones: whichever leads takes up what others have left. Where another dispatcher is chosen, nothing runs here.
         observer: Told what happens.
         clock: Replaces the clocks of this machine and of the systems.
         settings: How the core behaves. No process owns the data of a shared database, whatever they say.
         session_tokens: Signs the token that each turn-complete carries for the session's clients; none of them does without.
+        workload: Which of the runs that wait for a worker are taken here, and how many. Without *agents* none are.
 
     Raises:
         InvalidError: No such profile, or a setting that it needs is missing or wrong.
@@ -70,17 +72,22 @@ async def open_sessions(
     """
     backends = _chosen(profile, data, url, encryption_key)
     settings = settings or Settings(owns_data=True)
-    if backends.uses_postgres:
-        settings = attrs.evolve(settings, owns_data=False)
+    if backends.uses_postgres or not backends.runs_are_local:
+        settings = attrs.evolve(settings, owns_data=False)  # others may be carrying runs out
     async with AsyncExitStack() as stack:
-        dispatcher = LocalRunDispatcher()
+        tasks, load = agents.names if agents else (), workload or Workload()
+        dispatcher = await open_worker(stack, backends, tasks, load, settings.sweep.stall)
         ports = await _open_ports(stack, backends, dispatcher, observer or _Deaf(), clock)
-        sessions = Sessions(attrs.evolve(ports, session_tokens=session_tokens), agents, settings)
+        ports = await open_dispatcher(stack, backends, attrs.evolve(ports, session_tokens=session_tokens))
+        sessions = Sessions(ports, agents, settings)
         await stack.enter_async_context(sessions.running())
-        executor = sessions.executor
-        await stack.enter_async_context(
-            dispatcher.serve(executor.execute, drain=executor.drain, patience=settings.drain)
-        )
+        if backends.uses_postgres and backends.runs_are_local:
+            await ports.backlog.forget_dispatches()  # by processes that had another dispatcher
+        if tasks or backends.runs_are_local:
+            executor = sessions.executor
+            await stack.enter_async_context(
+                dispatcher.serve(executor.execute, drain=executor.drain, patience=settings.drain)
+            )
         yield sessions
 
 
@@ -145,6 +152,10 @@ async def migrate(backends: Backends) -> list[str]:
         from sessions_adapters import postgres
 
         applied += [f"Postgres {name}" for name in await postgres.migrate(backends.postgres())]
+    if backends.dispatcher == PROCRASTINATE:
+        from sessions_adapters import procrastinate
+
+        applied += [f"Procrastinate {name}" for name in await procrastinate.migrate(backends.procrastinate())]
     if index is not None:
         from sessions_adapters import clickhouse
 

@@ -84,9 +84,7 @@ class ReplicationSettings:
         """
         from sessions_adapters import clickhouse
 
-        return clickhouse.ClickHouseConfig(
-            url=self.clickhouse_url, workers=self.workers, keep_alive=self.keep_alive
-        )
+        return clickhouse.ClickHouseConfig(url=self.clickhouse_url, workers=self.workers, keep_alive=self.keep_alive)
 
 
 @attrs.frozen(kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -26,11 +27,12 @@ async def open_store(
 ) -> Ports:
     """Open the store of *backends* for as long as *stack* lives, and make every port of it."""
     if backends.uses_postgres:
-        return _postgres(await stack.enter_async_context(open_postgres(backends, clock)), dispatcher, observer)
+        db = await stack.enter_async_context(open_postgres(backends, clock))
+        return _postgres(db, dispatcher, observer, keeps_dispatches=not backends.runs_are_local)
     if backends.profile == MEMORY:
         return _memory(dispatcher, observer, clock or SystemClock())
-    db = await stack.enter_async_context(open_sqlite(backends, clock, owner=True))
-    return _sqlite(db, dispatcher, observer)
+    file = await stack.enter_async_context(open_sqlite(backends, clock, owner=True))
+    return _sqlite(file, dispatcher, observer)
 
 
 @asynccontextmanager
@@ -100,14 +102,14 @@ def _sqlite(db: SqliteDatabase, dispatcher: RunDispatcher, observer: Observer) -
     )
 
 
-def _postgres(db: PostgresDatabase, dispatcher: RunDispatcher, observer: Observer) -> Ports:
+def _postgres(db: PostgresDatabase, dispatcher: RunDispatcher, observer: Observer, *, keeps_dispatches: bool) -> Ports:
     from sessions_adapters import postgres
 
     return Ports(
         sessions=postgres.PostgresSessionStore(db),
-        # What is dispatched here is in this process's memory alone. A run counts as dispatched only once it has begun, so
-        # when a process dies with runs that it had not begun, another one takes them up.
-        runs=postgres.PostgresRunStore(db, keeps_dispatches=False),
+        # What is dispatched to this process is in its memory alone. There a run counts as dispatched only once it has
+        # begun, so when a process dies with runs that it had not begun, another one takes them up.
+        runs=postgres.PostgresRunStore(db, keeps_dispatches=keeps_dispatches),
         backlog=postgres.PostgresBacklog(db),
         index=postgres.PostgresSessionIndex(db),
         log=postgres.PostgresChannelLog(db),
@@ -120,4 +122,6 @@ def _postgres(db: PostgresDatabase, dispatcher: RunDispatcher, observer: Observe
         clock=db.clock,
         ids=RandomIds(),
         observer=observer,
+        # A given clock belongs to the event loop of a test, which also says how time passes there.
+        open_beat=None if db.given_clock else partial(postgres.open_beat, db.config),
     )

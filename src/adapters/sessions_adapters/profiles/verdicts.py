@@ -12,6 +12,7 @@ from sessions_adapters.profiles.findings import Finding, error, ok, warning
 if TYPE_CHECKING:
     from sessions_adapters.clickhouse import ClickHouseFacts
     from sessions_adapters.postgres import PostgresFacts
+    from sessions_adapters.postgres.replication import ReplicationFacts
     from sessions_adapters.redis import RedisFacts
     from sessions_adapters.s2 import S2Facts
 
@@ -19,6 +20,7 @@ POSTGRES: Final = "Postgres"
 REDIS: Final = "Redis"
 S2: Final = "S2"
 CLICKHOUSE: Final = "ClickHouse"
+REPLICATION: Final = "replication"
 LARGEST_SKEW: Final = timedelta(seconds=1)
 OLDEST_POSTGRES: Final = 15
 NEWEST_POSTGRES: Final = 18
@@ -95,6 +97,57 @@ def _replication(facts: PostgresFacts, *, replicates: bool) -> Finding:
         return ok(POSTGRES, "replication", "possible")
     message = f"not possible yet; an index that is fed from here needs {', and '.join(lacking)}"
     return warning(POSTGRES, "replication", message) if replicates else ok(POSTGRES, "replication", message)
+
+
+def judge_replication(facts: ReplicationFacts, limit_bytes: int) -> Iterator[Finding]:
+    """Judge what streams from a server; it should not keep more of its log for that than *limit_bytes*."""
+    if facts.problem is not None:
+        yield error(REPLICATION, "slot", facts.problem)
+    elif not facts.has_slot:
+        yield ok(REPLICATION, "slot", "is not there yet; `sessions replicate` makes it")
+        return
+    elif not facts.is_active:
+        yield warning(
+            REPLICATION, "slot", "nobody streams from it; run `sessions replicate`, or the index falls behind"
+        )
+    else:
+        yield ok(REPLICATION, "slot", "somebody streams from it")
+    yield _lag(facts, limit_bytes)
+    yield _backfill(facts)
+    yield _dead_letters(facts)
+
+
+def _lag(facts: ReplicationFacts, limit_bytes: int) -> Finding:
+    message = f"{_mib(facts.lag_bytes)} behind; Postgres keeps {_mib(facts.retained_bytes)} of its log for that"
+    if facts.retained_bytes > limit_bytes:
+        advice = "replicate, or drop the slot before the disk is full, and set max_slot_wal_keep_size"
+        return warning(REPLICATION, "lag", f"{message}; {advice}")
+    return ok(REPLICATION, "lag", message)
+
+
+def _backfill(facts: ReplicationFacts) -> Finding:
+    if facts.has_backfill:
+        return ok(REPLICATION, "backfill", "sessions older than the slot have been filled in")
+    state = "has not come to its end" if facts.has_backfill is False else "has not been made"
+    return warning(
+        REPLICATION,
+        "backfill",
+        f"{state}; if there are sessions older than the slot, run `sessions replicate --backfill`",
+    )
+
+
+def _dead_letters(facts: ReplicationFacts) -> Finding:
+    if facts.dead_letters == 0:
+        return ok(REPLICATION, "dead letters", "none")
+    return warning(
+        REPLICATION,
+        "dead letters",
+        f"{facts.dead_letters} changes are not in the index; look at the table dead_letter, and delete what is settled",
+    )
+
+
+def _mib(size: int) -> str:
+    return f"{size / (1 << 20):.1f} MiB"
 
 
 def judge_redis(facts: RedisFacts) -> Iterator[Finding]:

@@ -26,7 +26,7 @@ import attrs
 from sessions_adapters.redis.config import RedisConfig
 from sessions_core.domain.channel import Channel
 from sessions_core.domain.ids import WaitpointId
-from sessions_core.errors import WaitRegistryUnavailableError
+from sessions_core.errors import MissingExtraError, WaitRegistryUnavailableError
 from sessions_core.ports.waitpoint_store import WaitRegistry
 
 try:
@@ -35,8 +35,7 @@ try:
     from redis.backoff import NoBackoff
     from redis.exceptions import NoScriptError, ReadOnlyError, RedisClusterException, RedisError, ResponseError
 except ImportError as exc:
-    message = "Waits in Redis require sessions[redis]"
-    raise ImportError(message) from exc
+    raise MissingExtraError("A wait registry in Redis", "redis", "redis") from exc
 
 GRACE: Final = timedelta(minutes=1)
 """Members are kept a little longer than asked: clocks differ, and one too many costs nothing."""

@@ -6,10 +6,12 @@ processes may use one basin. Runs on asyncio only. docs/reference/s2.md says wha
 
 from __future__ import annotations
 
+from sessions_core.errors import MissingExtraError
+
 try:
     import s2_sdk as _s2_sdk
 except ImportError as exc:
-    raise ImportError("Channels in S2 need s2-sdk: pip install 'sessions[s2]'") from exc
+    raise MissingExtraError("A log in S2", "s2-sdk", "s2") from exc
 
 from sessions_adapters.s2.basin import S2Basin, open_basin
 from sessions_adapters.s2.channel_log import S2ChannelLog

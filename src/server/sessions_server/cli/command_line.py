@@ -8,7 +8,7 @@ from importlib.metadata import version
 from typing import Final
 
 from sessions_core.errors import NotFoundError, SessionsError
-from sessions_server.cli import doctor, environments, listing, migrate, send, serve, show, tail
+from sessions_server.cli import doctor, environments, listing, migrate, replicate, send, serve, show, tail, worker
 from sessions_server.cli.remote import RefusedError
 from sessions_server.cli.streams import tell
 
@@ -38,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"sessions {version('sessions')}")
     parser.set_defaults(take_late=lambda _, left: left)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (serve, migrate, doctor, environments, listing, show, send, tail):
+    for module in (serve, worker, replicate, migrate, doctor, environments, listing, show, send, tail):
         module.add_parser(commands)
     return parser
 

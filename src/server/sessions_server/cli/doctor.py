@@ -12,14 +12,14 @@ from typing import Any, Final
 import attrs
 
 from sessions_adapters.profiles import Finding, Health, diagnose
-from sessions_server.cli.backends import backends_of
+from sessions_server.cli.backends import backends_of, find_replication
 from sessions_server.cli.parsers import add_subparser
 from sessions_server.cli.text import table, to_json
-from sessions_server.config import Config
+from sessions_server.config import Config, ReplicationVariables
 
 PATIENCE: Final = timedelta(seconds=5)
 DESCRIPTION: Final = """Look at every system that the settings name: whether it can be reached, its version, migrations and clock, and
-whether the encryption key fits. Changes nothing, and shows no password.
+whether the encryption key fits, and how far replication is behind. Changes nothing, and shows no password.
 
 Run it with the same environment variables as the server. The exit code is 1 if there is an error.
 """
@@ -40,7 +40,12 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print a line for each thing that was looked at; return 1 if there is an error among them, else 0."""
     logging.getLogger().addHandler(logging.NullHandler())  # what drivers say about a failure is not for the terminal
-    findings = asyncio.run(diagnose(backends_of(Config.load()), patience=PATIENCE))
+    config = Config.load()
+    findings = asyncio.run(
+        diagnose(
+            backends_of(config), replication=find_replication(config, ReplicationVariables.load()), patience=PATIENCE
+        )
+    )
     _show(findings, as_json=arguments.json)
     return int(any(finding.health is Health.ERROR for finding in findings))
 

@@ -12,14 +12,17 @@ from sessions_core.agents import Agents
 from sessions_core.errors import InvalidError
 
 OPTION = "--agents"
+NONE = "none"
 
 
 def load_agents(path: str) -> Agents:
-    """Import the agents named ``module:attribute``. The current directory is on the path from then on.
+    """Import the agents named ``module:attribute``; ``none`` names none. The current directory is on the path from then on.
 
     Raises:
         InvalidError: Not of this form, no such module or attribute, a module that fails, or no ``Agents``.
     """
+    if path == NONE:
+        return Agents()
     module_name, colon, attribute = path.partition(":")
     if not (colon and attribute.isidentifier() and all(part.isidentifier() for part in module_name.split("."))):
         raise InvalidError(OPTION, f"must be module:attribute, not {path!r}")

@@ -12,7 +12,7 @@ from sessions_server.cli.keys import parse_root_key
 from sessions_server.cli.parsers import add_subparser
 from sessions_server.config import DEFAULT_AGENTS, Config
 
-OPTIONS: Final = ("host", "port", "data", "agents", "dev_key", "demo")
+OPTIONS: Final = ("host", "port", "processes", "data", "agents", "dev_key", "demo", "tls_cert", "tls_key")
 DESCRIPTION: Final = "Serve sessions over HTTP and run their agents in this process."
 EXAMPLES: Final = """examples:
   sessions serve
@@ -28,9 +28,12 @@ def add_parser(commands: Any) -> None:
     parser = add_subparser(commands, "serve", summary="run the server", examples=EXAMPLES, description=DESCRIPTION)
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on; 0 takes a free one (default: 8787)")
+    parser.add_argument("--processes", metavar="N", type=int, help="server processes that share the port (default: 1)")
     parser.add_argument("--data", type=Path, help="directory for everything that is kept (default: ./data)")
     parser.add_argument("--agents", help=f"module:attribute of the agents (default: {DEFAULT_AGENTS})")
     parser.add_argument("--dev-key", help="root key of the first environment, when it is made")
+    parser.add_argument("--tls-cert", type=Path, help="PEM file with a certificate: speak TLS")
+    parser.add_argument("--tls-key", type=Path, help="PEM file with its key, if that is not in the same file")
     parser.add_argument(
         "--demo",
         action="store_true",
@@ -45,7 +48,7 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT; return 0 after a clean end."""
-    from sessions_server.cli.serving import serve
+    from sessions_server.cli.serving import serve, serve_in_processes
 
     given = {name: value for name in OPTIONS if (value := getattr(arguments, name)) is not None}
     if arguments.json:
@@ -53,5 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     config = attrs.evolve(Config.load(), **given)
     if config.dev_key is not None:
         parse_root_key(config.dev_key, "--dev-key")
+    if config.processes > 1:
+        return serve_in_processes(config, as_json=arguments.json)
     serve(config, as_json=arguments.json)
     return 0

@@ -4,87 +4,130 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-import signal
 import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
 
-from sessions_adapters.profiles import open_sessions
+from sessions_adapters.profiles import WEBHOOK, open_sessions
+from sessions_core import chat
 from sessions_core.agents import Agents
 from sessions_core.domain.environment import EnvironmentType
 from sessions_core.errors import InvalidError
-from sessions_core.facade import Sessions, Settings
+from sessions_core.facade import Sessions
 from sessions_core.ports.environment_store import EnvironmentStore
 from sessions_server.app import HttpServer, build_server
 from sessions_server.cli.backends import backends_of
 from sessions_server.cli.keys import new_environment, new_root_key
 from sessions_server.cli.loading import load_agents
+from sessions_server.cli.processes import Family, Share, bind
+from sessions_server.cli.replicating import replicating
+from sessions_server.cli.signals import stop_on_signals
 from sessions_server.cli.text import to_json
-from sessions_server.config import Config
+from sessions_server.cli.workload import settings_of, workload_of
+from sessions_server.config import Config, ReplicationVariables
 from sessions_server.logs import EventLog, Observers, set_up_logging
 from sessions_server.metrics import Metrics
+from sessions_server.process_metrics import ProcessMetrics
 from sessions_server.tokens import SignedSessionTokens
 
-SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
-
-def serve(config: Config, *, as_json: bool) -> None:
+def serve(config: Config, *, as_json: bool, share: Share | None = None) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Args:
         config: What to serve, and where.
         as_json: Print one JSON object per line instead of sentences.
+        share: What this process has of a server of several processes.
 
     Raises:
         InvalidError: The agents cannot be loaded, or the address cannot be listened on.
     """
     set_up_logging(config)
-    asyncio.run(_serve(config, load_agents(config.agents), as_json=as_json))
+    asyncio.run(_serve(config, _agents_of(config), as_json=as_json, share=share))
 
 
-async def _serve(config: Config, agents: Agents, *, as_json: bool) -> None:
+def _agents_of(config: Config) -> Agents:
+    """Return what runs here: nothing, where an engine of one's own carries runs out."""
+    return chat.Agents() if backends_of(config).dispatcher == WEBHOOK else load_agents(config.agents)
+
+
+def serve_in_processes(config: Config, *, as_json: bool) -> int:
+    """Serve with several processes until SIGTERM or SIGINT; return 0 if all of them have ended cleanly.
+
+    Raises:
+        InvalidError: The profile keeps its data in one process, or the address cannot be listened on.
+    """
+    if not backends_of(config).uses_postgres:
+        wanted = f"must be 1 with the profile {config.profile}, whose data has one process as its owner"
+        raise InvalidError("--processes", f"{wanted}: choose postgres or scale")
+    sockets = bind(config.host, config.port)
+    with tempfile.TemporaryDirectory(prefix="sessions-") as folder:
+        family = Family(
+            lambda share: serve(config, as_json=as_json, share=share),
+            sockets,
+            config.processes,
+            Path(folder),
+            as_json,
+        )
+        return family.run()
+
+
+async def _serve(config: Config, agents: Agents, *, as_json: bool, share: Share | None) -> None:
     stop = asyncio.Event()
-    _stop_on_signals(stop, as_json=as_json)
-    metrics = Metrics()
+    stop_on_signals(stop, as_json=as_json, is_silent=share is not None)
+    metrics = Metrics() if share is None else ProcessMetrics(share.folder, share.index)
     observer = Observers((metrics, EventLog()))
-    settings = Settings(owns_data=True, drain=config.drain)
-    async with open_sessions(
-        backends_of(config),
-        agents=agents,
-        observer=observer,
-        settings=settings,
-        session_tokens=SignedSessionTokens(config.session_token_lifetime),
-    ) as sessions:
+    async with (
+        _taking_part(share, metrics, stop),
+        replicating(config, ReplicationVariables.load(), observer) as replication,
+        open_sessions(
+            backends_of(config),
+            agents=agents,
+            observer=observer,
+            settings=settings_of(config),
+            session_tokens=SignedSessionTokens(config.session_token_lifetime, config.run_token_lifetime),
+            workload=workload_of(config),
+        ) as sessions,
+    ):
         key = await _first_environment(sessions, config.dev_key)
-        server = build_server(sessions, config, metrics=metrics)
+        server = build_server(sessions, config, metrics=metrics, replication=replication)
         try:
-            await _listen(server, config)
-            print(_welcome(server, key, agents, config, as_json=as_json), flush=True)
+            await _listen(server, config, share)
+            if share is None or share.is_first:
+                print(_welcome(server, key, agents, config, as_json=as_json), flush=True)
+            if share is not None:
+                share.ready()
             await stop.wait()
             await server.drain()
         finally:
             await server.close()
 
 
-def _stop_on_signals(stop: asyncio.Event, *, as_json: bool) -> None:
-    """Set *stop* at the first SIGTERM or SIGINT; a second one ends the process at once, as a crash would."""
-    loop = asyncio.get_running_loop()
+@asynccontextmanager
+async def _taking_part(share: Share | None, metrics: Metrics, stop: asyncio.Event) -> AsyncIterator[None]:
+    """Do inside the block what a process of several owes the others: show its metrics, and stop if its parent is gone."""
+    if share is None or not isinstance(metrics, ProcessMetrics):
+        yield
+        return
+    loop, parent = asyncio.get_running_loop(), share.parent
 
-    def ask() -> None:
+    def stop_once() -> None:
+        loop.remove_reader(parent)
         stop.set()
-        for number in SIGNALS:
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)
-        farewell = "sessions is stopping; a second signal ends it at once"
-        print(to_json({"event": "stopping"}) if as_json else farewell, flush=True)
 
-    for number in SIGNALS:
-        loop.add_signal_handler(number, ask)
-
-
-async def _listen(server: HttpServer, config: Config) -> None:
+    loop.add_reader(parent, stop_once)
+    publishing = asyncio.create_task(metrics.publish_forever())
     try:
-        await server.listen(config.host, config.port)
+        yield
+    finally:
+        publishing.cancel()
+
+
+async def _listen(server: HttpServer, config: Config, share: Share | None) -> None:
+    try:
+        await server.listen(config.host, config.port, () if share is None else share.sockets)
     except OSError as error:
         raise InvalidError("--host/--port", f"cannot be listened on: {error.strerror}; choose another one") from error
 

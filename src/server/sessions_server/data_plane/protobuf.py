@@ -50,9 +50,7 @@ def decode_append_input(data: bytes) -> AppendInput:
 
 def encode_append_ack(ack: Ack) -> bytes:
     """Write an ``AppendAck``; all three positions are there, whatever their numbers."""
-    return b"".join(
-        _field(number, _position(place)) for number, place in ((1, ack.start), (2, ack.end), (3, ack.tail))
-    )
+    return b"".join(_field(number, _position(place)) for number, place in ((1, ack.start), (2, ack.end), (3, ack.tail)))
 
 
 def encode_read_batch(records: Iterable[Record], tail: Position | None) -> bytes:

@@ -6,6 +6,8 @@ are far above what browsers, Node, curl and the S2 clients do.
 
 from __future__ import annotations
 
+from functools import partial
+
 import attrs
 from h2.errors import ErrorCodes
 
@@ -45,11 +47,6 @@ class Bucket:
         self._left = min(self._left + count, self.size)
 
 
-def _bucket(what: str, size: float, per_second: float) -> Bucket:
-    field: Bucket = attrs.field(init=False, factory=lambda: Bucket(what, size, per_second))
-    return field
-
-
 @attrs.define(eq=False)
 class Budget:
     """The buckets of one connection.
@@ -62,11 +59,11 @@ class Budget:
         dribbles: Pieces of an answer that were made tiny by a tiny window.
     """
 
-    control: Bucket = _bucket("control frames", 1000, 100)
-    resets: Bucket = _bucket("resets", 1000, 50)
-    late: Bucket = _bucket("frames on ended streams", 5000, 500)
-    windows: Bucket = _bucket("window updates", 2000, 200)
-    dribbles: Bucket = _bucket("tiny windows", 1000, 100)
+    control: Bucket = attrs.field(factory=partial(Bucket, "control frames", 1000, 100))
+    resets: Bucket = attrs.field(factory=partial(Bucket, "resets", 1000, 50))
+    late: Bucket = attrs.field(factory=partial(Bucket, "frames on ended streams", 5000, 500))
+    windows: Bucket = attrs.field(factory=partial(Bucket, "window updates", 2000, 200))
+    dribbles: Bucket = attrs.field(factory=partial(Bucket, "tiny windows", 1000, 100))
 
     def charge(self, frame: Frame, now: float, *, is_late: bool) -> None:
         """Count *frame*.

@@ -20,7 +20,8 @@ class Limits:
         streams: Requests at a time.
         frame: Longest frame; also the protocol's own default.
         header_list: All headers of one request, counted as the protocol does: 32 more for each.
-        stream_window: How much of one body may come before it is read.
+        stream_window: How much of one body may come before it is read. Not less than the protocol's default, which clients take
+            for granted until they know better.
         window: How much of all bodies may.
         backlog: How much may wait to be sent to a client that does not read.
     """
@@ -35,6 +36,6 @@ class Limits:
     streams: int = 256
     frame: int = 16_384
     header_list: int = 16_384
-    stream_window: int = 262_144
+    stream_window: int = attrs.field(default=262_144, validator=attrs.validators.ge(65_535))
     window: int = 1_048_576
     backlog: int = 1_048_576

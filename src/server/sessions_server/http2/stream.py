@@ -7,9 +7,10 @@ returns when its bytes are on their way, so a handler cannot produce faster than
 from __future__ import annotations
 
 import asyncio
+import re
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from typing import Final, Protocol
 
 import attrs
 from h2.errors import ErrorCodes
@@ -17,6 +18,8 @@ from h2.errors import ErrorCodes
 from sessions_server.data_plane.exchange import BodyCutError, Exchange
 
 Headers = Iterable[tuple[bytes, bytes]]
+_DISMISS_SECONDS: Final = 0.5
+_CONTROL: Final = re.compile(r"[\r\n\0]")
 
 
 class Wire(Protocol):
@@ -32,6 +35,10 @@ class Wire(Protocol):
     @abstractmethod
     def send_headers(self, stream_id: int, headers: list[tuple[str, str]]) -> None:
         """Send headers: an informational answer, or the one that counts."""
+
+    @abstractmethod
+    def has_room(self, stream_id: int) -> bool:
+        """Whether the stream may send something now."""
 
     @abstractmethod
     async def turn(self, stream_id: int, want: int) -> int:
@@ -109,8 +116,7 @@ class Stream(Exchange):
             if self.is_body_complete:
                 return b""
             self._check_body()
-            self._arrival = asyncio.get_running_loop().create_future()
-            await self._arrival
+            await self._arrive()
         data = bytes(self._received)
         self._received.clear()
         self._wire.give_back(self.id, len(data))
@@ -121,6 +127,11 @@ class Stream(Exchange):
         """Whether the body has been read to its end."""
         return self.is_body_complete and not self._received
 
+    @property
+    def has_room(self) -> bool:
+        """Whether something can be written now, without waiting."""
+        return self.is_open and self._wire.has_room(self.id)
+
     async def start(self, status: int, headers: Mapping[str, str]) -> None:
         self.answer(status, headers.items())
 
@@ -129,10 +140,14 @@ class Stream(Exchange):
 
         Raises:
             ConnectionResetError: The client is gone.
+            ValueError: A header could be taken for several by what passes it on as HTTP/1.1.
         """
         self._check_open()
+        fields = [(":status", str(status)), *headers]
+        if any(_CONTROL.search(value) for _, value in fields):
+            raise ValueError("a header with a line break or U+0000")
         self.is_answered = True
-        self._wire.send_headers(self.id, [(":status", str(status)), *headers])
+        self._wire.send_headers(self.id, fields)
 
     async def write(self, data: bytes) -> None:
         self._check_open()
@@ -147,14 +162,23 @@ class Stream(Exchange):
             left = left[room:]
 
     def finish(self) -> None:
-        """End the answer, and the stream, whether the client has said everything or not."""
-        if not self.is_open:
-            return
-        self.is_open = False
-        self._wire.end(self.id)
-        if not self.is_body_complete:
+        """End the answer."""
+        if self.is_open:
+            self.is_open = False
+            self._wire.end(self.id)
+            self._forget_body()
+
+    async def dismiss(self) -> None:
+        """After the answer's end: let the client send the rest of a body that nobody reads for a moment, then stop it.
+
+        Some clients, such as older releases of curl, lose an answer that has just come if they are stopped at once.
+        """
+        try:
+            async with asyncio.timeout(_DISMISS_SECONDS):
+                while not self.is_body_complete:
+                    await self._arrive()
+        except TimeoutError:
             self._wire.reset(self.id, ErrorCodes.NO_ERROR)
-        self._forget_body()
 
     def break_off(self, code: ErrorCodes) -> None:
         """Leave a cut answer behind."""
@@ -163,10 +187,21 @@ class Stream(Exchange):
             self._wire.reset(self.id, code)
             self._forget_body()
 
+    def fail(self) -> None:
+        """Say that something went wrong: with a status if there is none yet, else by leaving a cut answer behind."""
+        if self.is_open and not self.is_answered:
+            self.answer(500, [("content-length", "0")])
+            self.finish()
+        else:
+            self.break_off(ErrorCodes.INTERNAL_ERROR)
+
     def receive(self, data: bytes) -> None:
         """Take a piece of the body."""
-        self._received += data
-        self._wake()
+        if self.is_open:
+            self._received += data
+            self._wake()
+        else:
+            self._wire.give_back(self.id, len(data))
 
     def complete(self) -> None:
         """Take note of the body's end."""
@@ -190,6 +225,11 @@ class Stream(Exchange):
         if not self.is_answered and self.is_open and self.headers.get("expect", "").lower() == "100-continue":
             self._wire.send_headers(self.id, [(":status", "100")])
 
+    async def _arrive(self) -> None:
+        """Wait until something comes: a piece of the body, or its end."""
+        self._arrival = asyncio.get_running_loop().create_future()
+        await self._arrival
+
     def _wake(self) -> None:
         if self._arrival is not None and not self._arrival.done():
             self._arrival.set_result(None)
@@ -201,6 +241,10 @@ class Stream(Exchange):
     def _check_open(self) -> None:
         if not self.is_open:
             raise ConnectionResetError("the client is gone")
+
+
+Answer = Callable[[Stream], Awaitable[None]]
+"""Answers a stream; the answer ends when it returns."""
 
 
 def open_stream(wire: Wire, stream_id: int, headers: Headers) -> Stream | None:

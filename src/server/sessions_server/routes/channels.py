@@ -8,12 +8,14 @@ from typing import Final
 from aiohttp import web
 
 from sessions_core.domain.channel import Io, data_record, sanitise_input
+from sessions_core.domain.direct import Tenure
 from sessions_core.domain.ids import PartId
-from sessions_core.errors import DirectWritesUnsupportedError
-from sessions_core.ports.direct_writes import WriteCredentials
+from sessions_core.domain.session import Session
+from sessions_core.ports.direct_writes import DirectWrites, WriteCredentials
 from sessions_server import cors
 from sessions_server.access import may_have_session_token
 from sessions_server.bodies import decode_text, read_body
+from sessions_server.data_plane.credentials import SignedDirectWrites
 from sessions_server.epochs import read_epoch
 from sessions_server.pipeline import REQUEST_ID
 from sessions_server.problems import ForbiddenError
@@ -156,9 +158,7 @@ def _lifetime(call: Call) -> float:
 
 async def initialize(call: Call) -> web.StreamResponse:
     """Hand out credentials for writing the channel without us."""
-    issuer = call.sessions.direct_writes
-    if issuer is None:
-        raise DirectWritesUnsupportedError
+    issuer = call.sessions.direct_writes or _own_direct_writes(call)
     if not call.caller.is_secret and not issuer.is_scoped:
         raise ForbiddenError("This server's channel log cannot limit a session token to one channel")
     channel = await call.channel()
@@ -166,8 +166,26 @@ async def initialize(call: Call) -> web.StreamResponse:
     session = None if known is None else await call.sessions.sessions.get(call.environment_id, known.id)
     if session is not None and (refusal := session.refusal(call.sessions.clock.now())):
         raise refusal
-    credentials = await issuer.issue(channel, epoch=0 if session is None else session.epoch)
+    credentials = await issuer.issue(channel, tenure=await _tenure(call, session))
     return respond(Initialized(version="v2"), 202, {**UNSTORED, **_credential_headers(credentials)})
+
+
+def _own_direct_writes(call: Call) -> DirectWrites:
+    """Return what issues credentials for our own data plane, where the log has none to give."""
+    context, request = call.context, call.request
+    return SignedDirectWrites(
+        tokens=context.direct_tokens,
+        address=context.config.public_url or f"{request.scheme}://{request.host}",
+        lifetime=context.config.direct_token_lifetime,
+    )
+
+
+async def _tenure(call: Call, session: Session | None) -> Tenure:
+    """Return how long the current run of *session* may write."""
+    if session is None or session.current_run_id is None:
+        return Tenure.of(session, has_begun=False)
+    run = await call.sessions.sessions.get_run(call.environment_id, session.current_run_id)
+    return Tenure.of(session, has_begun=run.attempt > 0)
 
 
 def _credential_headers(credentials: WriteCredentials) -> dict[str, str]:

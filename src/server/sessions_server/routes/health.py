@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from aiohttp import web
+from msgspec import UNSET
 
 from sessions_core.errors import UnavailableError
 from sessions_server.route import JSON, Call, respond
@@ -15,14 +16,18 @@ async def alive(_: Call) -> web.StreamResponse:
 
 
 async def ready(call: Call) -> web.StreamResponse:
-    """Tell whether requests should be sent here: the stores answer, and the server is not about to stop."""
+    """Tell whether requests should be sent here: the stores answer, and the server is not about to stop.
+
+    Replication that fails is told, and changes nothing: all but lists is as good as ever, and another server is no better.
+    """
     if call.context.streams.is_draining:
         return respond(Health(status="draining"), 503)
     try:
         await call.sessions.check()
     except UnavailableError:
         return respond(Health(status="unavailable"), 503)
-    return respond(Health(status="ready"))
+    replication = call.context.replication
+    return respond(Health(status="ready", replication=UNSET if replication is None else replication.word))
 
 
 async def metrics(call: Call) -> web.StreamResponse:

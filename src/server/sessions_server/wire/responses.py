@@ -216,9 +216,10 @@ class PublicTokenItem(Wire, frozen=True, kw_only=True):
 
 
 class Health(Wire, frozen=True, kw_only=True):
-    """How the server is."""
+    """How the server is; where it replicates, also how that goes: ``leader``, ``standby`` or ``failing``."""
 
     status: str
+    replication: str | UnsetType = UNSET
 
 
 def _members(session: Session, *, whole: bool) -> dict[str, Any]:

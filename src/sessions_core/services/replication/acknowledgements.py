@@ -18,14 +18,19 @@ class Place:
     """Batches of the feed that are acknowledged together.
 
     Attributes:
-        position: What is acknowledged then.
-        rows: How many rows of them are not in the index.
+        begin: The position of the first of them.
+        position: That of the last one, which is acknowledged when all their rows are in the index.
+        rows: How many rows of them are not.
     """
 
-    position: int
+    begin: int
     before: Place | None = attrs.field(repr=False)
-    after: Place | None = attrs.field(default=None, repr=False)
-    rows: int = 0
+    after: Place | None = attrs.field(init=False, default=None, repr=False)
+    position: int = attrs.field(init=False)
+    rows: int = attrs.field(init=False, default=0)
+
+    def __attrs_post_init__(self) -> None:
+        self.position = self.begin
 
 
 @attrs.define(eq=False)
@@ -40,17 +45,12 @@ class Acknowledgements:
     _last: Place | None = attrs.field(init=False, default=None)
 
     def open(self, position: int) -> Place:
-        """Return the place of a batch with *position*, which is not lower than any before; count its rows, then close it.
-
-        Parts of one transaction have one position, which must wait for all of them: they share a place.
-        """
-        last = self._last
-        if last is None or last.position != position:
-            self._last = Place(position, before=last)
-            if last is not None:
-                last.after = self._last
-        assert self._last is not None
-        return self._last
+        """Return a place for a batch with *position*, which is not lower than any before; count its rows, then close it."""
+        place = Place(position, self._last)
+        if self._last is not None:
+            self._last.after = place
+        self._last = place
+        return place
 
     def close(self, place: Place) -> None:
         """Take note that the rows of *place* are counted."""
@@ -65,10 +65,10 @@ class Acknowledgements:
 
     def _remove(self, place: Place) -> None:
         before, after = place.before, place.after
-        if before is None:
-            self.safe = place.position
-        else:
+        if before is not None:
             before.position, before.after = place.position, after
+        elif after is None or after.begin > place.position:  # parts of one transaction have the same position
+            self.safe = place.position
         if after is None:
             self._last = before
         else:

@@ -52,9 +52,7 @@ class FeedWatch:
             return
         letters = await self.dead_letters.count()
         self.observer(
-            FeedMeasured(
-                lag_bytes=measure.lag_bytes, retained_bytes=measure.retained_bytes, dead_letters=letters
-            )
+            FeedMeasured(lag_bytes=measure.lag_bytes, retained_bytes=measure.retained_bytes, dead_letters=letters)
         )
         self._warn(measure.retained_bytes)
 

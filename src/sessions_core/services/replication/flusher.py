@@ -100,6 +100,7 @@ class Flusher:
         leave()
         self._pending.land(batch)
         self._acknowledge()
+        self._news.set()  # what waited for this batch to land can be taken
         landing, self._landing = self._landing, anyio.Event()
         landing.set()
 

@@ -15,10 +15,17 @@ from sessions_core.services.replication.letters import letter_of_unreadable
 
 @attrs.define(eq=False)
 class _Waiting:
-    """A session's newest state, held at the place of its oldest one that is not in the index."""
+    """A session's newest state, held at the place of its oldest one that is not in the index.
+
+    Attributes:
+        came: When the oldest one was read, by the caller's timer.
+        committed_at: When that one was committed.
+    """
 
     change: Change
     place: Place
+    came: float
+    committed_at: datetime
 
 
 @attrs.frozen(kw_only=True)
@@ -40,20 +47,20 @@ class FlushBatch:
 class Pending:
     """Holds rows: those that wait to be written, and those that are being written.
 
-    Of a session that waits only the newest state is held. A state that came while an older one is being written waits for a
-    batch of its own. Both may be under way at once, and the older one may well be written last, after a failure, say; that
-    does no harm, as the index keeps the larger version.
+    Of a session that waits only the newest state is held. While one state of a session is being written no other one can be
+    taken: two states of one transaction have the same version, so the index could not tell which of them is the newer one.
 
     Attributes:
         held: How many rows and letters are in memory.
-        waiting_since: By the caller's timer: when the first of those that wait came.
+        waiting_since: By the caller's timer: when the first of those that can be taken came.
     """
 
     held: int = attrs.field(init=False, default=0)
     waiting_since: float | None = attrs.field(init=False, default=None)
     _rows: dict[SessionId, _Waiting] = attrs.field(init=False, factory=dict)
-    _letters: list[tuple[DeadLetter, Place]] = attrs.field(init=False, factory=list)
-    _committed_at: datetime | None = attrs.field(init=False, default=None)
+    _blocked: dict[SessionId, _Waiting] = attrs.field(init=False, factory=dict)
+    _under_way: set[SessionId] = attrs.field(init=False, factory=set)
+    _letters: list[tuple[DeadLetter, Place, datetime]] = attrs.field(init=False, factory=list)
     _acknowledgements: Acknowledgements = attrs.field(init=False, factory=Acknowledgements)
 
     @property
@@ -63,42 +70,43 @@ class Pending:
 
     @property
     def waiting(self) -> int:
-        """How many rows and letters wait to be taken."""
+        """How many rows and letters can be taken."""
         return len(self._rows) + len(self._letters)
 
     def add(self, batch: ChangeBatch, now: float) -> None:
         """Take what was read at *now*. Its position is not lower than any before."""
         place = self._acknowledgements.open(batch.position)
-        before = self.waiting
         for change in batch.changes:
-            self._add(change, place)
+            self._add(change, place, now, batch.committed_at)
         for unreadable in batch.unreadable:
-            self._letters.append((letter_of_unreadable(unreadable), place))
+            self._letters.append((letter_of_unreadable(unreadable), place, batch.committed_at))
             place.rows += 1
+        self.held += place.rows
         self._acknowledgements.close(place)
-        self.held += self.waiting - before
-        if self.waiting and not before:
-            self.waiting_since, self._committed_at = now, batch.committed_at
+        if self.waiting:
+            self._wait_since(now)
 
-    def _add(self, change: Change, place: Place) -> None:
-        waiting = self._rows.get(change.row.session.id)
+    def _add(self, change: Change, place: Place, now: float, committed_at: datetime) -> None:
+        session = change.row.session.id
+        rows = self._blocked if session in self._under_way else self._rows
+        waiting = rows.get(session)
         if waiting is None:
-            self._rows[change.row.session.id] = _Waiting(change, place)
+            rows[session] = _Waiting(change, place, now, committed_at)
             place.rows += 1
         elif change.row.version >= waiting.change.row.version:
             waiting.change = change
 
     def take(self) -> FlushBatch:
-        """Return everything that waits, to be written now. There must be something."""
-        assert self._committed_at is not None
+        """Return everything that can be taken, to be written now. There must be something."""
         rows, letters = self._rows.values(), self._letters
         batch = FlushBatch(
             changes=tuple([row.change for row in rows]),
-            letters=tuple([letter for letter, _ in letters]),
-            since=self._committed_at,
-            places=(*[row.place for row in rows], *[place for _, place in letters]),
+            letters=tuple([letter for letter, _, _ in letters]),
+            since=min([*[row.committed_at for row in rows], *[committed_at for _, _, committed_at in letters]]),
+            places=(*[row.place for row in rows], *[place for _, place, _ in letters]),
         )
-        self._rows, self._letters, self.waiting_since, self._committed_at = {}, [], None, None
+        self._under_way.update(self._rows)
+        self._rows, self._letters, self.waiting_since = {}, [], None
         return batch
 
     def land(self, batch: FlushBatch) -> None:
@@ -106,3 +114,11 @@ class Pending:
         self.held -= len(batch.places)
         for place in batch.places:
             self._acknowledgements.settle(place)
+        landed = {change.row.session.id for change in batch.changes}
+        self._under_way -= landed
+        for session in self._blocked.keys() & landed:
+            row = self._rows[session] = self._blocked.pop(session)
+            self._wait_since(row.came)
+
+    def _wait_since(self, moment: float) -> None:
+        self.waiting_since = moment if self.waiting_since is None else min(self.waiting_since, moment)

@@ -66,15 +66,19 @@ class Subscriber:
     async def _stream(self, flusher: Flusher) -> timedelta:
         try:
             with self.stop.interrupting() as opening:
-                async with self.feed.open() as stream:
-                    self.stop.spare(opening)
-                    self._failures = 0
-                    self.observer(ReplicationStreamOpened())
-                    has_stalled = await self._read_on(stream, flusher)
-            self.observer(ReplicationStreamClosed(error=STALLED if has_stalled else None, pause=None))
+                await self._open(opening, flusher)
         except (UnavailableError, IncompatibleStoreError) as error:
             return self._failed(error)
         return NO_PAUSE
+
+    async def _open(self, opening: anyio.CancelScope, flusher: Flusher) -> None:
+        """Open a stream, which a stop may interrupt, and read it."""
+        async with self.feed.open() as stream:
+            self.stop.spare(opening)
+            self._failures = 0
+            self.observer(ReplicationStreamOpened())
+            has_stalled = await self._read_on(stream, flusher)
+        self.observer(ReplicationStreamClosed(error=STALLED if has_stalled else None, pause=None))
 
     async def _read_on(self, stream: ChangeStream, flusher: Flusher) -> bool:
         """Read until a stop, which ends once all is written; or until nothing can be written, and return True then."""

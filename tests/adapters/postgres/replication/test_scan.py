@@ -97,7 +97,7 @@ async def test_a_chunk_waits_for_those_who_are_writing_sessions(
             await other.execute(ending)
     await other.close()
     tags = {row.session.id: row.session.tags for row in chunks[0].rows}
-    assert tags["session_1"] == (("new",) if ending == "commit" else ("a", "b"))
+    assert tags[SessionId("session_1")] == (("new",) if ending == "commit" else ("a", "b"))
 
 
 async def test_a_chunk_waits_for_nobody_who_writes_something_else(
@@ -114,7 +114,9 @@ async def test_a_chunk_waits_for_nobody_who_writes_something_else(
 
 async def test_large_sessions_make_small_chunks(scan: PostgresSessionScan, admin: Connection) -> None:
     await insert(admin, 1, 6)
-    await admin.execute("update session set metadata = json_build_object('x', repeat('x', 3000000)) where id > 'session_2'")
+    await admin.execute(
+        "update session set metadata = json_build_object('x', repeat('x', 3000000)) where id > 'session_2'"
+    )
     chunks = await read_all(scan, 100)
     assert [len(chunk.rows) for chunk in chunks] == [5, 1]
     assert len(set(ids_of(chunks))) == 6

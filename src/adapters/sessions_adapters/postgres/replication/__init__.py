@@ -12,6 +12,7 @@ except ImportError as exc:
 from sessions_adapters.postgres.replication.config import ReplicationConfig
 from sessions_adapters.postgres.replication.feed import PostgresChangeFeed, PostgresChangeStream
 from sessions_adapters.postgres.replication.gauge import PostgresFeedGauge
+from sessions_adapters.postgres.replication.inspection import ReplicationFacts, inspect
 from sessions_adapters.postgres.replication.scan import PostgresSessionScan
 
 __all__ = [
@@ -20,6 +21,8 @@ __all__ = [
     "PostgresFeedGauge",
     "PostgresSessionScan",
     "ReplicationConfig",
+    "ReplicationFacts",
+    "inspect",
 ]
 
 del _psycopg

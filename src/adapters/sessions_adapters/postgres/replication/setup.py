@@ -80,6 +80,15 @@ async def prepare(config: PostgresConfig, options: ReplicationConfig) -> None:
         raise StoreUnavailableError(FEED) from exc
 
 
+async def find_problem(connection: Connection, schema: str, options: ReplicationConfig) -> str | None:
+    """Return what is wrong with what is there already, and how to mend it. Changes nothing."""
+    try:
+        await _Preparation(connection, schema, options).check()
+    except IncompatibleStoreError as error:
+        return str(error)
+    return None
+
+
 async def explain_refusal(config: PostgresConfig) -> str | None:
     """Say why a connection for replication was refused, if it was for want of a right."""
     with suppress(*FAILURES):
@@ -105,6 +114,13 @@ class _Preparation:
         await self._ensure_publication()
         await self._check_published()
         await self._ensure_slot()
+
+    async def check(self) -> None:
+        """Look at what is there, and change nothing. What is missing altogether is made at the next start."""
+        await self._check_server()
+        await self._check_slot()
+        if await self._has_publication():
+            await self._check_published()
 
     def _sql(self, statement: str) -> str:
         """Return *statement* with all names in it. They are checked, and need no escapes."""
@@ -139,10 +155,15 @@ class _Preparation:
 
     async def _ensure_publication(self) -> None:
         """Make it, unless there is a slot already: what changed between the two would be left out, and nobody would know."""
-        if await self._connection.fetchrow(FIND_PUBLICATION, self._options.publication) is None:
-            if await self._find_slot() is not None:
-                await self._refuse("is missing, although its replication slot is there", CREATE_PUBLICATION)
+        if not await self._has_publication():
             await self._make(f"There is no publication {self._options.publication!r}", self._sql(CREATE_PUBLICATION))
+
+    async def _has_publication(self) -> bool:
+        if await self._connection.fetchrow(FIND_PUBLICATION, self._options.publication) is not None:
+            return True
+        if await self._find_slot() is not None:
+            await self._refuse("is missing, although its replication slot is there", CREATE_PUBLICATION)
+        return False
 
     async def _check_published(self) -> None:
         publication = await self._connection.fetchrow(FIND_PUBLICATION, self._options.publication)

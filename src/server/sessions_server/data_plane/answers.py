@@ -1,0 +1,53 @@
+"""Answers that are sent as a whole, and what every answer's headers hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import attrs
+from multidict import CIMultiDict
+
+from sessions_server import cors
+from sessions_server.data_plane.exchange import Exchange
+from sessions_server.data_plane.failures import S2Error
+
+JSON: Final = "application/json"
+PROTOBUF: Final = "application/protobuf"
+SESSION: Final = "s2s/proto"
+EVENTS: Final = "text/event-stream"
+_UNBUFFERED: Final = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"}
+
+
+@attrs.frozen(kw_only=True)
+class Answer:
+    """A whole answer."""
+
+    body: bytes
+    status: int = 200
+    content_type: str = JSON
+    headers: Mapping[str, str] = attrs.field(factory=dict)
+
+    async def send(self, exchange: Exchange) -> None:
+        """Send it."""
+        headers = {"content-type": self.content_type, "content-length": str(len(self.body)), **self.headers}
+        await exchange.start(self.status, headers_for(exchange, headers))
+        if self.body and exchange.method != "HEAD":
+            await exchange.write(self.body)
+
+
+def refusal(error: S2Error) -> Answer:
+    """Make the answer to what went wrong."""
+    return Answer(status=error.status, body=error.text)
+
+
+def stream_headers(exchange: Exchange, content_type: str) -> dict[str, str]:
+    """Return the headers of an answer that comes in pieces."""
+    return headers_for(exchange, {"content-type": content_type, **_UNBUFFERED})
+
+
+def headers_for(exchange: Exchange, headers: Mapping[str, str]) -> dict[str, str]:
+    """Add what a browser needs, if one asks."""
+    found = CIMultiDict({**headers, "server": "sessions"})
+    cors.admit(exchange.headers.get("origin"), found)
+    return {name.lower(): value for name, value in found.items()}

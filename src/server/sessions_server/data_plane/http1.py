@@ -1,0 +1,85 @@
+"""Exchanges over HTTP/1.1, made of aiohttp's requests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Final
+
+import attrs
+from aiohttp import web
+from aiohttp.client_exceptions import ClientPayloadError
+from aiohttp.http_exceptions import HttpProcessingError
+
+from sessions_server.bodies import ask_for_body
+from sessions_server.data_plane.exchange import BodyCutError, Exchange, Handler
+
+_BROKEN: Final = (ClientPayloadError, HttpProcessingError, web.RequestPayloadError)
+
+
+@attrs.define(eq=False)
+class Http1Exchange(Exchange):
+    """One request of HTTP/1.1.
+
+    Attributes:
+        response: What has been started; None before.
+    """
+
+    request: web.BaseRequest
+    _is_ending: bool
+    headers: Mapping[str, str] = attrs.field(init=False)
+    response: web.StreamResponse | None = attrs.field(init=False, default=None)
+
+    @headers.default
+    def _lower(self) -> Mapping[str, str]:
+        return {name.lower(): value for name, value in self.request.headers.items()}
+
+    @property
+    def method(self) -> str:
+        return self.request.method
+
+    @property
+    def path(self) -> str:
+        return self.request.rel_url.raw_path
+
+    @property
+    def query(self) -> str:
+        return self.request.rel_url.raw_query_string
+
+    @property
+    def is_ending(self) -> bool:
+        return self._is_ending
+
+    async def body(self) -> AsyncIterator[bytes]:
+        if not self.request.body_exists:
+            return
+        if "expect" in self.headers:
+            await ask_for_body(self.request)
+        try:
+            while chunk := await self.request.content.readany():
+                yield chunk
+        except _BROKEN:
+            raise BodyCutError from None
+
+    async def start(self, status: int, headers: Mapping[str, str]) -> None:
+        self.response = web.StreamResponse(status=status, headers=headers)
+        await self.response.prepare(self.request)
+
+    async def write(self, data: bytes) -> None:
+        assert self.response is not None
+        await self.response.write(data)
+
+
+async def answer(handle: Handler, request: web.BaseRequest, *, is_ending: bool) -> web.StreamResponse:
+    """Let *handle* answer *request*."""
+    exchange = Http1Exchange(request, is_ending)
+    try:
+        await handle(exchange)
+        assert exchange.response is not None
+        await exchange.response.write_eof()
+    except ConnectionError:
+        # The client has left, or was too slow. Raised, this would be logged as a failure of ours.
+        if exchange.response is None:
+            raise
+        if request.transport is not None:
+            request.transport.abort()
+    return exchange.response

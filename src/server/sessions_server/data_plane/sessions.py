@@ -1,0 +1,177 @@
+"""Long answers: append sessions, read sessions, and streams of events.
+
+Once an answer has begun, what goes wrong can only be told inside of it: by a terminal frame, or an event. A server that stops
+ends them in that way, too, with a code at which clients come back at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+
+import anyio
+import attrs
+
+from sessions_core.errors import UnavailableError
+from sessions_server.data_plane.access import Admission
+from sessions_server.data_plane.answers import EVENTS, SESSION, stream_headers
+from sessions_server.data_plane.appending import Appender, joined
+from sessions_server.data_plane.compression import Compression, accepted
+from sessions_server.data_plane.exchange import BodyCutError, Exchange
+from sessions_server.data_plane.failures import BAD_FRAME, BAD_PROTO, S2Error, draining, failure_of, is_internal
+from sessions_server.data_plane.frames import FrameReader, encode_frame, encode_terminal
+from sessions_server.data_plane.protobuf import decode_append_input, encode_append_ack
+from sessions_server.data_plane.reading import Encoding, Events, Frames, Reader
+from sessions_server.data_plane.records import Ack, AppendInput, Operation
+from sessions_server.data_plane.requests import Allowance, ReadQuery
+from sessions_server.logs import logger
+from sessions_server.streams import Streams
+
+
+@attrs.define
+class LongAnswers:
+    """Carries out sessions.
+
+    Attributes:
+        slow_write: After so many seconds without taking anything a client is cut off.
+    """
+
+    _admission: Admission
+    _appender: Appender
+    _reader: Reader
+    _streams: Streams
+    slow_write: float
+
+    async def append(self, exchange: Exchange, stream: str) -> None:
+        """Carry out an append session: one ack for each batch, in order, while more may be coming."""
+        await self._admission.admit(exchange, stream, Operation.APPEND)
+        compression = accepted(exchange.headers.get("accept-encoding", ""))
+        await exchange.start(200, stream_headers(exchange, SESSION))
+        try:
+            with self._streams.open() as scope:
+                await self._append_all(exchange, stream, compression)
+            if scope.cancelled_caught:
+                await self._write(exchange, encode_terminal(draining()))
+        except ConnectionError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the status is gone, so it is told in a frame
+            await self._write(exchange, encode_terminal(_explained(error)))
+
+    async def read(self, exchange: Exchange, stream: str, query: ReadQuery) -> None:
+        """Carry out a read session."""
+        compression = accepted(exchange.headers.get("accept-encoding", ""))
+        await self._stream(exchange, stream, query, Frames(compression), SESSION)
+
+    async def events(self, exchange: Exchange, stream: str, query: ReadQuery, *, as_base64: bool) -> None:
+        """Send what is read as server-sent events."""
+        query = query.after_event(exchange.headers.get("last-event-id"))
+        await self._stream(exchange, stream, query, Events(as_base64), EVENTS)
+
+    async def _append_all(self, exchange: Exchange, stream: str, compression: Compression) -> None:
+        async for batches in _batches(exchange):
+            for group in joined(batches):
+                with anyio.CancelScope(shield=True):  # a server that stops still says what became of this
+                    acks = await self._append_group(exchange, stream, group)
+                    frames = [encode_frame(encode_append_ack(ack), compression) for ack in acks]
+                    await self._write(exchange, b"".join(frames))
+                await anyio.lowlevel.checkpoint()
+
+    async def _append_group(self, exchange: Exchange, stream: str, group: Sequence[AppendInput]) -> list[Ack]:
+        """Append *group* as one; what is refused so is tried one by one, so that each fails for itself."""
+        grant = await self._admission.admit(exchange, stream, group[0].operation)
+        if len(group) == 1:
+            return [await self._appender.append(grant, group[0])]
+        try:
+            return await self._appender.append_all(grant, group)
+        except UnavailableError:
+            raise
+        except Exception:  # noqa: BLE001 - it comes again, from the batch that it is about
+            return await self._append_each(exchange, stream, group)
+
+    async def _append_each(self, exchange: Exchange, stream: str, group: Sequence[AppendInput]) -> list[Ack]:
+        """Append one after the other; those before one that is refused get their acks."""
+        acks: list[Ack] = []
+        try:
+            for batch in group:
+                acks += await self._append_group(exchange, stream, (batch,))
+        except Exception:
+            await self._write(exchange, b"".join(encode_frame(encode_append_ack(ack)) for ack in acks))
+            raise
+        return acks
+
+    async def _stream(
+        self, exchange: Exchange, stream: str, query: ReadQuery, encoding: Encoding, content_type: str
+    ) -> None:
+        grant = await self._admission.admit(exchange, stream, Operation.READ)
+        start = await self._reader.start(grant.channel, query)
+        allowance = Allowance.of(query)
+        await exchange.start(200, stream_headers(exchange, content_type))
+        last = encoding.end()
+        try:
+            with self._streams.open() as scope:
+                async with aclosing(self._reader.follow(grant, start, query, allowance)) as pieces:
+                    async for piece in pieces:
+                        await self._admission.admit(exchange, stream, Operation.READ)  # perhaps it may not any more
+                        await self._write(exchange, encoding.piece(piece, allowance))
+            if scope.cancelled_caught:
+                last = encoding.error(draining())
+        except ConnectionError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the status is gone, so it is told inside
+            last = encoding.error(_explained(error))
+        await self._write(exchange, last)
+
+    async def _write(self, exchange: Exchange, data: bytes) -> None:
+        """Write, but do not wait for ever.
+
+        Raises:
+            ConnectionResetError: The client did not make room in time.
+        """
+        if not data:
+            return
+        try:
+            async with asyncio.timeout(self.slow_write):
+                await exchange.write(data)
+        except TimeoutError:
+            raise ConnectionResetError("the client is too slow") from None
+
+
+async def _batches(exchange: Exchange) -> AsyncIterator[list[AppendInput]]:
+    """Yield what comes: each time all batches that have come together.
+
+    Raises:
+        S2Error: Something is wrong with what comes next.
+    """
+    frames = FrameReader()
+    try:
+        async for data in exchange.body():
+            batches, error = _read_all(frames.feed(data))
+            if batches:
+                yield batches
+            if error is not None or frames.failure is not None:
+                raise error or frames.failure or AssertionError
+    except BodyCutError:
+        raise S2Error.of(BAD_FRAME, "The body is cut short") from None
+    frames.close()
+    if frames.failure is not None:
+        raise frames.failure
+
+
+def _read_all(payloads: Sequence[bytes]) -> tuple[list[AppendInput], S2Error | None]:
+    """Return the batches in *payloads* up to the first that is wrong, and what is wrong with it."""
+    batches: list[AppendInput] = []
+    for payload in payloads:
+        try:
+            batches.append(decode_append_input(payload))
+        except S2Error as error:
+            is_frame = error.body.get("code") == BAD_PROTO
+            return batches, S2Error.of(BAD_FRAME, error.body["message"]) if is_frame else error
+    return batches, None
+
+
+def _explained(error: Exception) -> S2Error:
+    failure = failure_of(error)
+    if is_internal(failure):
+        logger.error("a session failed", exc_info=error)
+    return failure

@@ -1,0 +1,205 @@
+"""Jobs outlive servers that are killed, connections that are cut, and workers that die."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import anyio
+import asyncpg
+import attrs
+import pytest
+
+from contract.makers import initial, make_session
+from harness.postgres import PostgresProcess
+from sessions_adapters import procrastinate
+from sessions_adapters.procrastinate import ProcrastinateConfig, ProcrastinateRunDispatcher, WorkerConfig
+from sessions_core.domain.ids import RunId
+from sessions_core.domain.run import RunRecord
+from sessions_core.errors import DispatcherUnavailableError
+
+pytestmark = [pytest.mark.needs_postgres, pytest.mark.kill]
+
+if TYPE_CHECKING:
+    Admin = asyncpg.Connection[asyncpg.Record]
+
+SOON = 15.0
+LONG = timedelta(seconds=30)
+END_BACKENDS = """
+    select count(pg_terminate_backend(pid)) from pg_stat_activity
+    where datname = current_database() and application_name = 'sessions'
+"""
+JOBS = "select count(*) from procrastinate_jobs"
+
+
+def make_run(name: str = "one") -> RunRecord:
+    return initial(make_session(name))
+
+
+@attrs.define(eq=False)
+class Hands:
+    """Carries runs out and takes notes. A run goes on until it is let go."""
+
+    begun: list[RunId] = attrs.field(factory=list)
+    ended: list[RunId] = attrs.field(factory=list)
+    cancelled: list[RunId] = attrs.field(factory=list)
+    free: anyio.Event = attrs.field(factory=anyio.Event)
+
+    async def execute(self, run_id: RunId) -> None:
+        self.begun.append(run_id)
+        try:
+            await self.free.wait()
+        except anyio.get_cancelled_exc_class():
+            self.cancelled.append(run_id)
+            raise
+        self.ended.append(run_id)
+
+    async def until(self, where: list[RunId], *runs: RunRecord) -> None:
+        with anyio.fail_after(SOON):
+            while not {run.id for run in runs} <= set(where):
+                await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def opened(
+    config: ProcrastinateConfig, worker: WorkerConfig, hands: Hands | None = None
+) -> AsyncGenerator[ProcrastinateRunDispatcher]:
+    """Open a dispatcher, and serve with *hands*, if there are any."""
+    async with procrastinate.open_dispatcher(config, worker) as dispatcher:
+        if hands is None:
+            yield dispatcher
+            return
+        async with dispatcher.serve(hands.execute, drain=hands.free.set, patience=LONG):
+            yield dispatcher
+
+
+async def until_empty(admin: Admin) -> None:
+    with anyio.fail_after(SOON):
+        while await admin.fetchval(JOBS):
+            await asyncio.sleep(0.01)
+
+
+async def test_a_dispatched_run_outlives_a_server_that_is_killed(server: PostgresProcess, worker: WorkerConfig) -> None:
+    config, hands = ProcrastinateConfig(url=server.url), Hands()
+    await procrastinate.migrate(config)
+    runs = [make_run(f"{number}") for number in range(20)]
+    async with opened(config, worker) as dispatcher:
+        for run in runs:
+            await dispatcher.dispatch(run)
+    server.kill()
+    server.start()
+    async with opened(config, worker, hands):
+        await hands.until(hands.begun, *runs)
+
+
+async def test_while_the_server_is_away_runs_go_on_and_afterwards_everything_does(
+    server: PostgresProcess, worker: WorkerConfig
+) -> None:
+    config, hands = ProcrastinateConfig(url=server.url, timeout=timedelta(seconds=1)), Hands()
+    await procrastinate.migrate(config)
+    before, after = make_run("before"), make_run("after")
+    async with opened(config, worker, hands) as dispatcher:
+        await dispatcher.dispatch(before)
+        await hands.until(hands.begun, before)
+        server.kill()
+        with pytest.raises(DispatcherUnavailableError):
+            await dispatcher.dispatch(after)
+        server.start()
+        assert hands.cancelled == []
+        await dispatcher.dispatch(after)
+        await hands.until(hands.begun, after)
+        await dispatcher.cancel(after.id)
+        await hands.until(hands.cancelled, after)
+        hands.free.set()
+        await hands.until(hands.ended, before)
+
+
+async def test_when_all_connections_are_cut_jobs_are_taken_and_stopped_all_the_same(
+    config: ProcrastinateConfig, worker: WorkerConfig, admin: Admin
+) -> None:
+    hands, runs = Hands(), [make_run(f"{number}") for number in range(5)]
+    async with opened(config, worker, hands) as dispatcher:
+        for run in runs:
+            await dispatcher.dispatch(run)
+            await hands.until(hands.begun, run)
+            assert await admin.fetchval(END_BACKENDS) >= 1
+        await dispatcher.cancel(runs[0].id)
+        await hands.until(hands.cancelled, runs[0])
+        assert await admin.fetchval(END_BACKENDS) >= 1
+        hands.free.set()
+        await until_empty(admin)
+    assert hands.cancelled == [runs[0].id]
+
+
+async def test_what_a_dead_worker_had_taken_is_given_to_another(
+    config: ProcrastinateConfig, worker: WorkerConfig, admin: Admin
+) -> None:
+    hands, run = Hands(), make_run()
+    async with opened(config, worker) as dispatcher:
+        await dispatcher.dispatch(run)
+    taken = """
+        with worker as (insert into procrastinate_workers default values returning id)
+        update procrastinate_jobs set status = 'doing', worker_id = worker.id from worker
+    """
+    await admin.execute(taken)
+    async with opened(config, worker, hands):
+        await asyncio.sleep(0.3)
+        assert hands.begun == [], "the worker that has it may still live"
+        await hands.until(hands.begun, run)
+        hands.free.set()
+        await until_empty(admin)
+
+
+async def test_what_a_dead_worker_was_to_stop_is_not_begun_again(
+    config: ProcrastinateConfig, worker: WorkerConfig, admin: Admin
+) -> None:
+    hands, run = Hands(), make_run()
+    async with opened(config, worker) as dispatcher:
+        await dispatcher.dispatch(run)
+        await admin.execute("update procrastinate_jobs set status = 'doing'")
+        await dispatcher.cancel(run.id)
+    async with opened(config, worker, hands):
+        await until_empty(admin)
+    assert hands.begun == []
+
+
+async def test_a_dead_workers_job_gives_way_to_a_newer_one_of_the_same_run(
+    config: ProcrastinateConfig, worker: WorkerConfig, admin: Admin
+) -> None:
+    hands, run = Hands(), make_run()
+    async with opened(config, worker) as dispatcher:
+        await dispatcher.dispatch(run)
+        await admin.execute("update procrastinate_jobs set status = 'doing'")
+        await dispatcher.dispatch(run)
+    assert await admin.fetchval(JOBS) == 2
+    async with opened(config, worker, hands):
+        await hands.until(hands.begun, run)
+        hands.free.set()
+        await until_empty(admin)
+    assert hands.begun == [run.id]
+
+
+async def test_an_old_version_takes_over_when_the_newer_one_is_gone(
+    config: ProcrastinateConfig, worker: WorkerConfig
+) -> None:
+    old, new, first, second = Hands(), Hands(), make_run("first"), make_run("second")
+    async with opened(config, attrs.evolve(worker, version="9"), old):
+        async with opened(config, attrs.evolve(worker, version="10"), new) as dispatcher:
+            await asyncio.sleep(0.2)
+            await dispatcher.dispatch(first)
+            await new.until(new.begun, first)
+        async with opened(config, worker) as dispatcher:
+            await dispatcher.dispatch(second)
+        await old.until(old.begun, second)
+    assert (old.begun, new.begun) == ([second.id], [first.id])
+
+
+@pytest.mark.parametrize(
+    "versions", [("", "1"), ("1", "2"), ("9", "10"), ("1.9", "1.10"), ("v1.2", "v1.10"), ("2026.9.1", "2026.10.1")]
+)
+def test_versions_are_ranked_by_the_numbers_in_them(versions: tuple[str, str]) -> None:
+    older, newer = (WorkerConfig(version=version or None).rank for version in versions)
+    assert older < newer

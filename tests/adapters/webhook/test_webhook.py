@@ -1,0 +1,255 @@
+"""What is posted to an engine, and what happens when the engine does not take it."""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import anyio
+import attrs
+import pytest
+from aiohttp import ClientSession
+
+from contract.makers import initial, make_session
+from harness.receiver import RECEIVER, SECRET, is_genuine
+from sessions_adapters.webhook import WebhookConfig, WebhookRunDispatcher
+from sessions_adapters.webhook.rests import Rests
+from sessions_adapters.webhook.signing import parse_secret, sign
+from sessions_core.domain.ids import RunId
+from sessions_core.domain.run import RunRecord
+from sessions_core.domain.trigger_config import TriggerConfig
+from sessions_core.errors import DispatcherUnavailableError, InvalidError
+
+OTHER_SECRET = "whsec_" + base64.b64encode(b"another".ljust(24, b".")).decode()
+
+
+@attrs.define(eq=False)
+class Engine:
+    """The receiver, as a test sees it."""
+
+    http: ClientSession
+    address: str = attrs.field(factory=RECEIVER.get)
+
+    async def tell(self, what: str, value: Any = None) -> None:
+        async with self.http.post(f"{self.address}/{what}", json=value) as response:
+            assert response.status == 200
+
+    async def requests(self) -> list[dict[str, Any]]:
+        async with self.http.get(f"{self.address}/requests") as response:
+            return list(await response.json())
+
+    @asynccontextmanager
+    async def dispatcher(self, secrets: str = SECRET, **options: Any) -> AsyncGenerator[WebhookRunDispatcher]:
+        async def issue(run: RunRecord) -> str:
+            return f"token of {run.id}"
+
+        config = WebhookConfig(url=options.pop("url", f"{self.address}/runs"), secrets=secrets, **options)
+        async with WebhookRunDispatcher.connect(config, issue) as dispatcher:
+            yield dispatcher
+
+
+@pytest.fixture
+async def engine() -> AsyncGenerator[Engine]:
+    async with ClientSession() as http:
+        engine = Engine(http)
+        await engine.tell("forget")
+        yield engine
+
+
+def make_run(name: str = "one", **members: Any) -> RunRecord:
+    return initial(make_session(name, **members))
+
+
+# --- signatures ---
+
+
+def test_the_signature_is_that_of_the_specification() -> None:
+    secret = parse_secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    signature = sign("msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}', [secret])
+    assert signature == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "hunter2", "whsec_", "whsec_c2hvcnQ=", "whsec_" + base64.b64encode(b"x" * 65).decode(), "whsec_" + "!" * 40],
+)
+def test_a_secret_that_is_none_is_refused_and_not_shown(text: str) -> None:
+    with pytest.raises(InvalidError, match="webhook_secret must be whsec_") as caught:
+        WebhookConfig(url="https://engine.example", secrets=text)
+    assert not text.removeprefix("whsec_") or text not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["", "engine.example", "ftp://engine.example", "https://", "http://x:0/", "http://[x/"])
+def test_a_url_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(InvalidError, match="webhook_url must be the address"):
+        WebhookConfig(url=url, secrets=SECRET)
+
+
+def test_neither_secret_nor_url_is_in_the_repr() -> None:
+    config = WebhookConfig(url="https://user:hunter2@engine.example", secrets=SECRET)
+    assert "hunter2" not in repr(config)
+    assert "harness" not in repr(config)
+
+
+# --- what is posted ---
+
+
+async def test_a_run_request_says_what_an_engine_needs(engine: Engine) -> None:
+    config = TriggerConfig({"basePayload": {"a": 1}, "queue": "q", "maxDuration": 9, "idleTimeoutInSeconds": 5})
+    run = make_run(external_id="chat.1", trigger_config=config)
+    async with engine.dispatcher() as dispatcher:
+        await dispatcher.dispatch(run)
+    (request,) = await engine.requests()
+    headers, body = request["headers"], request["body"]
+    assert (headers["webhook-id"], headers["Content-Type"]) == (run.id, "application/json")
+    assert body["type"] == "run.requested"
+    age = datetime.now(UTC) - datetime.fromisoformat(body["timestamp"])
+    assert timedelta() <= age < timedelta(minutes=1)
+    assert body["data"] == {
+        "runId": run.id,
+        "attempt": 1,
+        "sessionId": run.session_id,
+        "externalId": "chat.1",
+        "taskIdentifier": "echo",
+        "reason": "initial",
+        "previousRunId": None,
+        "payload": {"a": 1, "idleTimeoutInSeconds": 5, "sessionId": run.session_id},
+        "options": {"queue": "q", "maxDuration": 9},
+        "token": f"token of {run.id}",
+    }
+
+
+async def test_a_cancellation_has_an_id_of_its_own(engine: Engine) -> None:
+    run = make_run()
+    async with engine.dispatcher() as dispatcher:
+        await dispatcher.dispatch(run)
+        await dispatcher.cancel(run.id)
+    _, request = await engine.requests()
+    assert request["headers"]["webhook-id"] == f"{run.id}-cancel"
+    assert (request["body"]["type"], request["body"]["data"]) == ("run.canceled", {"runId": run.id})
+
+
+async def test_while_a_secret_is_replaced_both_sign(engine: Engine) -> None:
+    async with engine.dispatcher(f"{OTHER_SECRET} {SECRET}") as dispatcher:
+        await dispatcher.dispatch(make_run())
+    assert len(await engine.requests()) == 1
+
+
+async def test_an_engine_refuses_what_another_secret_signed(engine: Engine) -> None:
+    async with engine.dispatcher(OTHER_SECRET) as dispatcher:
+        with pytest.raises(DispatcherUnavailableError):
+            await dispatcher.dispatch(make_run())
+
+
+def test_the_harness_itself_refuses_a_changed_body_and_an_old_timestamp() -> None:
+    now = int(datetime.now(UTC).timestamp())
+    for timestamp, body, genuine in ((now, b"x", True), (now, b"y", False), (now - 301, b"x", False)):
+        signature = sign("m", timestamp, b"x", [parse_secret(SECRET)])
+        headers = {"webhook-id": "m", "webhook-timestamp": str(timestamp), "webhook-signature": signature}
+        assert is_genuine(headers, body) is genuine
+
+
+# --- an engine that does not take it ---
+
+
+@pytest.mark.parametrize("status", [301, 307, 400, 404, 410, 500])
+async def test_a_run_that_is_refused_is_left_alone_for_a_moment_and_others_go_on(engine: Engine, status: int) -> None:
+    refused, other = make_run(), make_run("other")
+    await engine.tell("misbehave", [status])
+    async with engine.dispatcher() as dispatcher:
+        for _ in range(3):
+            with pytest.raises(DispatcherUnavailableError):
+                await dispatcher.dispatch(refused)
+        await dispatcher.dispatch(other)
+    assert [request["body"]["data"]["runId"] for request in await engine.requests()] == [other.id]
+
+
+@pytest.mark.parametrize("status", [408, 429, 502, 503, 504])
+async def test_an_engine_that_can_take_nothing_is_left_alone_for_a_moment(engine: Engine, status: int) -> None:
+    await engine.tell("misbehave", [status])
+    async with engine.dispatcher() as dispatcher:
+        for name in ("one", "two"):
+            with pytest.raises(DispatcherUnavailableError):
+                await dispatcher.dispatch(make_run(name))
+    assert await engine.requests() == []
+
+
+async def test_an_engine_that_does_not_answer_costs_its_time_out_once(engine: Engine) -> None:
+    await engine.tell("misbehave", [30.0])
+    async with engine.dispatcher(timeout=timedelta(milliseconds=200)) as dispatcher:
+        with pytest.raises(DispatcherUnavailableError) as caught, anyio.fail_after(10):
+            await dispatcher.dispatch(make_run())
+        began = anyio.current_time()
+        for number in range(100):
+            with pytest.raises(DispatcherUnavailableError):
+                await dispatcher.dispatch(make_run(f"{number}"))
+        assert anyio.current_time() - began < 0.2, "none of them waited"
+    assert isinstance(caught.value.__cause__, TimeoutError)
+
+
+async def test_an_engine_that_is_back_gets_what_it_missed(engine: Engine) -> None:
+    run = make_run()
+    await engine.tell("misbehave", [503])
+    async with engine.dispatcher() as dispatcher:
+        with anyio.fail_after(20):
+            while not await engine.requests():
+                try:
+                    await dispatcher.dispatch(run)
+                except DispatcherUnavailableError:
+                    await anyio.sleep(0.05)
+        await dispatcher.dispatch(make_run("other"))
+
+
+async def test_an_engine_that_is_not_there_is_told_without_secrets(
+    engine: Engine, caplog: pytest.LogCaptureFixture, unused_port: int
+) -> None:
+    url = f"http://user:hunter2@127.0.0.1:{unused_port}/?key=hunter2"
+    with caplog.at_level(logging.DEBUG, "sessions"):
+        async with engine.dispatcher(url=url) as dispatcher:
+            with pytest.raises(DispatcherUnavailableError) as caught:
+                await dispatcher.dispatch(make_run())
+    (line,) = caplog.records
+    assert (line.message, line.__dict__["reason"]) == ("engine gave no answer", "ClientConnectorError")
+    assert "hunter2" not in f"{caught.value} {caught.value!r} {line.__dict__}"
+
+
+@pytest.fixture
+async def unused_port() -> int:
+    """A port on which nobody listens."""
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
+        port: int = listener.extra(anyio.abc.SocketAttribute.local_port)
+        return port
+
+
+# --- pauses ---
+
+
+def test_pauses_double_up_to_a_limit_and_a_success_ends_them() -> None:
+    rests, run = Rests(), RunId("run_a")
+    pauses, now = [], 0.0
+    for _ in range(8):
+        rests.run_refused(run, now)
+        began = now
+        while not rests.may_try(run, now, 5):
+            now += 0.25
+        pauses.append(now - began)
+    assert pauses[0] <= 1.5
+    assert 22 <= pauses[-1] <= 38
+    rests.succeeded(run)
+    rests.run_refused(run, now)
+    assert rests.may_try(run, now + 1.5, 5)
+
+
+def test_after_a_failure_of_the_engine_one_call_at_a_time_tries_it_and_another_runs_first() -> None:
+    rests, one, two, three = Rests(), RunId("run_1"), RunId("run_2"), RunId("run_3")
+    rests.engine_failed(one, 0.0)
+    assert not rests.may_try(two, 0.5, 5)
+    assert not rests.may_try(one, 1.3, 5), "perhaps it is this one that the engine cannot bear"
+    assert rests.may_try(two, 1.3, 5)
+    assert not rests.may_try(three, 1.3, 5)
+    rests.succeeded(two)
+    assert rests.may_try(three, 1.4, 5)

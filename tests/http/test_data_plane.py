@@ -1,0 +1,460 @@
+"""The S2 data plane: the official Python SDK against our endpoint, over every log."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from typing import Any
+
+import attrs
+import pytest
+from s2_sdk import (
+    AppendInput,
+    Batching,
+    CommandRecord,
+    Compression,
+    FencingTokenMismatchError,
+    ReadLimit,
+    ReadUnwrittenError,
+    Record,
+    S2ServerError,
+    S2Stream,
+    SeqNum,
+    SeqNumMismatchError,
+    TailOffset,
+    Timestamp,
+)
+
+from harness.backends import SHARED
+from harness.client import Client, message
+from harness.direct import begin, call, channel, credentials, open_stream, own_credentials, token_for
+from harness.in_process import ROOT_KEY, Site, session_token
+from sessions_adapters.profiles import EMBEDDED, MEMORY
+from sessions_core.domain.channel import Io
+from sessions_core.domain.direct import FIRST_TENURE, Tenure
+
+CLOSED = "/api/v1/sessions/chat-1/close"
+own_logs = pytest.mark.parametrize("profile", [MEMORY, EMBEDDED, SHARED[0]])
+"""Those whose log has no credentials of its own to give."""
+
+
+def envelope(data: Any, part: str) -> Record:
+    return Record(json.dumps({"data": data, "id": part}, separators=(",", ":")).encode())
+
+
+def numbered(count: int, start: int = 0) -> list[Record]:
+    return [envelope(number, f"part-{number}") for number in range(start, start + count)]
+
+
+async def data_of(client: Client, io: str = "out") -> list[Any]:
+    """Return what the records of data hold, as brokered readers see them."""
+    found = [record["data"] for record in await client.records("chat-1", io) if record.get("id")]
+    return [json.loads(data) if isinstance(data, str) else data for data in found]
+
+
+@pytest.fixture
+async def chat(client: Client) -> Client:
+    """A client of a session that is there."""
+    assert (await client.create("chat-1")).status == 201
+    return client
+
+
+async def refused(stream: S2Stream, *records: Record) -> S2ServerError:
+    with pytest.raises(S2ServerError) as refusal:
+        await stream.append(AppendInput(list(records) or [envelope("late", "late")]))
+    return refusal.value
+
+
+async def write_on(stream: S2Stream) -> None:
+    """Write until it is refused."""
+    for number in itertools.count(1):
+        await stream.append(AppendInput(numbered(1, number)))
+
+
+async def test_an_append_is_acknowledged_with_its_place_and_read_by_everybody(chat: Client, site: Site) -> None:
+    async with open_stream(site, own_credentials()) as stream:
+        first = await stream.append(AppendInput(numbered(2)))
+        control = Record(b"", [(b"trigger-control", b"turn-complete"), (b"session-in-event-id", b"3")])
+        second = await stream.append(AppendInput([control]))
+        assert (first.end.seq_num - first.start.seq_num, second.start.seq_num) == (2, first.end.seq_num)
+        batch = await stream.read(start=SeqNum(first.start.seq_num))
+    assert [record.body for record in batch.records] == [*(record.body for record in numbered(2)), b""]
+    assert batch.records[2].headers == control.headers
+    assert batch.tail is not None
+    assert batch.tail.seq_num == second.end.seq_num
+    assert batch.records[0].timestamp <= batch.tail.timestamp
+    found = await chat.records("chat-1", "out")
+    assert [record["id"] for record in found[-3:-1]] == ["part-0", "part-1"]
+
+
+@pytest.mark.parametrize("compression", Compression)
+async def test_a_session_acknowledges_in_order_whatever_is_compressed(
+    chat: Client, site: Site, compression: Compression
+) -> None:
+    batches = [[envelope("x" * 900, f"{number}-{part}") for part in range(3)] for number in range(40)]
+    async with (
+        open_stream(site, own_credentials(), compression=compression) as stream,
+        stream.append_session() as session,
+    ):
+        tickets = [await session.submit(AppendInput(batch)) for batch in batches]
+        acks = [await ticket for ticket in tickets]
+        starts = [ack.start.seq_num for ack in acks]
+        assert starts == list(range(starts[0], starts[0] + 120, 3))
+        batch = await stream.read(start=SeqNum(starts[0]))
+    assert [record.body for record in batch.records] == [record.body for batch in batches for record in batch]
+
+
+async def test_a_producer_gathers_single_records(chat: Client, site: Site) -> None:
+    async with open_stream(site, own_credentials()) as stream:
+        async with stream.producer(batching=Batching()) as producer:
+            tickets = [await producer.submit(record) for record in numbered(250)]
+            seqs = [(await ticket).seq_num for ticket in tickets]
+        assert seqs == list(range(seqs[0], seqs[0] + 250))
+    assert await data_of(chat) == list(range(250))
+
+
+async def test_a_read_session_gives_what_is_there_and_what_comes(chat: Client, site: Site) -> None:
+    async with asyncio.timeout(20), open_stream(site, own_credentials()) as stream:
+        start = (await stream.append(AppendInput(numbered(3)))).start.seq_num
+        seen: list[bytes] = []
+        async for batch in stream.read_session(start=SeqNum(start)):
+            seen += [record.body for record in batch.records]
+            if len(seen) == 3:
+                await chat.append("chat-1", "brokered", io="out")
+            if len(seen) == 4:
+                await stream.append(AppendInput(numbered(1, 4)))
+            if len(seen) == 5:
+                break
+    assert json.loads(seen[3])["data"] == "brokered"
+    assert seen[4] == numbered(1, 4)[0].body
+
+
+async def test_a_read_session_ends_at_its_limit(chat: Client, site: Site) -> None:
+    async with asyncio.timeout(20), open_stream(site, own_credentials()) as stream:
+        start = (await stream.append(AppendInput(numbered(10)))).start.seq_num
+        for limit, count in ((ReadLimit(count=7), 7), (ReadLimit(bytes=100), 3)):
+            session = stream.read_session(start=SeqNum(start), limit=limit)
+            found = [record.seq_num async for batch in session for record in batch.records]
+            assert found == list(range(start, start + count))
+        session = stream.read_session(start=SeqNum(start), wait=1)
+        found = [record.seq_num async for batch in session for record in batch.records]
+        assert found == list(range(start, start + 10)), "it ends after a second of silence"
+
+
+async def test_reading_starts_where_it_is_asked_to(chat: Client, site: Site) -> None:
+    async with open_stream(site, own_credentials()) as stream:
+        start = (await stream.append(AppendInput(numbered(5)))).start.seq_num
+        tail = await stream.check_tail()
+        assert tail.seq_num == start + 5
+        for at, first in (
+            (SeqNum(start + 2), start + 2),
+            (TailOffset(1), start + 4),
+            (TailOffset(999_999), 0),
+            (Timestamp(0), 0),
+            (Timestamp(tail.timestamp), None),
+        ):
+            batch = await stream.read(start=at)
+            expected = batch.records[0].seq_num if first is None else first
+            assert batch.records[0].seq_num == expected
+            assert batch.records[-1].seq_num == start + 4
+        found = (await stream.read(start=Timestamp(tail.timestamp))).records
+        assert all(record.timestamp >= tail.timestamp for record in found)
+
+
+async def test_reading_what_is_not_written_is_refused_with_the_tail_or_waits(chat: Client, site: Site) -> None:
+    async with asyncio.timeout(20), open_stream(site, own_credentials()) as stream:
+        tail = (await stream.append(AppendInput(numbered(1)))).end.seq_num
+        for at in (tail, tail + 5):
+            with pytest.raises(ReadUnwrittenError) as refusal:
+                await stream.read(start=SeqNum(at))
+            assert refusal.value.tail.seq_num == tail
+        waiting = asyncio.create_task(stream.read(start=SeqNum(tail + 5), clamp_to_tail=True, wait=10))
+        while not site.sessions.hub.channels:
+            await asyncio.sleep(0.01)
+        await stream.append(AppendInput(numbered(1, 1)))
+        assert [record.seq_num for record in (await waiting).records] == [tail]
+        assert (await stream.read(start=SeqNum(tail + 1), wait=1)).records == []
+
+
+async def test_a_condition_on_the_seq_is_kept(chat: Client, site: Site) -> None:
+    async with open_stream(site, own_credentials()) as stream:
+        tail = (await stream.append(AppendInput(numbered(1)))).end.seq_num
+        with pytest.raises(SeqNumMismatchError) as refusal:
+            await stream.append(AppendInput(numbered(1, 1), match_seq_num=tail + 1))
+        assert refusal.value.expected_seq_num == tail
+        ack = await stream.append(AppendInput(numbered(1, 1), match_seq_num=tail))
+        assert ack.start.seq_num == tail
+    assert await data_of(chat) == [0, 1]
+
+
+async def test_a_fencing_token_is_the_guard(chat: Client, site: Site) -> None:
+    epoch = await begin(site)
+    async with open_stream(site, own_credentials()) as stream:
+        await stream.append(AppendInput(numbered(1), fencing_token=f"live:{epoch}"))
+        for token in ("", "live:7", "something"):
+            with pytest.raises(FencingTokenMismatchError) as refusal:
+                await stream.append(AppendInput(numbered(1, 1), fencing_token=token))
+            assert refusal.value.expected_fencing_token == f"live:{epoch}"
+        with pytest.raises(FencingTokenMismatchError):
+            async with stream.append_session() as session:
+                await (await session.submit(AppendInput(numbered(1, 2), fencing_token="live:7")))
+    assert await data_of(chat) == [0]
+
+
+async def test_a_fence_sets_the_guard_to_the_attempt_under_way_and_to_nothing_else(chat: Client, site: Site) -> None:
+    session = await site.sessions.sessions.get(channel().environment_id, "chat-1")
+    assert session.current_run_id is not None
+    assert await site.sessions.ports.runs.begin(session.current_run_id, 1) is not None
+    async with open_stream(site, own_credentials()) as stream:
+        for token in ("live:2", "sealed:0", "idle:1", "mine"):
+            assert (await refused(stream, CommandRecord.fence(token))).code == "permission_denied"
+        for _ in range(2):
+            ack = await stream.append(AppendInput([CommandRecord.fence("live:1")]))
+            assert ack.end.seq_num == ack.start.seq_num + 1
+        await stream.append(AppendInput(numbered(1), fencing_token="live:1"))
+        commands = [record for record in (await stream.read(start=SeqNum(0))).records if record.is_command_record()]
+    assert [record.body for record in commands if record.body == b"live:1"]
+
+
+async def test_a_trim_lets_records_go(chat: Client, site: Site) -> None:
+    async with open_stream(site, own_credentials()) as stream:
+        start = (await stream.append(AppendInput(numbered(5)))).start.seq_num
+        ack = await stream.append(AppendInput([CommandRecord.trim(start + 3)]))
+        assert ack.start.seq_num == start + 5
+        batch = await stream.read(start=SeqNum(start))
+        while len(batch.records) > 3:  # S2 lets them go when it likes
+            batch = await stream.read(start=SeqNum(start))
+    assert [record.seq_num for record in batch.records] == [start + 3, start + 4, start + 5]
+    assert batch.records[2].is_command_record()
+
+
+async def test_a_record_that_comes_again_is_stored_once_and_told_where_it_is(chat: Client, site: Site) -> None:
+    await chat.append("chat-1", "brokered", part_id="part-1", io="out")
+    async with open_stream(site, own_credentials()) as stream:
+        first = await stream.append(AppendInput(numbered(3, 5)))
+        again = await stream.append(AppendInput(numbered(3, 5)))
+        assert (again.start.seq_num, again.end.seq_num) == (first.start.seq_num, first.end.seq_num)
+        await stream.append(AppendInput([envelope("direct", "part-1")]))
+    assert [record.get("id") for record in await chat.records("chat-1", "out") if record.get("id")] == [
+        "part-1",
+        "part-5",
+        "part-6",
+        "part-7",
+    ]
+
+
+async def test_a_direct_append_to_in_wakes_those_who_wait_and_carries_no_forged_mark(chat: Client, site: Site) -> None:
+    run = (await chat.call("GET", "/api/v1/sessions/chat-1")).body["currentRunId"]
+    body = {"session": "chat-1", "io": "in"}
+    waitpoint = (await chat.call("POST", f"/api/v1/runs/{run}/session-streams/wait", body)).body["waitpointId"]
+    forged = json.dumps({"kind": "message", "payload": {"actionSource": "webhook", "a": 1}})
+    given = await token_for(site, way=Io.IN, tenure=FIRST_TENURE)
+    async with open_stream(site, given) as stream:
+        await stream.append(AppendInput([envelope(forged, "one"), envelope(json.loads(forged), "two")]))
+    woken = (await chat.call("GET", f"/api/v1/waitpoints/tokens/{waitpoint}")).body
+    assert woken["status"] == "COMPLETED"
+    clean = {"kind": "message", "payload": {"a": 1}}
+    assert await data_of(chat, "in") == [clean, clean]
+
+
+async def test_credentials_for_in_write_data_and_nothing_else(chat: Client, site: Site) -> None:
+    given = await token_for(site, way=Io.IN, tenure=FIRST_TENURE)
+    async with open_stream(site, given) as stream:
+        for record in (CommandRecord.trim(1), CommandRecord.fence("live:1"), Record(b"", [(b"trigger-control", b"x")])):
+            assert (await refused(stream, record)).status_code == 403
+        assert (await refused(stream, Record(b"text"))).status_code == 422
+        with pytest.raises(S2ServerError) as refusal:
+            await stream.check_tail()
+        assert refusal.value.status_code == 403
+    assert await data_of(chat, "in") == []
+
+
+async def test_a_message_to_a_run_that_has_left_starts_another(chat: Client, site: Site) -> None:
+    into, channels = channel(way=Io.IN), site.sessions.channels
+    version = (await site.sessions.sessions.get(into.environment_id, "chat-1")).current_run_version
+    read_to = (await channels.tail(into)).next_seq - 1
+    assert await channels.gate.leave(into, version, read_to=read_to)
+    given = await token_for(site, way=Io.IN, tenure=FIRST_TENURE)
+    async with open_stream(site, given) as stream:
+        await stream.append(AppendInput([envelope(message("hello"), "one")]))
+    session = await site.sessions.sessions.get(channel().environment_id, "chat-1")
+    assert session.current_run_version == version + 1
+
+
+# --- Credentials ---
+
+
+@own_logs
+async def test_the_server_hands_out_credentials_for_its_own_endpoint(chat: Client, site: Site) -> None:
+    async with open_stream(site, await credentials(site)) as stream:
+        await stream.append(AppendInput(numbered(1)))
+        await stream.append(AppendInput([CommandRecord.trim(0)]))
+    browser = session_token(site, "chat-1")
+    async with open_stream(site, await credentials(site, way="in", token=browser)) as stream:
+        await stream.append(AppendInput([envelope("hi", "a")]))
+    assert await data_of(chat) == [0]
+
+
+@own_logs
+async def test_a_session_that_does_not_exist_yet_can_be_written_until_it_does(client: Client, site: Site) -> None:
+    given = await credentials(site)
+    async with open_stream(site, given) as stream:
+        await stream.append(AppendInput(numbered(1)))
+        assert (await refused(stream, CommandRecord.fence("live:1"))).status_code == 403
+        await client.create("chat-1")
+        await stream.append(AppendInput(numbered(1, 1)))
+    assert await data_of(client) == [0, 1]
+
+
+async def test_credentials_are_for_one_attempt_of_one_run(chat: Client, site: Site) -> None:
+    before = await token_for(site, tenure=Tenure(run_version=1, last_epoch=1))
+    async with open_stream(site, before) as stream:
+        await stream.append(AppendInput(numbered(1)))
+        assert await begin(site) == 1
+        await stream.append(AppendInput(numbered(1, 1)))
+        assert await begin(site, attempt=2) == 2
+        refusal = await refused(stream)
+        assert (refusal.status_code, refusal.code) == (403, "permission_denied")
+        assert (await refused(stream, CommandRecord.trim(1))).status_code == 403
+    assert await data_of(chat) == [0, 1]
+
+
+async def test_credentials_end_within_a_second_of_their_run_being_replaced(chat: Client, site: Site) -> None:
+    given = await token_for(site, tenure=FIRST_TENURE)
+    run = (await chat.call("GET", "/api/v1/sessions/chat-1")).body["currentRunId"]
+    async with asyncio.timeout(10), open_stream(site, given) as stream:
+        await stream.append(AppendInput(numbered(1)))
+        body = {"callingRunId": run, "reason": "x"}
+        assert (await chat.call("POST", "/api/v1/sessions/chat-1/end-and-continue", body)).body["swapped"]
+        with pytest.raises(S2ServerError) as refusal:
+            await write_on(stream)
+        assert refusal.value.status_code == 403
+
+
+async def test_closed_is_closed_at_once(chat: Client, site: Site) -> None:
+    given = [await token_for(site, way=io, tenure=FIRST_TENURE) for io in Io] + [own_credentials(way=io) for io in Io]
+    async with open_stream(site, given[1]) as stream, stream.append_session() as session:
+        await (await session.submit(AppendInput(numbered(1))))
+        await chat.call("POST", CLOSED, {"reason": "done"})
+        before = [await chat.records("chat-1", io) for io in ("in", "out")]
+        for one in given:
+            async with open_stream(site, one) as late:
+                assert (await refused(late)).code == "permission_denied"
+                if "/out" in one.stream:
+                    assert (await refused(late, CommandRecord.trim(1))).code == "permission_denied"
+        with pytest.raises(S2ServerError) as refusal:
+            await (await session.submit(AppendInput(numbered(1, 1))))
+        assert refusal.value.status_code == 403
+        with pytest.raises(S2ServerError):
+            await session.close()
+    assert [await chat.records("chat-1", io) for io in ("in", "out")] == before
+
+
+async def test_other_credentials_do_what_they_may_on_the_same_routes(chat: Client, site: Site) -> None:
+    reader = site.sign(["read:sessions:chat-1"])
+    writer = site.sign(["write:sessions:chat-1"])
+    for token, io, may_read, may_append in (
+        (reader, Io.IN, True, False),
+        (reader, Io.OUT, True, False),
+        (writer, Io.IN, False, True),
+        (writer, Io.OUT, False, False),
+        (site.sign(["read:sessions:other", "write:sessions:other"]), Io.IN, False, False),
+    ):
+        async with open_stream(site, own_credentials(way=io, token=token)) as stream:
+            if may_read:
+                await stream.check_tail()
+            else:
+                with pytest.raises(S2ServerError) as refusal:
+                    await stream.check_tail()
+                assert refusal.value.status_code == 403
+            if may_append:
+                await stream.append(AppendInput(numbered(1)))
+            else:
+                assert (await refused(stream)).status_code == 403
+            assert (await refused(stream, CommandRecord.trim(1))).status_code == 403
+
+
+async def test_session_tokens_in_records_are_not_for_every_reader(chat: Client, site: Site) -> None:
+    secret = Record(b"", [(b"trigger-control", b"turn-complete"), (b"public-access-token", b"secret")])
+    async with open_stream(site, own_credentials()) as stream:
+        start = (await stream.append(AppendInput([secret]))).start.seq_num
+        assert (await stream.read(start=SeqNum(start))).records[0].headers == secret.headers
+    reader = own_credentials(token=site.sign(["read:sessions:chat-1"]))
+    async with asyncio.timeout(20), open_stream(site, reader) as stream:
+        assert (await stream.read(start=SeqNum(start))).records[0].headers == secret.headers[:1]
+        async for batch in stream.read_session(start=SeqNum(start), limit=ReadLimit(count=1)):
+            assert batch.records[0].headers == secret.headers[:1]
+
+
+async def test_a_server_that_stops_ends_sessions_so_that_clients_come_back(chat: Client, site: Site) -> None:
+    async with asyncio.timeout(20):
+        given = own_credentials()
+        frames = asyncio.create_task(call(site, "GET", given, query="?tail_offset=0", content_type="s2s/proto"))
+        events = asyncio.create_task(call(site, "GET", given, query="?tail_offset=0", accept="text/event-stream"))
+        while len(site.server.context.streams) < 2:
+            await asyncio.sleep(0.01)
+        site.server.context.streams.end()
+        told = (await frames).frames
+        assert (told.status, told.error["code"]) == (503, "server_draining")
+        assert b'event: error\ndata: {"code":"server_draining"' in (await events).body
+
+
+# --- HTTP/1.1 ---
+
+
+async def test_json_is_written_and_read_as_texts_and_as_base64(chat: Client, site: Site) -> None:
+    given = own_credentials()
+    body = b'{"records":[{"body":"\xc3\xa4","headers":[["a","b"]],"timestamp":5},{"body":"x"}]}'
+    raw = await call(site, "POST", given, body, content_type="application/json")
+    assert raw.status == 200
+    start = raw.json["start"]["seq_num"]
+    assert [raw.json[place]["seq_num"] - start for place in ("start", "end", "tail")] == [0, 2, 2]
+    again = await call(site, "POST", given, b'{"records":[{"body":"/w=="}]}', s2_format="base64")
+    assert again.json["start"]["seq_num"] == start + 2
+    shown = await call(site, "GET", given, query=f"?seq_num={start}")
+    records = shown.json["records"]
+    assert [record.get("body") for record in records] == ["ä", "x", "\ufffd"]
+    assert records[0]["headers"] == [["a", "b"]]
+    assert records[0]["timestamp"] > 5, "arrival counts"
+    assert shown.json["tail"]["seq_num"] == start + 3
+    binary = await call(site, "GET", given, query=f"?seq_num={start}&count=3", s2_format="base64")
+    assert [record["body"] for record in binary.json["records"]] == ["w6Q=", "eA==", "/w=="]
+
+
+async def test_events_can_be_resumed(chat: Client, site: Site) -> None:
+    given = own_credentials()
+    body = json.dumps({"records": [{"body": str(number)} for number in range(4)]}).encode()
+    start = (await call(site, "POST", given, body)).json["start"]["seq_num"]
+    query = f"?seq_num={start}&count=3"
+    first = await call(site, "GET", given, query=query, accept="text/event-stream")
+    assert first.headers["Content-Type"] == "text/event-stream"
+    assert first.body.endswith(b"data: [DONE]\n\n")
+    assert f"event: batch\nid: {start + 2},3,27\n".encode() in first.body
+    rest = await call(site, "GET", given, query=query, accept="text/event-stream", last_event_id=f"{start + 1},2,18")
+    assert f'"seq_num":{start + 2},'.encode() in rest.body
+    assert f'"seq_num":{start + 3},'.encode() not in rest.body
+    waited = await call(site, "GET", given, query=f"?seq_num={start + 4}&wait=1", accept="text/event-stream")
+    assert waited.body.startswith(b"event: ping\n")
+    assert waited.body.endswith(b"data: [DONE]\n\n")
+
+
+async def test_a_browser_may_write_and_read(chat: Client, site: Site) -> None:
+    asked = await call(
+        site, "OPTIONS", own_credentials(), origin="https://page.example", access_control_request_headers="s2-basin"
+    )
+    assert asked.status == 200
+    assert asked.headers["Access-Control-Allow-Headers"] == "s2-basin"
+    for answer in (
+        asked,
+        await call(site, "POST", own_credentials(token="wrong"), b"{}", origin="https://page.example"),
+    ):
+        assert answer.headers["Access-Control-Allow-Origin"] == "https://page.example"
+
+
+@own_logs
+async def test_credentials_name_the_public_address_if_one_is_set(site: Site, chat: Client) -> None:
+    config = attrs.evolve(site.server.context.config, public_url="https://sessions.example/base/")
+    site.server._pipeline._context = attrs.evolve(site.server.context, config=config)
+    answer = await site.client(ROOT_KEY).call("PUT", "/realtime/v1/sessions/chat-1/out")
+    assert answer.headers["X-S2-Endpoint"] == "https://sessions.example/base/v1"

@@ -1,0 +1,329 @@
+"""What the data plane says to requests that are wrong, foreign or broken: S2's error, and nothing is stored."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+from datetime import timedelta
+from typing import Any
+from urllib.parse import quote
+
+import attrs
+import pytest
+import s2_sdk._generated.s2.v1.s2_pb2 as pb
+from s2_sdk import S2, Endpoints, S2ServerError
+from yarl import URL
+
+from harness.client import Client
+from harness.direct import BASIN, Credentials, call, channel, own_credentials, token_for
+from harness.in_process import OTHER_ENVIRONMENT, OTHER_KEY, ROOT_KEY, Site
+from sessions_adapters.profiles import EMBEDDED
+from sessions_core.domain.direct import FIRST_TENURE
+from sessions_core.domain.environment import RootKey
+from sessions_server import tokens
+from sessions_server.data_plane.frames import encode_frame
+from sessions_server.data_plane.names import basin_of
+
+pytestmark = pytest.mark.parametrize("profile", [EMBEDDED])
+PROTOBUF = "application/protobuf"
+SESSION = "s2s/proto"
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+async def chat(client: Client) -> Client:
+    assert (await client.create("chat-1")).status == 201
+    return client
+
+
+def append_input(*bodies: bytes, **more: Any) -> bytes:
+    message = pb.AppendInput(**more)
+    for body in bodies:
+        message.records.add(body=body)
+    data: bytes = message.SerializeToString()
+    return data
+
+
+def command(name: bytes, body: bytes, *more: bytes) -> bytes:
+    message = pb.AppendInput()
+    record = message.records.add(body=body)
+    record.headers.add(name=b"", value=name)
+    for other in more:
+        message.records.add(body=other)
+    data: bytes = message.SerializeToString()
+    return data
+
+
+async def assert_empty(client: Client) -> None:
+    assert await client.records("chat-1", "out") == []
+    assert await client.records("chat-1", "in") == []
+
+
+UNARY = [
+    ("application/json", b"", 400, "bad_json"),
+    ("application/json", b"{", 400, "bad_json"),
+    ("application/json", b'{"records":[{"body":"\xff"}]}', 400, "bad_json"),
+    ("application/json", b'{"records":[]}', 422, "invalid"),
+    ("application/json", b'{"records":[{"headers":[["",""]]}]}', 422, "invalid"),
+    ("application/json", json.dumps({"records": [{"body": "x" * MIB}]}).encode(), 422, "invalid"),
+    ("application/json", json.dumps({"records": [{}] * 1001}).encode(), 422, "invalid"),
+    ("application/json", b" " * (4 * MIB + 1), 422, "invalid"),
+    ("text/plain", b"hello", 400, "bad_json"),
+    (PROTOBUF, b"", 422, "invalid"),
+    (PROTOBUF, b"hello", 400, "bad_proto"),
+    (PROTOBUF, append_input(b"x" * 300)[:-1], 400, "bad_proto"),
+    (PROTOBUF, append_input(b"x" * MIB), 422, "invalid"),
+    (PROTOBUF, append_input(*[b""] * 1001), 422, "invalid"),
+    (PROTOBUF, append_input(b"x", fencing_token="x" * 37), 422, "invalid"),
+    (PROTOBUF, append_input(b'{"data":1,"id":"~sessions:session-closed"}'), 422, "invalid"),
+    (PROTOBUF, command(b"trim", b"7"), 422, "invalid"),
+    (PROTOBUF, command(b"drop", b""), 422, "invalid"),
+    (PROTOBUF, command(b"trim", bytes(8), b"and data"), 422, "invalid"),
+    (PROTOBUF, command(b"fence", b"mine"), 403, "permission_denied"),
+]
+
+
+@pytest.mark.parametrize(("content_type", "body", "status", "code"), UNARY, ids=range(len(UNARY)))
+async def test_a_body_that_is_wrong_is_refused(
+    chat: Client, site: Site, content_type: str, body: bytes, status: int, code: str
+) -> None:
+    answer = await call(site, "POST", own_credentials(), body, content_type=content_type)
+    assert (answer.status, answer.code) == (status, code)
+    assert answer.headers["Content-Type"] == "application/json"
+    assert isinstance(answer.json["message"], str)
+    await assert_empty(chat)
+
+
+GOOD = encode_frame(append_input(b"good"))
+SESSIONS = [
+    (b"\x00", "bad_frame"),
+    (b"\x00\x00\x00", "bad_frame"),
+    (GOOD[:-1], "bad_frame"),
+    (b"\xff\xff\xff\x00" + bytes(100), "bad_frame"),
+    (b"\x00\x00\x03\x80\x01\xf4", "bad_frame"),
+    (b"\x00\x00\x02\x01x", "bad_frame"),
+    (b"\x00\x00\x05\x20nope", "bad_frame"),
+    (b"\x00\x00\x05\x60nope", "bad_frame"),
+    (encode_frame(b"hello"), "bad_frame"),
+    (encode_frame(append_input(b"x" * MIB)), "invalid"),
+    (encode_frame(append_input()), "invalid"),
+    (encode_frame(command(b"fence", b"mine")), "permission_denied"),
+]
+
+
+@pytest.mark.parametrize(("body", "code"), SESSIONS, ids=range(len(SESSIONS)))
+async def test_a_session_ends_with_the_error_of_its_first_bad_frame_and_keeps_what_came_before(
+    chat: Client, site: Site, body: bytes, code: str
+) -> None:
+    answer = await call(site, "POST", own_credentials(), body, content_type=SESSION)
+    assert answer.status == 200
+    assert (answer.frames.payloads, answer.frames.error["code"]) == ([], code)
+    await assert_empty(chat)
+    after = await call(site, "POST", own_credentials(), GOOD + GOOD + body, content_type=SESSION)
+    assert (len(after.frames.payloads), after.frames.error["code"]) == (2, code)
+    assert [record["seqNum"] for record in await chat.records("chat-1", "out")] == [0, 1]
+
+
+async def test_of_batches_that_came_together_those_before_a_refused_one_are_acknowledged(
+    chat: Client, site: Site
+) -> None:
+    refused = encode_frame(append_input(b"no", match_seq_num=7))
+    fenced = encode_frame(append_input(b"no", fencing_token="live:9"))
+    for before, (bad, error) in enumerate(
+        ((refused, {"seq_num_mismatch": 1}), (fenced, {"fencing_token_mismatch": ""}))
+    ):
+        frames = (await call(site, "POST", own_credentials(), GOOD + bad + GOOD, content_type=SESSION)).frames
+        assert (len(frames.payloads), frames.status, frames.error) == (1, 412, error)
+        assert len(await chat.records("chat-1", "out")) == before + 1
+
+
+async def test_a_body_that_breaks_off_stores_nothing_of_its_last_frame(chat: Client, site: Site) -> None:
+    given = own_credentials()
+    target = f"/v1/streams/{quote(given.stream, safe='')}/records"
+    head = (
+        f"POST {target} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {given.token}\r\ns2-basin: {given.basin}\r\n"
+        f"Content-Type: {SESSION}\r\nContent-Length: {2 * len(GOOD)}\r\n\r\n"
+    )
+    reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+    writer.write(head.encode() + GOOD + GOOD[:-2])
+    async with asyncio.timeout(10):
+        while len(await chat.records("chat-1", "out")) < 1:
+            await asyncio.sleep(0.01)
+    writer.transport.abort()
+    del reader
+    assert len(await chat.records("chat-1", "out")) == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "headers", "status", "code"),
+    [
+        ("?seq_num=x", {}, 400, "bad_query"),
+        ("?seq_num=0&timestamp=0", {}, 422, "invalid"),
+        ("?seq_num=0", {"s2_format": "hex"}, 400, "bad_header"),
+        ("?seq_num=0", {"s2_encryption_key": "abc"}, 400, "bad_header"),
+        ("?seq_num=0", {"accept": "text/event-stream", "last_event_id": "x"}, 400, "bad_header"),
+        ("?seq_num=0", {"s2_basin": ""}, 400, "bad_header"),
+    ],
+)
+async def test_a_read_that_makes_no_sense_is_refused(
+    chat: Client, site: Site, query: str, headers: dict[str, str], status: int, code: str
+) -> None:
+    answer = await call(site, "GET", own_credentials(), None, query=query, **headers)
+    assert (answer.status, answer.code) == (status, code)
+
+
+@pytest.mark.parametrize("content_type", ["application/json", PROTOBUF, SESSION])
+async def test_foreign_basins_and_streams_are_refused(chat: Client, site: Site, content_type: str) -> None:
+    await site.client(OTHER_KEY).create("chat-1")
+    mine = own_credentials()
+    direct = await token_for(site, tenure=FIRST_TENURE)
+    foreign = basin_of(OTHER_ENVIRONMENT)
+    cases = [
+        (attrs.evolve(mine, basin=foreign), 404, "basin_not_found"),
+        (attrs.evolve(mine, basin="someone-elses"), 404, "basin_not_found"),
+        (attrs.evolve(mine, stream="sessions/nobody/out"), 404, "stream_not_found"),
+        (attrs.evolve(mine, stream="anything"), 404, "stream_not_found"),
+        (attrs.evolve(mine, token=OTHER_KEY), 404, "basin_not_found"),
+        (attrs.evolve(direct, basin=foreign), 403, "permission_denied"),
+        (attrs.evolve(direct, stream="sessions/chat-1/in"), 403, "permission_denied"),
+        (attrs.evolve(direct, stream="sessions/chat-2/out"), 403, "permission_denied"),
+    ]
+    body = {"application/json": b'{"records":[{"body":"x"}]}', PROTOBUF: append_input(b"x"), SESSION: GOOD}[
+        content_type
+    ]
+    for given, status, code in cases:
+        answer = await call(site, "POST", given, body, content_type=content_type)
+        assert (answer.status, answer.code) == (status, code), given
+    await assert_empty(chat)
+    await assert_empty(site.client(OTHER_KEY))
+
+
+async def test_credentials_that_do_not_work_are_refused(chat: Client, site: Site) -> None:
+    clock = site.sessions.clock
+    now = int(clock.now().timestamp())
+    claims = {"use": "direct", "sub": channel().environment_id, "key": "chat-1", "io": "out", "run": 1, "epoch": 1}
+    claims |= {"iat": now, "exp": now + 60}
+
+    def signed(key: str = ROOT_KEY, **more: Any) -> str:
+        return tokens.sign(claims | more, RootKey(value=key))
+
+    good = signed()
+    assert (await call(site, "POST", Credentials(good), b'{"records":[{"body":"x"}]}')).status == 200
+    bad = [
+        "nonsense",
+        "ä",
+        "a.b.c",
+        good[:-4],
+        good + "x",
+        signed(OTHER_KEY),
+        signed(sub=OTHER_ENVIRONMENT),
+        signed(sub="env_nobody"),
+        signed(exp=now - 1),
+        site.sign(["write:sessions"], use="direct", sub=OTHER_ENVIRONMENT),
+        signed(use="other"),
+    ]
+    for token in bad:
+        for content_type in ("application/json", SESSION):
+            answer = await call(site, "POST", Credentials(token), b"", content_type=content_type)
+            assert (answer.status, answer.code) == (401, "authn"), token
+    answer = await call(site, "POST", Credentials(""), b"{}", authorization="")
+    assert (answer.status, answer.code) == (401, "authn")
+    assert len(await chat.records("chat-1", "out")) == 1
+
+
+async def test_a_direct_token_is_no_credential_for_other_routes_and_a_public_one_no_direct_token(
+    chat: Client, site: Site
+) -> None:
+    given = await token_for(site, tenure=FIRST_TENURE)
+    direct = site.client(given.token)
+    for method, path in (("GET", "/api/v1/sessions/chat-1"), ("POST", "/realtime/v1/sessions/chat-1/out/append")):
+        assert (await direct.call(method, path, "x" if method == "POST" else None)).status == 401
+    public = site.sign(["write:sessions:chat-1"])
+    assert (await call(site, "POST", Credentials(public), b'{"records":[{}]}')).status == 403
+
+
+async def test_a_session_outlives_neither_its_token_nor_its_keys(chat: Client, site: Site) -> None:
+    direct_tokens = site.server.context.direct_tokens
+    token = await direct_tokens.sign(channel(), FIRST_TENURE, timedelta(seconds=1))
+    async with asyncio.timeout(20):
+        while True:
+            answer = await call(site, "POST", Credentials(token), GOOD, content_type=SESSION)
+            if answer.status == 401:
+                break
+            assert answer.frames.error is None
+    assert answer.code == "authn"
+
+
+async def test_oversized_frames_are_refused_before_they_have_come(chat: Client, site: Site) -> None:
+    given = own_credentials()
+    seen = 0
+
+    async def endless() -> Any:
+        nonlocal seen
+        yield (2 * MIB + 1).to_bytes(3, "big") + b"\x00"
+        for _ in range(1000):
+            seen += 65536
+            yield bytes(65536)
+
+    url = URL(f"{site.address}/v1/streams/{quote(given.stream, safe='')}/records", encoded=True)
+    headers = {"authorization": f"Bearer {given.token}", "s2-basin": BASIN, "content-type": SESSION}
+    async with site.http.post(url, data=endless(), headers=headers) as response:
+        assert response.status == 200
+        data = await response.content.read(200)
+        assert b"bad_frame" in data
+    assert seen < 1000 * 65536
+    await assert_empty(chat)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/v1/basins", "/v1/streams", "/v1/basins/some-basin", "/v1/streams/x", "/v1/access-tokens", "/v1/metrics/x"],
+)
+async def test_what_manages_basins_streams_and_tokens_is_not_implemented(site: Site, path: str) -> None:
+    headers = {"authorization": f"Bearer {ROOT_KEY}"}
+    for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
+        async with site.http.request(method, site.address + path, headers=headers) as answer:
+            assert (answer.status, (await answer.json())["code"]) == (501, "not_implemented")
+    async with site.http.get(site.address + path) as answer:
+        assert answer.status == 401
+
+
+async def test_the_sdk_is_told_so(site: Site) -> None:
+    async with S2(ROOT_KEY, endpoints=Endpoints(site.address, site.address)) as s2:
+        for attempt in (s2.create_basin("my-basin-1"), s2.list_basins(), s2.basin(BASIN).create_stream("x")):
+            with pytest.raises(S2ServerError) as refusal:
+                await attempt
+            assert (refusal.value.status_code, refusal.value.code) == (501, "not_implemented")
+
+
+@pytest.mark.parametrize("path", ["/v1/", "/v1/nothing", "/v2/streams/x/records"])
+async def test_other_paths_are_not_there(site: Site, path: str) -> None:
+    async with site.http.get(site.address + path, headers={"authorization": f"Bearer {ROOT_KEY}"}) as answer:
+        assert answer.status == 404
+
+
+@pytest.mark.parametrize("segment", ["%ff", "", "x" * 7_000])
+async def test_names_that_are_none_are_refused(site: Site, segment: str) -> None:
+    url = URL(f"{site.address}/v1/streams/{segment}/records/tail", encoded=True)
+    headers = {"authorization": f"Bearer {ROOT_KEY}", "s2-basin": BASIN}
+    async with site.http.get(url, headers=headers) as answer:
+        assert (answer.status, (await answer.json())["code"]) == (400, "bad_path")
+
+
+async def test_the_value_of_a_trim_may_be_any(chat: Client, site: Site) -> None:
+    await call(site, "POST", own_credentials(), GOOD * 3, content_type=SESSION)
+    for first in (2**64 - 1, 2**63, 0):
+        body = command(b"trim", struct.pack(">Q", first))
+        answer = await call(site, "POST", own_credentials(), body, content_type=PROTOBUF)
+        assert answer.status == 200, answer
+    found = await call(site, "GET", own_credentials(), query="?seq_num=0")
+    assert found.json["records"][0]["seq_num"] >= 3
+
+
+async def test_a_trim_with_a_condition_on_the_seq_is_refused(chat: Client, site: Site) -> None:
+    message = pb.AppendInput(match_seq_num=0)
+    message.records.add(body=bytes(8)).headers.add(name=b"", value=b"trim")
+    answer = await call(site, "POST", own_credentials(), message.SerializeToString(), content_type=PROTOBUF)
+    assert (answer.status, answer.code) == (422, "invalid")
+    await assert_empty(chat)
