@@ -14,10 +14,10 @@ INDEX = UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$($(BIN)/pytho
 INSTALL = $(INDEX) $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -b constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check lint types imports fmt bench clients browser s2 lock clean
+.PHONY: help serve test check lint types imports fmt bench bench-replication clients browser s2 lock clean
 
 help:  ## show this list
-	@sed -n 's/^\([a-z0-9]*\):.*##/\1/p' Makefile | while read -r task text; do printf '%-8s %s\n' "$$task" "$$text"; done
+	@sed -n 's/^\([a-z0-9-]*\):.*##/\1/p' Makefile | while read -r task text; do printf '%-17s %s\n' "$$task" "$$text"; done
 
 serve: .venv/.server  ## run the server (ARGS='--help' shows its options)
 	$(BIN)/sessions serve $(ARGS)
@@ -41,6 +41,9 @@ fmt: .venv/.dev  ## format, and fix what can be fixed
 
 bench: .venv/.dev  ## run the benchmarks (PROFILE=postgres or scale measures those)
 	$(BIN)/python benchmarks --profile $(PROFILE) $(ARGS)
+
+bench-replication: .venv/.dev  ## measure replication from Postgres to ClickHouse (ARGS=--short takes less time)
+	PYTHONPATH=.:tests $(BIN)/python -m benchmarks.replication $(ARGS)
 
 clients: tests/javascript/node_modules/.installed  ## install the official JavaScript clients that the tests drive (needs Node 20+)
 

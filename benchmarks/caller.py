@@ -22,7 +22,7 @@ class Caller(asyncio.Protocol):
     """One connection that sends one request after another and notes how long each answer takes.
 
     Attributes:
-        until: No request is sent after this moment of the performance counter.
+        until: No request is sent after this moment of the performance counter, once an answer was counted.
         count_from: Answers to earlier requests are not counted.
         latencies: Seconds each.
         sent: How many requests were answered, counted or not.
@@ -49,7 +49,7 @@ class Caller(asyncio.Protocol):
     def send(self) -> None:
         """Send the next request, if there is one and time for it."""
         now = perf_counter()
-        request = next(self._requests, None) if now < self.until else None
+        request = next(self._requests, None) if now < self.until or not self.latencies else None
         if request is None:
             self._finish()
             return

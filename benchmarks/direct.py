@@ -53,7 +53,7 @@ class DirectCalls:
             started, busy = perf_counter(), process_time()
             count_from = started + self.warm_up_seconds
             latencies, number, now = list[float](), 0, started
-            while now < count_from + self.seconds:
+            while now < count_from + self.seconds or not latencies:
                 await call(number)
                 before, now, number = now, perf_counter(), number + 1
                 if before >= count_from:

@@ -85,6 +85,19 @@ def test_a_choice_that_means_nothing_is_refused(given: dict[str, Any], words: st
         Backends(**given)
 
 
+@pytest.mark.parametrize(
+    ("given", "index"),
+    [
+        ({"profile": "scale"}, "clickhouse"),
+        ({"profile": "scale", "index": "store"}, "store"),
+        ({"profile": "postgres"}, "store"),
+        ({}, "store"),
+    ],
+)
+def test_what_lists_are_read_from(given: dict[str, Any], index: str) -> None:
+    assert Backends(**given).index == index
+
+
 def test_no_secret_is_shown() -> None:
     backends = Backends(
         profile="scale", database_url=POSTGRES_URL, redis_url=REDIS_URL, s2_url=S2_URL, encryption_key="hunter2"

@@ -13,6 +13,8 @@ import attrs
 
 PORT: Final = 5432
 LOSING_SECONDS: Final = 0.05
+BIND: Final = b"B"
+"""How what carries out a prepared statement begins."""
 
 
 @attrs.define(eq=False)
@@ -21,7 +23,7 @@ class PostgresProxy:
 
     Attributes:
         upstream: The server's URL.
-        is_mute: What is sent is carried out, but no answer comes back; it is lost for good.
+        is_mute: Prepared statements are carried out, but their answers are lost, and all that follows them.
     """
 
     upstream: str
@@ -56,10 +58,11 @@ class PostgresProxy:
         """Serve one connection."""
         answers, requests = await self._connect()
         self._links |= {writer, requests}
+        is_lost = asyncio.Event()
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._pass_on(reader, requests))
-                tasks.create_task(self._pass_on(answers, writer, may_lose=True))
+                tasks.create_task(self._send(reader, requests, is_lost))
+                tasks.create_task(_answer(answers, writer, is_lost))
         finally:
             self._links -= {writer, requests}
             writer.transport.abort()
@@ -71,15 +74,23 @@ class PostgresProxy:
             return await asyncio.open_unix_connection(f"{folder[0]}/.s.PGSQL.{parts.port or PORT}")
         return await asyncio.open_connection(parts.hostname, parts.port or PORT)
 
-    async def _pass_on(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, may_lose: bool = False
-    ) -> None:
+    async def _send(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, is_lost: asyncio.Event) -> None:
         with suppress(ConnectionError):
             while data := await reader.read(65536):
-                if not (may_lose and self.is_mute):
-                    writer.write(data)
-                    await writer.drain()
+                if self.is_mute and data.startswith(BIND):
+                    is_lost.set()
+                writer.write(data)
+                await writer.drain()
         writer.transport.abort()
+
+
+async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, is_lost: asyncio.Event) -> None:
+    with suppress(ConnectionError):
+        while data := await reader.read(65536):
+            if not is_lost.is_set():
+                writer.write(data)
+                await writer.drain()
+    writer.transport.abort()
 
 
 @asynccontextmanager

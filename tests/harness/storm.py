@@ -126,11 +126,12 @@ async def storm(
                 stop.set()
             for name in names:
                 mine = [writer for writer in crew if writer.session == name]
-                await _inspect(client, name, mine, findings)
+                await inspect(client, name, mine, findings)
     return findings
 
 
-async def _inspect(client: Client, name: str, writers: list[Writer], findings: Findings) -> None:
+async def inspect(client: Client, name: str, writers: list[Writer], findings: Findings) -> None:
+    """Note what is wrong with a session's messages, of which *writers* know, and with their answers."""
     stored = await client.records(name, "in")
     findings.stored += len(stored)
     seqs = [record["seqNum"] for record in stored]

@@ -55,3 +55,14 @@ async def stopped(run: Run) -> None:
                 await anyio.sleep_forever()
             finally:
                 Path(turn.text_input).write_text(repr(time.time()))
+
+
+@agents.task("signed")
+async def signed(run: Run) -> None:
+    """Answer in several pieces, and say under which epoch."""
+    async for turn in run.turns():
+        async with turn:
+            await turn.data("epoch", run.record.epoch)
+            await turn.text("you said: ")
+            await anyio.sleep(0.01)
+            await turn.text(turn.text_input)

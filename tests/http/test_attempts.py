@@ -281,6 +281,8 @@ async def test_a_run_waits_with_its_own_token(client: Client, site: Site, run: s
     assert (await polling).body["output"] == "hello"
     other = (await client.create("chat-2")).body["runId"]
     theirs = await client.call("POST", f"/api/v1/runs/{other}/session-streams/wait", {"session": "chat-2", "io": "in"})
+    path = f"/engine/v1/runs/{other}/waitpoints/tokens/{waitpoint}/wait"
+    assert (await worker.call("POST", path)).status == 403, "another run does not wait for it"
     for unknown in (theirs.body["waitpointId"], "waitpoint_nope"):
         assert (await worker.call("GET", f"/api/v1/waitpoints/tokens/{unknown}")).status == 403
 

@@ -10,6 +10,7 @@ from random import Random
 
 import pytest
 from h2.errors import ErrorCodes
+from h2.settings import SettingCodes
 from hyperframe.frame import (
     ContinuationFrame,
     DataFrame,
@@ -213,6 +214,21 @@ async def test_an_answer_waits_only_so_long_for_a_window_of_nothing(open_listene
                 if isinstance(each, RstStreamFrame):
                     assert each.error_code == ErrorCodes.CANCEL
                     break
+
+
+async def test_what_a_client_lets_us_remember_is_not_remembered(open_listener: OpenSite) -> None:
+    async def answer(stream: Stream) -> None:
+        await stream.start(204, {"x-path": stream.path})
+
+    site = await open_listener(answer)
+    async with connect(site.port) as client:
+        client.connection.update_settings({SettingCodes.HEADER_TABLE_SIZE: 2**24})
+        for number in range(1500):
+            path = f"/{number:0>200}"
+            assert (await client.call("GET", path)).headers["x-path"] == path
+        (connection,) = site.listener._connections
+        assert connection._h2.encoder.header_table_size == 4096
+        assert len(connection._h2._closed_streams) <= 1024
 
 
 @pytest.mark.parametrize(

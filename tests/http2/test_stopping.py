@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from pathlib import Path
 
 import pytest
 
 from harness.http2 import PATIENCE, ResetError, connect
 from harness.server import KEY, ServerProcess
+from harness.tls import make_certificate
 from http2.conftest import OpenSite
 from sessions_server.http2.stream import Stream
 
@@ -97,3 +99,18 @@ async def test_sigterm_in_mid_stream_ends_subscriptions_finishes_appends_and_lea
         async with connect(server.port) as client:
             records = (await client.call("GET", path + "/records", headers=AUTHORIZED)).json["records"]
             assert [record["data"] for record in records] == ["half of a message"]
+
+
+async def test_connections_over_tls_end_as_well(tmp_path: Path) -> None:
+    certificate, key = make_certificate(tmp_path)
+    environment = {"SESSIONS_TLS_CERT": str(certificate), "SESSIONS_TLS_KEY": str(key)}
+    tls = ssl.create_default_context(cafile=certificate)
+    tls.set_alpn_protocols(["h2"])
+    with ServerProcess(tmp_path / "data", environment=environment) as server:
+        async with connect(server.port, tls=tls) as client:
+            assert (await client.call("GET", "/healthz")).status == 200
+            stopping = asyncio.create_task(asyncio.to_thread(server.stop, 20))
+            async with asyncio.timeout(PATIENCE):
+                await client.closed.wait()
+            assert [code for _, code, _ in client.goaways][-1] == NO_ERROR
+        assert await stopping == 0

@@ -10,20 +10,15 @@ import ssl
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
 import attrs
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from harness.http2 import PATIENCE, PREFACE, connect
 from harness.server import KEY, ServerProcess
+from harness.tls import make_certificate
 from http2.conftest import OpenSite
 from sessions_server.http2.stream import Stream
 
@@ -229,24 +224,6 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
     with ServerProcess(folder / "data", environment=environment) as process:
         assert process.address.startswith("https://")
         yield Secure(process.port, certificate)
-
-
-def make_certificate(folder: Path) -> tuple[Path, Path]:
-    """Make a key, and a certificate for this machine that it signs itself."""
-    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    places = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))])
-    made = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=5))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(places, critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    pem = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    (folder / "key.pem").write_bytes(key.private_bytes(*pem))
-    return folder / "cert.pem", folder / "key.pem"
 
 
 async def test_tls_agrees_on_http_2_where_both_can(secure: Secure) -> None:

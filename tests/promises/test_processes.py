@@ -220,6 +220,21 @@ async def test_a_wait_that_is_made_in_one_process_and_awaited_in_another_is_ende
     assert anyio.current_time() - began < 2
 
 
+async def test_a_wait_and_its_record_that_race_in_two_processes_always_meet(clients: list[Client]) -> None:
+    one, two, three = clients
+    run = (await one.create("race", task="nobody")).body["runId"]
+    known = -1
+    for number in range(20):
+        body = {"session": "race", "io": "in", "lastSeqNum": known}
+        made, appended = await asyncio.gather(
+            one.call("POST", f"/api/v1/runs/{run}/session-streams/wait", body), two.append("race", f"{number}")
+        )
+        path = f"/api/v1/waitpoints/tokens/{made.body['waitpointId']}"
+        answer = (await three.call("GET", path, Timeout_Seconds="10")).body
+        known = appended.body["seq"]
+        assert (answer["status"], answer["output"], answer["seq"]) == ("COMPLETED", f"{number}", known)
+
+
 async def test_a_wait_times_out_after_the_process_that_made_it_has_died(
     clients: list[Client], servers: list[ServerProcess]
 ) -> None:

@@ -1,4 +1,4 @@
-"""The first and third promise while the systems below the server are killed with -9 and started again, and it goes on."""
+"""The first and third promise while the systems below the server are killed with -9, or cut off, and it goes on."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 
 from harness.backends import environment_of
 from harness.postgres import PostgresProcess
+from harness.postgres_proxy import open_postgres_proxy
 from harness.redis import RedisServer
 from harness.s2 import S2Server, new_basin
 from harness.storm import Findings, storm
-from sessions_adapters.postgres import PostgresConfig, migrate
-from sessions_adapters.profiles import POSTGRES, SCALE, Backends
+from sessions_adapters.profiles import POSTGRES, SCALE, Backends, migrate
 
 pytestmark = [pytest.mark.needs_postgres, pytest.mark.kill, pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -30,8 +30,9 @@ def postgres() -> Iterator[PostgresProcess]:
 @pytest.fixture
 async def backends(postgres: PostgresProcess, tmp_path: Path) -> Backends:
     """The ``postgres`` profile on that server."""
-    await migrate(PostgresConfig(url=postgres.url))
-    return Backends(profile=POSTGRES, data=tmp_path / "data", database_url=postgres.url)
+    backends = Backends(profile=POSTGRES, data=tmp_path / "data", database_url=postgres.url)
+    await migrate(backends)
+    return backends
 
 
 def check(findings: Findings, kills: int) -> None:
@@ -49,6 +50,18 @@ async def test_kills_of_postgres_lose_and_double_nothing(
         tmp_path / "data", environment_of(backends), rounds=3, writers=32, sessions=8, seconds=1.0, victims=[postgres]
     )
     check(findings, 3)
+
+
+async def test_answers_of_postgres_that_are_lost_with_their_connections_lose_and_double_nothing(
+    backends: Backends, postgres: PostgresProcess, tmp_path: Path
+) -> None:
+    async with open_postgres_proxy(postgres.url) as proxy:
+        behind = environment_of(attrs.evolve(backends, database_url=proxy.url))
+        findings = await storm(
+            tmp_path / "data", behind, rounds=8, writers=32, sessions=8, seconds=0.3, victims=[proxy]
+        )
+    assert findings.retried > 0
+    check(findings, 8)
 
 
 @pytest.mark.needs_redis

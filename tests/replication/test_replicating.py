@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 
 import pytest
 
@@ -98,6 +99,14 @@ async def test_nothing_is_written_while_nothing_changes_item_47(stage: Stage) ->
             await connection.execute(INSERT, 2, 2)
         await stage.settle()
     assert len([event for event in events if isinstance(event, RowsFlushed)]) == 1
+
+
+@pytest.mark.parametrize("keep_alive", [timedelta(), timedelta(milliseconds=1), None], ids=str)
+async def test_connections_may_be_kept_or_not(stage: Stage, keep_alive: timedelta | None) -> None:
+    async with stage.replicating(keep_alive=keep_alive), stage.connection() as connection:
+        for number in range(5):
+            await connection.execute(INSERT, number, number)
+            await stage.settle()
 
 
 async def test_rows_that_clickhouse_gathers_are_waited_for(stage: Stage) -> None:

@@ -24,10 +24,15 @@ class ChangeKind(StrEnum):
 
 @attrs.frozen
 class Change:
-    """One session's row as a transaction left it; for a delete, as it was before."""
+    """One session's row as a transaction left it; for a delete, as it was before.
+
+    Attributes:
+        size: About how many bytes the row has, for those who hold many; 0 if nobody counted.
+    """
 
     kind: ChangeKind
     row: IndexRow
+    size: int = attrs.field(default=0, eq=False)
 
 
 @attrs.frozen(kw_only=True)

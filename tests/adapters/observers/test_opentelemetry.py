@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from datetime import timedelta
 from typing import Any
 
 import attrs
+import pytest
 from opentelemetry.trace import NonRecordingSpan, Span, StatusCode, Tracer, TracerProvider
 from opentelemetry.trace.span import INVALID_SPAN_CONTEXT
 
 from sessions_adapters.observers.opentelemetry import OpenTelemetryObserver
 from sessions_core.domain.events import ChangesRead, FlushAttemptFailed, RowsFlushed, SweepDone
+from sessions_core.errors import MissingExtraError
 
 NOW = 1_800_000_000_000_000_000
 MILLISECOND = 1_000_000
@@ -107,3 +111,10 @@ def test_other_facts_make_no_spans() -> None:
 
 def test_without_a_provider_nothing_fails() -> None:
     OpenTelemetryObserver()(SweepDone(took=timedelta(seconds=1), repaired=0))
+
+
+def test_without_its_package_it_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry.trace", None)
+    monkeypatch.delitem(sys.modules, OpenTelemetryObserver.__module__)
+    with pytest.raises(MissingExtraError, match=r"sessions\[otel\]"):
+        importlib.import_module(OpenTelemetryObserver.__module__)

@@ -56,10 +56,12 @@ def loses(proxy: PostgresProxy, admin: asyncpg.Connection[asyncpg.Record]) -> Lo
         proxy.is_mute = True
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_fails, call)
-            with anyio.fail_after(SOON):
-                while not await admin.fetchval(is_done):
-                    await anyio.sleep(0.002)
-            proxy.cut()
+            try:
+                with anyio.fail_after(SOON):
+                    while not await admin.fetchval(is_done):
+                        await anyio.sleep(0.002)
+            finally:
+                proxy.cut()
 
     return call_and_lose
 
@@ -113,7 +115,7 @@ async def test_of_a_session_its_run_and_its_end_nothing_is_made_twice(
     await loses(create, "select count(*) = 1 from session")
     rival = make_session("two", external_id="chat")
     again = await patiently(partial(far.create, rival, initial(rival)))
-    assert (again.created, again.session.id) == (False, session.id)
+    assert (again.is_new, again.session.id) == (False, session.id)
 
     claim = partial(far.claim_run, following(again.session), expected_version=1)
     await loses(claim, "select current_run_version = 2 from session")

@@ -16,6 +16,7 @@ from aiohttp import ClientSession
 
 from contract.makers import initial, make_session
 from harness.receiver import RECEIVER, SECRET, is_genuine
+from sessions_adapters.profiles import Backends, Health, diagnose
 from sessions_adapters.webhook import WebhookConfig, WebhookRunDispatcher
 from sessions_adapters.webhook.rests import Rests
 from sessions_adapters.webhook.signing import parse_secret, sign
@@ -223,6 +224,39 @@ async def unused_port() -> int:
     async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
         port: int = listener.extra(anyio.abc.SocketAttribute.local_port)
         return port
+
+
+# --- what sessions doctor says ---
+
+
+@pytest.mark.parametrize(
+    ("settings", "check", "words"),
+    [
+        ({}, "setting", "webhook_url (SESSIONS_WEBHOOK_URL) must be set: the dispatcher webhook needs it"),
+        ({"webhook_url": "nowhere", "webhook_secret": SECRET}, "setting", "webhook_url (SESSIONS_WEBHOOK_URL) must be"),
+        (
+            {"webhook_url": "http://x", "webhook_secret": "hunter2"},
+            "setting",
+            "(SESSIONS_WEBHOOK_SECRET) must be whsec_",
+        ),
+        ({"webhook_url": "http://a:hunter2@127.0.0.1:1", "webhook_secret": SECRET}, "reachable", "connection refused"),
+    ],
+)
+async def test_what_is_wrong_with_an_engine_is_said_without_secrets(
+    settings: dict[str, str], check: str, words: str
+) -> None:
+    findings = await diagnose(Backends(profile="memory", dispatcher="webhook", **settings))
+    (finding,) = [finding for finding in findings if finding.system == "engine"]
+    assert (finding.health, finding.check) == (Health.ERROR, check)
+    assert words in finding.message
+    assert "hunter2" not in finding.message
+
+
+async def test_an_engine_that_is_there_is_well(engine: Engine) -> None:
+    backends = Backends(profile="memory", dispatcher="webhook", webhook_url=engine.address, webhook_secret=SECRET)
+    findings = await diagnose(backends)
+    assert [finding.health for finding in findings if finding.system == "engine"] == [Health.OK]
+    assert await engine.requests() == []
 
 
 # --- pauses ---

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sessions_core.errors import InvalidError
-from sessions_server.config import ClientConfig, Config, is_dumb, wants_plain_text
+from sessions_server.config import ClientConfig, Config, ReplicationVariables, is_dumb, wants_plain_text
 
 
 def test_nothing_set_means_the_defaults() -> None:
@@ -54,6 +54,43 @@ def test_every_kind_of_setting_is_read() -> None:
 def test_a_setting_that_cannot_be_is_refused(name: str, text: str) -> None:
     with pytest.raises(InvalidError):
         Config.from_environment({name: text})
+
+
+# --- of replication ---
+
+
+def test_replication_has_names_of_its_own() -> None:
+    given = ReplicationVariables.from_environment(
+        {
+            "SESSION_REPLICATION_ENABLED": "1",
+            "SESSION_REPLICATION_FLUSH_INTERVAL_MS": "250",
+            "SESSION_REPLICATION_KEEP_ALIVE_IDLE_SOCKET_TTL_MS": "",
+            "SESSION_REPLICATION_LOG_LEVEL": "debug",
+            "SESSIONS_SLOT_NAME": "not_this_one",
+        }
+    )
+    assert (given.enabled, given.flush_interval_ms, given.log_level) == (True, 250, "DEBUG")
+    assert given == ReplicationVariables(enabled=True, flush_interval_ms=250, log_level="DEBUG")
+
+
+def test_the_parameter_secure_is_left_out_of_the_address() -> None:
+    given = ReplicationVariables(clickhouse_url="https://u:p@host:8443/?secure=true&compression=lz4")
+    assert given.clickhouse_url == "https://u:p@host:8443/?compression=lz4"
+    assert "u:p" not in repr(given)
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"SESSION_REPLICATION_FLUSH_BATCH_SIZE": "0"},
+        {"SESSION_REPLICATION_INSERT_STRATEGY": "sometimes"},
+        {"SESSION_REPLICATION_LOG_LEVEL": "loud"},
+        {"SESSION_REPLICATION_INSERT_STRATEGY": "insert_async", "SESSION_REPLICATION_WAIT_FOR_ASYNC_INSERT": "0"},
+    ],
+)
+def test_a_setting_of_replication_that_cannot_be_is_refused(environ: dict[str, str]) -> None:
+    with pytest.raises(InvalidError):
+        ReplicationVariables.from_environment(environ)
 
 
 # --- of the commands that talk to a server ---

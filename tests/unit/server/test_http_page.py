@@ -5,6 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import attrs
+
+from sessions_server.http2.budget import Bucket, Budget
+from sessions_server.http2.limits import Limits
 from sessions_server.problems import TABLE
 from sessions_server.table import ROUTES
 
@@ -31,3 +35,19 @@ def test_every_error_is_on_the_page() -> None:
 def test_every_header_that_a_route_reads_is_on_the_page() -> None:
     for name in {name for route in ROUTES for name in (*route.headers, *route.parameters)}:
         assert name.removeprefix("filter[createdAt]") in PAGE, name
+
+
+def test_every_limit_of_http_2_is_on_the_page() -> None:
+    rows = dict(re.findall(r"^\| `([a-z_]+)` \| (\d+ (?:s|KiB|MiB)|\d+) \| \S", PAGE, re.MULTILINE))
+    times = {"silence", "preface", "headers", "quiet", "pong", "idle", "stall"}
+    limits = attrs.asdict(Limits())
+    assert rows == {
+        name: f"{value:.0f} s" if name in times else str(value) if name == "streams" else size(value)
+        for name, value in limits.items()
+    }
+
+
+def test_everything_that_is_counted_over_http_2_is_on_the_page() -> None:
+    rows = re.findall(r"^\| ([a-z ]+) \| (\d[\d ]*) \| (\d+) \|$", PAGE, re.MULTILINE)
+    buckets: list[Bucket] = list(attrs.asdict(Budget(), recurse=False).values())
+    assert rows == [(each.what, f"{each.size:,}".replace(",", " "), str(each.per_second)) for each in buckets]

@@ -1,7 +1,8 @@
 """Telling other processes what was committed here: one notification for many keys, every few milliseconds.
 
 A notification inside the transaction that it is about would make all commits of the server that carry one wait for each
-other. So news are told after the commit, on the side, gathered. One that is lost is found by the listeners' slow poll.
+other. So news are told after the commit, on the side, gathered. One that is lost is found by the listeners' slow poll, so
+nobody waits until one is on the disk.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ import attrs
 from sessions_adapters.postgres.connecting import Pool
 from sessions_adapters.postgres.failures import FAILURES
 
-NOTIFY: Final = "select pg_notify($1, told) from unnest($2::text[]) as told"
+NOTIFY: Final = """
+    select set_config('synchronous_commit', 'off', true), pg_notify($1, told) from unnest($2::text[]) as told
+"""
 LARGEST_PAYLOAD: Final = 7900
 """Bytes; the server takes less than 8000."""
 _logger = logging.getLogger("sessions.postgres")

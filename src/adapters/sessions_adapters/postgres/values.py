@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from hashlib import blake2b, sha256
 from typing import Any, Final
 
@@ -16,6 +17,8 @@ LARGEST: Final = 2**63 - 1
 KEY_BYTES: Final = 16
 _ESCAPE: Final = "\\x"
 NO_NAME: Final = ""
+BUSY_CHANNELS: Final = 4096
+"""About how many channels may be in use at once without their keys being worked out again and again."""
 
 
 def to_ms(moment: datetime) -> int:
@@ -92,6 +95,7 @@ def key_of(*parts: str | None) -> bytes:
     return blake2b(b"".join(named), digest_size=KEY_BYTES).digest()
 
 
+@lru_cache(maxsize=BUSY_CHANNELS)
 def channel_key(channel: Channel) -> bytes:
     """Return the key of a channel's rows.
 

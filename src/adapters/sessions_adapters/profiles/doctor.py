@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Final
 import anyio
 import attrs
 
-from sessions_adapters.profiles.backends import CLICKHOUSE, DATABASE_NAME, EMBEDDED, PROCRASTINATE, Backends, setting
+from sessions_adapters.profiles.backends import (
+    CLICKHOUSE,
+    DATABASE_NAME,
+    EMBEDDED,
+    PROCRASTINATE,
+    WEBHOOK,
+    Backends,
+    setting,
+)
 from sessions_adapters.profiles.findings import Finding, error, ok, reason, shown, warning
 from sessions_adapters.profiles.keys import find_cipher
 from sessions_adapters.profiles.replication import ReplicationSettings
@@ -32,6 +40,7 @@ if TYPE_CHECKING:
 KEY: Final = "key"
 REACHABLE: Final = "reachable"
 DISPATCHER: Final = "dispatcher"
+ENGINE: Final = "engine"
 
 Look = Callable[[Backends, timedelta], Awaitable[list[Finding]]]
 
@@ -56,6 +65,8 @@ async def diagnose(
         looks.append(("Redis", backends.redis_url or "", _look_at_redis))
     if backends.index == CLICKHOUSE or backends.clickhouse_url is not None:
         looks.append(("ClickHouse", backends.clickhouse_url or "", _look_at_clickhouse))
+    if backends.dispatcher == WEBHOOK:
+        looks.append((ENGINE, backends.webhook_url or "", _look_at_engine))
     if replication is not None:
         looks.append((REPLICATION, replication.database_url, partial(_look_at_replication, replication)))
     found: list[list[Finding]] = [[] for _ in looks]
@@ -121,6 +132,14 @@ async def _look_at_sqlite(backends: Backends) -> list[Finding]:
     async with sqlite.open_database(config, clock=SystemClock(), migrate=False) as db:
         sealed = await sqlite.find_sealed_key(db)
     return [ok("SQLite", "file", f"{path} can be read and written"), _look_at_key("SQLite", backends, sealed)]
+
+
+async def _look_at_engine(backends: Backends, _: timedelta) -> list[Finding]:
+    config = backends.webhook()
+    from sessions_adapters import webhook
+
+    await webhook.reach(config)
+    return [_reached(ENGINE, config.url)]
 
 
 async def _look_at_s2(backends: Backends, patience: timedelta) -> list[Finding]:

@@ -15,7 +15,8 @@ except ImportError as exc:
 
 from sessions_adapters.webhook.config import WebhookConfig
 from sessions_adapters.webhook.dispatcher import WebhookRunDispatcher
+from sessions_adapters.webhook.inspection import reach
 
-__all__ = ["WebhookConfig", "WebhookRunDispatcher"]
+__all__ = ["WebhookConfig", "WebhookRunDispatcher", "reach"]
 
 _ = _aiohttp

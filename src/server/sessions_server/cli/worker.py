@@ -22,7 +22,7 @@ EXAMPLES: Final = """examples:
   sessions worker --agents my_service.agents:agents --concurrency 50 --queue slow --queue default
   sessions worker --agents my_service.agents:agents --worker-version 2026.11.2
 
-Set SESSIONS_PROFILE, SESSIONS_DATABASE_URL, SESSIONS_ENCRYPTION_KEY and SESSIONS_DISPATCHER=procrastinate as for the servers.
+Set SESSIONS_PROFILE, SESSIONS_DATABASE_URL and SESSIONS_ENCRYPTION_KEY as for the servers.
 """
 
 

@@ -11,7 +11,7 @@ from functools import partial
 import attrs
 from h2.errors import ErrorCodes
 
-from sessions_server.http2.frames import Flag, Frame, Kind, ViolationError
+from sessions_server.http2.frames import END_STREAM, Frame, Kind, ViolationError
 
 
 @attrs.define(eq=False)
@@ -80,7 +80,7 @@ class Budget:
         if kind in (Kind.DATA, Kind.HEADERS):
             if is_late:
                 self.late.spend(now)
-            elif kind == Kind.DATA and frame.is_empty and not frame.flags & Flag.END_STREAM:
+            elif kind == Kind.DATA and frame.is_empty and not frame.flags & END_STREAM:
                 self.control.spend(now)
         elif kind == Kind.RST_STREAM:
             self.resets.spend(now)

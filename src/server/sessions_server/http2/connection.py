@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 import attrs
 from h2 import events
@@ -88,13 +88,15 @@ class Connection(asyncio.Protocol):
     # --- The transport's side -------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
         limits = self._limits
-        self._transport, self._loop = transport, asyncio.get_running_loop()
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one without saying so
+        self._loop = asyncio.get_running_loop()
         self._gone = self._loop.create_future()
         self._h2 = _open_protocol(limits)
         self._frames = FrameReader(limits.frame, limits.header_list)
-        self._sender = Sender(self._h2, transport, limits, self._budget, self._streams, self._ending, self._refuse)
+        self._sender = Sender(
+            self._h2, self._transport, limits, self._budget, self._streams, self._ending, self._refuse
+        )
         self._watch = Watch(limits, self._loop.time())
         self._timer = self._loop.call_later(self._watch.interval, self._look)
         self._peers.add(self)

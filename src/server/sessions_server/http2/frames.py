@@ -6,7 +6,7 @@ both are held against the limits here, as the bytes come.
 
 from __future__ import annotations
 
-from enum import IntEnum, IntFlag
+from enum import IntEnum
 from typing import Final, NamedTuple
 
 import attrs
@@ -15,6 +15,9 @@ from h2.errors import ErrorCodes
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HEAD: Final = 9
 MAX_STREAM_ID: Final = 0x7FFF_FFFF
+END_STREAM: Final = 0x1
+END_HEADERS: Final = 0x4
+PADDED: Final = 0x8
 _MAX_SETTINGS: Final = 32 * 6
 
 
@@ -30,14 +33,6 @@ class Kind(IntEnum):
     GOAWAY = 7
     WINDOW_UPDATE = 8
     CONTINUATION = 9
-
-
-class Flag(IntFlag):
-    """The flags that matter here."""
-
-    END_STREAM = 0x1
-    END_HEADERS = 0x4
-    PADDED = 0x8
 
 
 @attrs.define(eq=False)
@@ -64,7 +59,7 @@ class Frame(NamedTuple):
     def is_empty(self) -> bool:
         """Whether it carries nothing but perhaps padding."""
         length = len(self.raw) - HEAD
-        return length == 0 or bool(self.flags & Flag.PADDED and length <= self.raw[HEAD] + 1)
+        return length == 0 or bool(self.flags & PADDED and length <= self.raw[HEAD] + 1)
 
     @property
     def goaway_code(self) -> int:
@@ -123,7 +118,7 @@ class FrameReader:
         self._at = end
         self.is_greeted = True
         if kind in (Kind.HEADERS, Kind.CONTINUATION):
-            self._count_block(length, kind, is_end=bool(flags & Flag.END_HEADERS))
+            self._count_block(length, kind, is_end=bool(flags & END_HEADERS))
         stream_id = int.from_bytes(buffer[at + 5 : at + HEAD]) & MAX_STREAM_ID
         return Frame(kind, flags, stream_id, buffer[at:end])
 

@@ -36,6 +36,7 @@ class ReplicatorConfig:
         flush_concurrency: So many writes may be under way at once.
         held_rows: With so many rows in memory nothing more is read from the feed. All that is there goes into the next
             write, so this is also the most that one write has, but for one batch of the feed.
+        held_bytes: The same for the bytes that these rows have in the feed; in memory they take several times that.
         insert_attempts: After so many failures in a row a write counts as failed. It goes on all the same.
         insert_base_delay: Pause after the first failure; each further one doubles it.
         insert_max_delay: The longest such pause.
@@ -55,6 +56,7 @@ class ReplicatorConfig:
     flush_interval: timedelta = attrs.field(default=timedelta(seconds=1), validator=_positive)
     flush_concurrency: int = attrs.field(default=1, validator=_at_least_one)
     held_rows: int = attrs.field(default=10_000, validator=_at_least_one)
+    held_bytes: int = attrs.field(default=33_554_432, validator=_at_least_one)
     insert_attempts: int = attrs.field(default=3, validator=_at_least_one)
     insert_base_delay: timedelta = attrs.field(default=timedelta(seconds=0.1), validator=_positive)
     insert_max_delay: timedelta = attrs.field(default=timedelta(seconds=2), validator=_positive)

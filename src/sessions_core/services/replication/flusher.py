@@ -66,12 +66,16 @@ class Flusher:
         Returns:
             Whether there is room.
         """
-        while self._pending.held >= self._config.held_rows:
+        while self._is_full():
             with anyio.move_on_after(patience.total_seconds()) as scope:
                 await self._landing.wait()
             if scope.cancelled_caught:
                 return False
         return True
+
+    def _is_full(self) -> bool:
+        pending, config = self._pending, self._config
+        return pending.held >= config.held_rows or pending.held_bytes >= config.held_bytes
 
     async def drain(self) -> None:
         """Wait until everything that was added is written; nothing waits for more rows from here on."""

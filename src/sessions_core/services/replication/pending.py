@@ -52,10 +52,12 @@ class Pending:
 
     Attributes:
         held: How many rows and letters are in memory.
+        held_bytes: How many bytes these rows have.
         waiting_since: By the caller's timer: when the first of those that can be taken came.
     """
 
     held: int = attrs.field(init=False, default=0)
+    held_bytes: int = attrs.field(init=False, default=0)
     waiting_since: float | None = attrs.field(init=False, default=None)
     _rows: dict[SessionId, _Waiting] = attrs.field(init=False, factory=dict)
     _blocked: dict[SessionId, _Waiting] = attrs.field(init=False, factory=dict)
@@ -93,7 +95,9 @@ class Pending:
         if waiting is None:
             rows[session] = _Waiting(change, place, now, committed_at)
             place.rows += 1
+            self.held_bytes += change.size
         elif change.row.version >= waiting.change.row.version:
+            self.held_bytes += change.size - waiting.change.size
             waiting.change = change
 
     def take(self) -> FlushBatch:
@@ -112,6 +116,7 @@ class Pending:
     def land(self, batch: FlushBatch) -> None:
         """Take note that *batch* is in the index."""
         self.held -= len(batch.places)
+        self.held_bytes -= sum([change.size for change in batch.changes])
         for place in batch.places:
             self._acknowledgements.settle(place)
         landed = {change.row.session.id for change in batch.changes}

@@ -145,9 +145,11 @@ async def test_large_values_that_an_update_leaves_alone_come_along(feed: Postgre
         await admin.execute(f"update session set metadata = json_build_object('large', ({large}))")
         await next_batch(stream)
         await admin.execute("update session set closed_reason = 'x'")
-        session = (await next_change(stream)).row.session
+        change = await next_change(stream)
+        session = change.row.session
         assert session.closed_reason == "x"
         assert session.metadata == {"large": await admin.fetchval(large)}
+        assert 64_000 < change.size < 65_000
         await admin.execute("alter table session replica identity default; update session set closed_reason = 'y'")
         (unreadable,) = (await next_batch(stream)).unreadable
         assert (unreadable.session, "metadata" in unreadable.columns) == ("session_1", False)

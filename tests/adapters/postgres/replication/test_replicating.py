@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +66,17 @@ class Side:
     index: Index = attrs.field(factory=Index)
     told: list[Event] = attrs.field(factory=list)
 
-    def replicator(self, **config: Any) -> Replicator:
+    @asynccontextmanager
+    async def replicating(self, **config: Any) -> AsyncIterator[None]:
+        """Replicate inside the block, from its beginning on."""
+        replicator = self._replicator(**config)
+        async with replicator.running():
+            with anyio.fail_after(PATIENCE_SECONDS):
+                while not replicator.health.is_streaming:
+                    await anyio.sleep(0.005)
+            yield
+
+    def _replicator(self, **config: Any) -> Replicator:
         fast = {
             "flush_interval": timedelta(milliseconds=20),
             "insert_base_delay": timedelta(milliseconds=10),
@@ -79,9 +90,12 @@ class Side:
             dead_letters=InMemoryDeadLetters(),
             leader=InMemoryLeaderLock(),
             clock=SystemClock(),
-            observer=self.told.append,
+            observer=self._note,
             config=ReplicatorConfig(**(fast | config)),
         )
+
+    def _note(self, event: Event) -> None:
+        self.told.append(event)
 
     def count_read(self) -> int:
         return sum(sum(event.kinds.values()) for event in self.told if isinstance(event, ChangesRead))
@@ -101,7 +115,7 @@ async def test_what_changes_is_in_the_index_and_a_clean_stop_repeats_nothing(
     feed: PostgresChangeFeed, admin: Connection
 ) -> None:
     side = Side(feed)
-    async with side.replicator().running():
+    async with side.replicating():
         for first in (1, 101, 201):
             await insert(admin, first, first + 99)
             await admin.execute("update session set tags = array[id, 'new'] where id like '%7'")
@@ -109,7 +123,7 @@ async def test_what_changes_is_in_the_index_and_a_clean_stop_repeats_nothing(
         await side.until_shown(await stored(admin))
         await insert(admin, 301)  # perhaps it is not read any more
     read = side.count_read()
-    async with side.replicator().running():
+    async with side.replicating():
         await insert(admin, 302)
         await side.until_shown(await stored(admin))
     assert side.count_read() - read <= 2
@@ -117,7 +131,7 @@ async def test_what_changes_is_in_the_index_and_a_clean_stop_repeats_nothing(
 
 async def test_a_stop_in_the_middle_of_a_transaction_loses_nothing(feed: PostgresChangeFeed, admin: Connection) -> None:
     side = Side(feed)
-    async with side.replicator().running():
+    async with side.replicating():
         await insert(admin, 1)
         await side.until_shown(await stored(admin))
         transaction = admin.transaction()
@@ -125,7 +139,7 @@ async def test_a_stop_in_the_middle_of_a_transaction_loses_nothing(feed: Postgre
         await insert(admin, 2, 500)
     await insert(admin, 501, 600)
     await transaction.commit()
-    async with side.replicator().running():
+    async with side.replicating():
         await side.until_shown(await stored(admin))
 
 
@@ -133,7 +147,7 @@ async def test_a_server_stops_although_nothing_can_be_written_and_no_more_be_hel
     config = PostgresConfig(url=server.url)
     await migrate(config)
     side = Side(PostgresChangeFeed(config, ReplicationConfig(batch_size=10)))
-    async with side.replicator(held_rows=20, stall=timedelta(seconds=2)).running():
+    async with side.replicating(held_rows=20, stall=timedelta(seconds=2)):
         admin = await asyncpg.connect(server.url)
         await insert(admin, 1)
         await side.until_shown(await stored(admin))
@@ -156,12 +170,14 @@ async def test_a_server_that_is_killed_under_load_costs_nothing(server: Postgres
     config, rng = PostgresConfig(url=server.url), random.Random(0)
     await migrate(config)
     side = Side(PostgresChangeFeed(config, ReplicationConfig(status_interval=timedelta(milliseconds=20))))
-    async with side.replicator(held_rows=50, flush_concurrency=2).running():
+    async with side.replicating(held_rows=50, flush_concurrency=2):
         for round_ in range(ROUNDS):
             admin = await asyncpg.connect(server.url)
             for number in range(round_ * 100, round_ * 100 + rng.randrange(20, 80)):
                 await insert(admin, number)
-                await admin.execute("update sessions.session set tags = tags || 'x' where id = $1", f"session_{number}")
+                await admin.execute(
+                    "update sessions.session set tags = tags || 'x'::text where id = $1", f"session_{number}"
+                )
             server.kill()
             admin.terminate()
             await anyio.to_thread.run_sync(server.start)

@@ -27,6 +27,8 @@ from unit.core.kit import Crash, LoopClock, Notebook, Tap
 
 POISON = "poison"
 """The index refuses sessions of this type."""
+ROW_BYTES = 1000
+"""What each row is said to have."""
 LONG = 100_000.0
 """Seconds in which everything happens that is going to happen."""
 Found = Change | UnreadableChange
@@ -147,7 +149,10 @@ class World:
 
     def commit(self, *steps: tuple[ChangeKind, Session]) -> int:
         def make(version: int) -> list[Change]:
-            return [Change(kind, IndexRow(session, version, kind is ChangeKind.DELETE)) for kind, session in steps]
+            return [
+                Change(kind, IndexRow(session, version, kind is ChangeKind.DELETE), ROW_BYTES)
+                for kind, session in steps
+            ]
 
         position = self.feed.commit(lambda version: self._logged(make(version)))
         for kind, session in steps:

@@ -205,7 +205,7 @@ async def test_a_lost_leadership_is_taken_again() -> None:
     scan = scan_of(world)
 
     async def lose(_: object) -> None:
-        if len(world.index.writes) == 1:
+        if len(world.index.attempts) == 2:
             world.lock.lose()
         await checkpoint()
 

@@ -11,6 +11,7 @@ import pytest
 from sessions_core.domain.events import LeadershipChanged
 from sessions_core.errors import IncompatibleStoreError, IndexUnavailableError, StoreUnavailableError
 from sessions_core.ports.session_index import IndexRow
+from sessions_core.services.replication.health import Health
 from unit.core.kit import SlowAt
 from unit.core.replication.kit import WatchedFeed, World
 
@@ -48,7 +49,8 @@ async def test_only_one_of_two_reads_and_the_other_takes_over() -> None:
 async def test_who_loses_leadership_writes_nothing_more() -> None:
     world = World()
     feed = WatchedFeed(world)
-    async with world.replicator(feed=feed).running():
+    replicator = world.replicator(feed=feed)
+    async with replicator.running():
         world.put("a")
         await anyio.sleep(0.1)
         async with anyio.create_task_group() as tasks:
@@ -57,6 +59,7 @@ async def test_who_loses_leadership_writes_nothing_more() -> None:
             tasks.start_soon(world.replicator(feed=other).run)
             await anyio.sleep(ONCE)
             assert feed.open_now == 0
+            assert replicator.health == Health()
             await world.until_done()
             assert feed.acknowledged == []
             tasks.cancel_scope.cancel()

@@ -19,7 +19,7 @@ NOW = 5.0
 
 
 def change(name: object, version: int, tag: str = "") -> Change:
-    return Change(ChangeKind.UPDATE, IndexRow(make_session(str(name), tags=(tag,)), version))
+    return Change(ChangeKind.UPDATE, IndexRow(make_session(str(name), tags=(tag,)), version), size=version)
 
 
 def unreadable(version: int) -> UnreadableChange:
@@ -66,9 +66,9 @@ def test_a_newer_state_stands_for_the_older_ones_that_were_never_written() -> No
     pending.add(batch(10, change("a", 10)), NOW)
     pending.add(batch(20, change("b", 20)), NOW)
     pending.add(batch(30, change("a", 30)), NOW)
-    assert (pending.waiting, pending.held, pending.safe) == (2, 2, 0)
+    assert (pending.waiting, pending.held, pending.held_bytes, pending.safe) == (2, 2, 50, 0)
     pending.land(pending.take())
-    assert (pending.waiting, pending.held, pending.safe) == (0, 0, 30)
+    assert (pending.waiting, pending.held, pending.held_bytes, pending.safe) == (0, 0, 0, 30)
 
 
 def test_while_a_state_is_being_written_no_other_one_of_its_session_can_be_taken() -> None:
@@ -164,7 +164,7 @@ class Story:
             self.land()
             self.check()
             self.take()
-        assert self.pending.held == 0
+        assert (self.pending.held, self.pending.held_bytes) == (0, 0)
         assert self.pending.safe == self.position
 
 

@@ -21,7 +21,7 @@ from sessions_core.errors import InvalidError
 from sessions_core.ports.change_feed import ChangeKind
 from sessions_core.ports.session_index import IndexRow
 from sessions_core.services.replication.config import ReplicatorConfig
-from unit.core.replication.kit import POISON, WatchedFeed, World
+from unit.core.replication.kit import POISON, ROW_BYTES, WatchedFeed, World
 
 
 async def test_what_changes_is_in_the_index_a_flush_interval_later() -> None:
@@ -191,7 +191,8 @@ async def test_a_newer_state_is_not_written_beside_an_older_one_and_others_do_no
         assert feed.acknowledged == [1, 3]
 
 
-async def test_no_more_rows_are_held_than_said() -> None:
+@pytest.mark.parametrize("limit", [{"held_rows": 50}, {"held_bytes": 50 * ROW_BYTES}])
+async def test_no_more_is_held_than_said(limit: dict[str, Any]) -> None:
     world = World()
 
     async def be_away(_: Sequence[IndexRow]) -> None:
@@ -199,7 +200,7 @@ async def test_no_more_rows_are_held_than_said() -> None:
 
     world.index.mood = be_away
     feed = WatchedFeed(world)
-    async with world.replicator(feed=feed, held_rows=50, stall=timedelta(days=1)).running():
+    async with world.replicator(feed=feed, **limit, stall=timedelta(days=1)).running():
         for number in range(1000):
             world.put(number)
         await anyio.sleep(3600)
@@ -263,7 +264,9 @@ def make_config(field: str, value: Any) -> ReplicatorConfig:
     return ReplicatorConfig(**{field: value})
 
 
-@pytest.mark.parametrize("field", ["flush_batch_size", "flush_concurrency", "held_rows", "insert_attempts"])
+@pytest.mark.parametrize(
+    "field", ["flush_batch_size", "flush_concurrency", "held_rows", "held_bytes", "insert_attempts"]
+)
 def test_numbers_are_at_least_one(field: str) -> None:
     with pytest.raises(InvalidError, match=field):
         make_config(field, 0)

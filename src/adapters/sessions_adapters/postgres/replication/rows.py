@@ -63,7 +63,8 @@ class SessionTable:
             return self._unreadable(kind, values, version, str(error))
         except StoreUnavailableError as error:
             return self._unreadable(kind, values, version, f"{type(error.__cause__).__name__}: {error.__cause__}")
-        return Change(kind, IndexRow(session, version, kind is ChangeKind.DELETE))
+        size = sum([len(value) for value in values if isinstance(value, bytes)])
+        return Change(kind, IndexRow(session, version, kind is ChangeKind.DELETE), size)
 
     def _parsed(self, values: RowValues) -> dict[str, Any]:
         """Return the values by the names of their columns."""
