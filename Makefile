@@ -14,7 +14,7 @@ INDEX = UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$($(BIN)/pytho
 INSTALL = $(INDEX) $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -b constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check lint types imports fmt bench bench-replication clients browser s2 lock clean
+.PHONY: help serve test check lint types imports fmt bench bench-replication bench-runs clients browser s2 lock clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*##/\1/p' Makefile | while read -r task text; do printf '%-17s %s\n' "$$task" "$$text"; done
@@ -44,6 +44,9 @@ bench: .venv/.dev  ## run the benchmarks (PROFILE=postgres or scale measures tho
 
 bench-replication: .venv/.dev  ## measure replication from Postgres to ClickHouse (ARGS=--short takes less time)
 	PYTHONPATH=.:tests $(BIN)/python -m benchmarks.replication $(ARGS)
+
+bench-runs: .venv/.dev  ## measure runs on workers (ARGS=--short takes less time)
+	PYTHONPATH=.:tests $(BIN)/python -m benchmarks.runs $(ARGS)
 
 clients: tests/javascript/node_modules/.installed  ## install the official JavaScript clients that the tests drive (needs Node 20+)
 

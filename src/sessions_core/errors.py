@@ -31,7 +31,6 @@
     ├── IncompatibleStoreError          the stored data cannot be used as it is, by this version or with this key
     │   └── StoreInUseError             another process owns it
     ├── IndexRefusedError               the index does not take these rows, now or later
-    ├── DirectWritesUnsupportedError    the channel log issues no credentials
     └── MissingExtraError               what was chosen needs a package that is not installed; an ImportError, too
 
 Each class carries the facts as attributes; ``str(error)`` is a sentence that names the thing and holds no
@@ -366,11 +365,3 @@ class IndexRefusedError(SessionsError):
     @property
     def message(self) -> str:
         return "The session index does not take these rows"
-
-
-class DirectWritesUnsupportedError(SessionsError):
-    """The channel log has no credentials to give to direct writers."""
-
-    @property
-    def message(self) -> str:
-        return "This server's channel log issues no credentials for direct writes"

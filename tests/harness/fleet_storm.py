@@ -101,8 +101,8 @@ class Fleet:
         return [*self.servers, *self.workers, self.postgres]
 
 
-def start(stack: ExitStack, folder: Path, servers: int, workers: int) -> Fleet:
-    """Start a fleet with an empty database; *stack* ends it."""
+def start(stack: ExitStack, folder: Path, servers: int, workers: int, **variables: str) -> Fleet:
+    """Start a fleet with an empty database; *stack* ends it. All processes get the *variables*."""
     folder.chmod(0o711)  # the database's server runs as another user where this is root
     place = folder / "postgres"
     place.mkdir()
@@ -111,7 +111,7 @@ def start(stack: ExitStack, folder: Path, servers: int, workers: int) -> Fleet:
     asyncio.run(migrate(backends))
     environment = {variable_of(name): str(value) for name, value in attrs.asdict(backends).items() if value is not None}
     environment |= {"SESSIONS_STALL": str(STALL_SECONDS), "PYTHONPATH": TESTS, "SESSIONS_LOG_LEVEL": "ERROR"}
-    environment |= {"SESSIONS_ENCRYPTION_KEY": KEY_OF_ROOT_KEYS}
+    environment |= {"SESSIONS_ENCRYPTION_KEY": KEY_OF_ROOT_KEYS} | variables
     return Fleet(
         postgres,
         [stack.enter_context(ServerProcess(folder, agents="none", environment=environment)) for _ in range(servers)],
@@ -164,8 +164,8 @@ async def _kill(fleet: Fleet, chance: random.Random, findings: Findings, seconds
 
 def _epochs_that_fall(name: str, stored: list[dict[str, Any]]) -> list[str]:
     """Say where a run has written after its successor."""
-    signatures = [json.loads(r["data"]) if isinstance(r["data"], str) else r["data"] for r in stored]
-    epochs = [s["data"] for s in signatures if isinstance(s, dict) and s.get("type") == "data-epoch"]
+    chunks = [json.loads(data) if isinstance(data, str) else data for record in stored if (data := record["data"])]
+    epochs = [chunk["data"] for chunk in chunks if chunk["type"] == "data-epoch"]
     return [f"{name}: epoch {late} after {early}" for early, late in itertools.pairwise(epochs) if late < early]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -335,9 +336,20 @@ class RawClient:
 
 
 @asynccontextmanager
-async def connect_raw(port: int, *, greet: bool = True) -> AsyncGenerator[RawClient]:
-    """Open a connection, and send the preface and empty settings unless the test wants to."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+async def connect_raw(port: int, *, greet: bool = True, room: int | None = None) -> AsyncGenerator[RawClient]:
+    """Open a connection, and send the preface and empty settings unless the test wants to.
+
+    Args:
+        port: Of the server, on this machine.
+        greet: Whether to send them.
+        room: About how much may come before it is read.
+    """
+    raw = socket.socket()
+    raw.setblocking(False)
+    if room is not None:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
+    await asyncio.get_running_loop().sock_connect(raw, ("127.0.0.1", port))
+    reader, writer = await asyncio.open_connection(sock=raw, limit=room or 65_536)
     client = RawClient(reader, writer)
     if greet:
         writer.write(PREFACE)

@@ -98,11 +98,12 @@ async def storm(
     seconds: float,
     seed: int = 0,
     victims: Sequence[Victim] = (),
+    is_answered: bool = True,
 ) -> Findings:
     """Kill the server *rounds* times, each after about *seconds* of writing; look at everything afterwards.
 
     *environment* tells the server which systems to use, if not SQLite in *data*. Where *victims* are given they are killed
-    in the server's place, by turns, and it goes on.
+    in the server's place, by turns, and it goes on. If not *is_answered*, the task is one that nobody runs.
     """
     findings, chance, stop = Findings(), random.Random(seed), asyncio.Event()
     with ServerProcess(data, environment=environment or {}) as server:
@@ -112,7 +113,7 @@ async def storm(
             client = Client(http, server.address, KEY)
             names = [f"storm-{number}" for number in range(sessions)]
             for name in names:
-                assert (await client.create(name)).status == 201
+                assert (await client.create(name, task="echo" if is_answered else "nobody")).status == 201
             crew = [Writer(f"w{n}", names[n % sessions], client, findings) for n in range(writers)]
             async with asyncio.TaskGroup() as tasks:
                 for writer in crew:
@@ -126,12 +127,14 @@ async def storm(
                 stop.set()
             for name in names:
                 mine = [writer for writer in crew if writer.session == name]
-                await inspect(client, name, mine, findings)
+                await inspect(client, name, mine, findings, is_answered=is_answered)
     return findings
 
 
-async def inspect(client: Client, name: str, writers: list[Writer], findings: Findings) -> None:
-    """Note what is wrong with a session's messages, of which *writers* know, and with their answers."""
+async def inspect(
+    client: Client, name: str, writers: list[Writer], findings: Findings, *, is_answered: bool = True
+) -> None:
+    """Note what is wrong with a session's messages, of which *writers* know, and with their answers if there are any."""
     stored = await client.records(name, "in")
     findings.stored += len(stored)
     seqs = [record["seqNum"] for record in stored]
@@ -143,7 +146,8 @@ async def inspect(client: Client, name: str, writers: list[Writer], findings: Fi
         for seq, text in writer.acknowledged.items():
             if texts.get(seq) != text:
                 findings.problems.append(f"{name}: {writer.name} was told seq {seq}, which holds something else")
-    await _inspect_answers(client, name, texts, findings)
+    if is_answered:
+        await _inspect_answers(client, name, texts, findings)
 
 
 async def _inspect_answers(client: Client, name: str, texts: dict[int, str], findings: Findings) -> None:

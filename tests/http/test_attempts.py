@@ -153,6 +153,17 @@ async def test_what_nobody_has_answered_starts_another_run(client: Client, run: 
     assert await current_run(client) == successor
 
 
+async def test_what_has_not_been_said_yet_cannot_be_dealt_with(client: Client, run: str, first: int) -> None:
+    attempt = await begin(client, run)
+    await attempt.write(turnComplete={"lastSeqNum": 10**12})
+    assert (await attempt.complete(lastSeqNum=10**12)).status == 200
+    await client.append("chat-1", "one")
+    heir = await begin(client, await current_run(client))
+    said = await client.records("chat-1", "in", max(heir.begun["lastSeqNum"], 0) if first else None)
+    assert [record["data"] for record in said] == ["one"]
+    assert heir.begun["lastSeqNum"] < said[0]["seqNum"]
+
+
 async def test_a_failed_attempt_is_followed_by_another_run_and_keys_read_why(client: Client, run: str) -> None:
     await client.append("chat-1", "one")
     attempt = await begin(client, run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -164,7 +165,7 @@ async def test_a_flood_is_told_to_calm_down(
     assert memory(server) - before < MOST_MEMORY
 
 
-async def test_a_client_that_never_reads_is_cut_off(server: ServerProcess) -> None:
+async def test_a_client_that_never_reads_keeps_what_it_asked_for_small(server: ServerProcess) -> None:
     before = memory(server)
     async with connect_raw(server.port) as client:
         async with asyncio.timeout(PATIENCE):
@@ -173,6 +174,21 @@ async def test_a_client_that_never_reads_is_cut_off(server: ServerProcess) -> No
             client.send(WindowUpdateFrame(0, window_increment=2**30))
             await flood(client, frames)
     assert memory(server) - before < MOST_MEMORY
+
+
+async def test_answers_that_need_no_window_do_not_pile_up_either(open_listener: OpenSite) -> None:
+    random = Random(7)
+
+    async def answer(stream: Stream) -> None:
+        await stream.start(204, {"x-noise": random.randbytes(1000).hex()})
+
+    site = await open_listener(answer, Limits(backlog=65_536))
+    async with connect_raw(site.port, room=4096) as client, asyncio.timeout(PATIENCE):
+        client.send(client.request(1))
+        await anext(client.frames())
+        (connection,) = site.listener._connections
+        connection._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        assert await flood(client, (client.request(number) for number in count(3, 2))) < 2000
 
 
 async def test_windows_of_one_byte_are_not_served_for_ever(open_listener: OpenSite) -> None:
@@ -223,9 +239,10 @@ async def test_what_a_client_lets_us_remember_is_not_remembered(open_listener: O
     site = await open_listener(answer)
     async with connect(site.port) as client:
         client.connection.update_settings({SettingCodes.HEADER_TABLE_SIZE: 2**24})
-        for number in range(1500):
-            path = f"/{number:0>200}"
-            assert (await client.call("GET", path)).headers["x-path"] == path
+        for start in range(0, 1200, 100):
+            paths = [f"/{number:0>200}" for number in range(start, start + 100)]
+            answers = await asyncio.gather(*(client.call("GET", path) for path in paths))
+            assert [answer.headers["x-path"] for answer in answers] == paths
         (connection,) = site.listener._connections
         assert connection._h2.encoder.header_table_size == 4096
         assert len(connection._h2._closed_streams) <= 1024

@@ -79,6 +79,8 @@ async def test_nothing_is_given_back_that_the_handler_has_not_taken(open_listene
         await client.call_ping()
         stream = client.begin("POST", "/")
         sending = asyncio.create_task(stream.send(b"x" * (size + 1), end=True))
+        while client.connection.local_flow_control_window(stream.id):
+            await asyncio.sleep(0)
         await client.call_ping()
         assert client.connection.local_flow_control_window(stream.id) == 0
         assert not sending.done()

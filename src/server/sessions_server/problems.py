@@ -157,7 +157,6 @@ TABLE: Final[Mapping[type[BaseException], Answer]] = {
     errors.UnavailableError: Answer(503, "unavailable", headers=_SOON),
     errors.IncompatibleStoreError: Answer(503, "incompatible_store"),
     errors.StoreInUseError: Answer(503, "incompatible_store"),
-    errors.DirectWritesUnsupportedError: Answer(501, "direct_writes_unsupported", retry=False),
     errors.IndexRefusedError: INTERNAL,
     errors.MissingExtraError: INTERNAL,
     HttpError: INTERNAL,

@@ -193,7 +193,7 @@ class RowsFlushed(Event):
     """A batch of rows is in the index, or, where it does not take them, among the dead letters.
 
     Attributes:
-        batch: Counts the batches of this process.
+        batch: Counts the batches of whoever writes, from 1 on.
         rows: Rows in the index.
         letters: Dead letters, unreadable changes included.
         attempts: How often anything was written for it; 1 if all went well.

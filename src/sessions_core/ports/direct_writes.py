@@ -38,7 +38,4 @@ class DirectWrites(Protocol):
         """Return credentials for appending to *channel*, and for trimming it if it is ``out``.
 
         A log that checks credentials itself may let them work after *tenure*; where we check them, those for ``out`` do not.
-
-        Raises:
-            DirectWritesUnsupportedError: This log has none to give.
         """

@@ -101,7 +101,7 @@ class Attempts:
         session = await self.session_of(run)
         out_tail = max(out_tail, await self.announce(run, session))
         cursor = await self.find_cursor(run, out_tail)
-        in_tail = (await self.channels.tail(session.channel(Io.IN))).next_seq
+        in_tail = (await self.channels.tail(in_of(run))).next_seq
         return Begun(run=run, session=session, cursor=min(cursor, in_tail - 1))
 
     async def beat(self, environment_id: EnvironmentId, run_id: RunId, epoch: int) -> RunRecord:
@@ -249,8 +249,16 @@ class Attempts:
         return run
 
     async def _progress(self, run: RunRecord, last_seq: int) -> Progress:
+        """Return how far the attempt says it has come, but never past the tail of ``in``: what comes later is not dealt with."""
         out_tail = (await self.channels.tail(out_of(run))).next_seq
-        return Progress(max(await self.find_cursor(run, out_tail), last_seq), out_tail)
+        in_tail = (await self.channels.tail(in_of(run))).next_seq
+        cursor = max(await self.find_cursor(run, out_tail), last_seq)
+        return Progress(min(cursor, in_tail - 1), out_tail)
+
+
+def in_of(run: RunRecord) -> Channel:
+    """Return the channel that *run* reads."""
+    return Channel(run.environment.id, run.key, Io.IN)
 
 
 def out_of(run: RunRecord) -> Channel:

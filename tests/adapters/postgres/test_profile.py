@@ -94,15 +94,17 @@ async def test_a_run_that_a_dead_process_had_taken_but_not_begun_is_taken_up(url
         assert (await second.ports.runs.get(run.id)).status is RunStatus.EXECUTING
 
 
-async def test_runs_that_nobody_here_can_carry_out_do_not_keep_others_waiting(url: str) -> None:
-    async with opened(url) as first:  # without agents: whatever it takes, it never begins
+@pytest.mark.parametrize("dispatcher", ["local", "procrastinate"])
+async def test_runs_that_nobody_here_can_carry_out_do_not_keep_others_waiting(url: str, dispatcher: str) -> None:
+    backends = Backends(profile="postgres", database_url=url, encryption_key=KEY, dispatcher=dispatcher)
+    async with open_sessions(backends) as first:  # without agents: whatever it takes, it never begins
         for number in range(BATCH + 1):
             idle = attrs.evolve(make_session(f"idle{number}", at=first.clock.now()), task="nobody")
             await first.ports.sessions.create(idle, initial(idle))
         created = make_session("one", external_id="chat", at=first.clock.now())
         session = (await first.ports.sessions.create(created, initial(created))).session
         await first.channels.append_text(session, Io.IN, message("still here?"))
-    async with opened(url, echo_agents()) as second:
+    async with open_sessions(backends, agents=echo_agents()) as second:
         await until_said(second, session.id, "you said: still here?")
 
 

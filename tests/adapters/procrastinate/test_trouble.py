@@ -17,6 +17,8 @@ from contract.makers import initial, make_session
 from harness.postgres import PostgresProcess
 from sessions_adapters import procrastinate
 from sessions_adapters.procrastinate import ProcrastinateConfig, ProcrastinateRunDispatcher, WorkerConfig
+from sessions_adapters.procrastinate.jobs import Job
+from sessions_adapters.procrastinate.worker import Worker
 from sessions_core.domain.ids import RunId
 from sessions_core.domain.run import RunRecord
 from sessions_core.errors import DispatcherUnavailableError
@@ -132,6 +134,28 @@ async def test_when_all_connections_are_cut_jobs_are_taken_and_stopped_all_the_s
         hands.free.set()
         await until_empty(admin)
     assert hands.cancelled == [runs[0].id]
+
+
+async def test_a_job_that_was_taken_without_an_answer_is_carried_out_all_the_same(
+    config: ProcrastinateConfig, worker: WorkerConfig, admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hands, run, fetch = Hands(), make_run(), Worker._fetch
+    lost: list[Job] = []
+
+    async def lose_the_answer(self: Worker) -> Job | None:
+        job = await fetch(self)
+        if job is not None and not lost:
+            lost.append(job)
+            raise OSError("the connection broke")
+        return job
+
+    monkeypatch.setattr(Worker, "_fetch", lose_the_answer)
+    async with opened(config, worker, hands) as dispatcher:
+        await dispatcher.dispatch(run)
+        await hands.until(hands.begun, run)
+        hands.free.set()
+        await until_empty(admin)
+    assert (len(lost), hands.begun) == (1, [run.id])
 
 
 async def test_what_a_dead_worker_had_taken_is_given_to_another(

@@ -243,7 +243,7 @@ async def unused_port() -> int:
     ],
 )
 async def test_what_is_wrong_with_an_engine_is_said_without_secrets(
-    settings: dict[str, str], check: str, words: str
+    settings: dict[str, Any], check: str, words: str
 ) -> None:
     findings = await diagnose(Backends(profile="memory", dispatcher="webhook", **settings))
     (finding,) = [finding for finding in findings if finding.system == "engine"]

@@ -4,8 +4,9 @@ How this works
 --------------
 Callers queue up. One task takes what is there, hands it to ``append_records`` as arrays, and answers everybody when that
 has been committed; meanwhile the next group gathers by itself. So a lone writer pays one round trip and many writers
-share one. A record that is alone goes through ``append_record``, which does the same at half the cost. A statement that fails for what is in it is repeated with each request alone, so what fails, fails alone; one
-that got no answer is not repeated, since its records may be there.
+share one. A record that is alone goes through ``append_record``, which costs half as much. A statement that fails for what
+is in it is repeated with each request alone, so what fails, fails alone; one that got no answer is not repeated, since its
+records may be there.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import asyncpg
@@ -238,9 +240,16 @@ class LogWriter:
             return await self._send(connection, group)
 
     async def _send(self, connection: Connection, group: Sequence[Append]) -> list[asyncpg.Record]:
-        statement, values = _statement_of(group)
-        rows: list[asyncpg.Record] = await connection.fetch(statement, *values, self._now(), *self._window())
-        return rows
+        rows = [(number, *_row(request, record)) for number, request in enumerate(group) for record in request.records]
+        if len(rows) == 1:
+            with suppress(asyncpg.UniqueViolationError):  # its part id came from another process just now
+                return await self._fetch(connection, APPEND_ONE, rows[0][1:])
+        columns = [list(column) for column in zip(*rows, strict=True)]
+        return await self._fetch(connection, APPEND, [*columns, len({request.key for request in group})])
+
+    async def _fetch(self, connection: Connection, statement: str, values: Sequence[Any]) -> list[asyncpg.Record]:
+        found: list[asyncpg.Record] = await connection.fetch(statement, *values, self._now(), *self._window())
+        return found
 
     async def _connect(self) -> Connection:
         """Return the connection, which is opened anew when it has been lost."""
@@ -286,15 +295,6 @@ def closed_error() -> asyncpg.InterfaceError:
 def headers_text(record: NewRecord) -> str | None:
     """Return the headers of *record* as they are stored."""
     return encode_json(record.headers) if record.headers else None
-
-
-def _statement_of(group: Sequence[Append]) -> tuple[str, tuple[Any, ...]]:
-    """Return what stores the records of *group*, and its first values."""
-    rows = [(number, *_row(request, record)) for number, request in enumerate(group) for record in request.records]
-    if len(rows) == 1:
-        return APPEND_ONE, rows[0][1:]
-    columns = (list(column) for column in zip(*rows, strict=True))
-    return APPEND, (*columns, len({request.key for request in group}))
 
 
 def _row(request: Append, record: NewRecord) -> tuple[bytes, str, bytes | None, bytes, str | None]:

@@ -12,6 +12,7 @@ from typing import Final
 
 import attrs
 
+from sessions_core.domain.ids import RunId
 from sessions_core.domain.run import RunRecord
 
 TASK: Final = "sessions.run"
@@ -39,8 +40,10 @@ CANCEL: Final = """
     select procrastinate_cancel_job_v1(id, true, true) from procrastinate_jobs
     where (status = 'todo' and queueing_lock = %(run)s) or (status = 'doing' and lock = %(run)s)
 """
-LIST_ABORTED: Final = """
-    select id from procrastinate_jobs where status = 'doing' and worker_id = %(worker)s and abort_requested
+# Of one worker's jobs: those that are to be stopped, and those that it does not know of.
+LIST_NEWS: Final = """
+    select id, args->>'run' as run_id, abort_requested from procrastinate_jobs
+    where status = 'doing' and worker_id = %(worker)s and (abort_requested or id <> all(%(known)s::bigint[]))
 """
 DELETE: Final = "delete from procrastinate_jobs where id = any(%(jobs)s) returning id"
 REGISTER: Final = """
@@ -97,4 +100,4 @@ class Job:
     """A job that a worker has taken."""
 
     id: int
-    run_id: str
+    run_id: RunId

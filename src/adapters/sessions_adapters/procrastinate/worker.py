@@ -79,11 +79,11 @@ class Worker:
             try:
                 await execute(run_id)
             finally:
-                self._over.add(self._jobs.pop(run_id))
+                self._over.add(self._jobs.pop(run_id))  # the carrier has one execution of a run at a time
                 self._endings.set()
 
         async with anyio.create_task_group() as tasks:
-            for work in (self._listen, self._look_for_aborts, self._live, self._delete_what_is_over):
+            for work in (self._listen, self._look_after_jobs, self._live, self._delete_what_is_over):
                 tasks.start_soon(self._forever, work)
             try:
                 async with self._carrier.carrying(carry_out, drain=drain, patience=patience), self._taking():
@@ -141,11 +141,17 @@ class Worker:
 
         await listen(self._database, hear)
 
-    async def _look_for_aborts(self) -> None:
+    async def _look_after_jobs(self) -> None:
+        """Start what was taken without our knowledge, since the answer got lost, and stop what is to be stopped."""
         await self._pause()
-        if self._jobs and self._id is not None:
-            for row in await self._ask(jobs.LIST_ABORTED, worker=self._id):
+        if self._id is None:
+            return
+        known = [*self._jobs.values(), *self._over]
+        for row in await self._ask(jobs.LIST_NEWS, worker=self._id, known=known):
+            if row["abort_requested"]:
                 self._cancel(row["id"])
+            elif self._carrier.is_open:
+                self._start(jobs.Job(row["id"], row["run_id"]))
 
     async def _live(self) -> None:
         """Give a sign of life, and look after those who give none any more."""
@@ -170,12 +176,11 @@ class Worker:
         rows = await self._ask(
             jobs.FETCH, **self._takes, version=config.version, stall=config.stall.total_seconds(), worker=self._id
         )
-        return jobs.Job(rows[0]["id"], RunId(rows[0]["run_id"])) if rows else None
+        return jobs.Job(rows[0]["id"], rows[0]["run_id"]) if rows else None
 
     def _start(self, job: jobs.Job) -> None:
-        run_id = RunId(job.run_id)
-        self._jobs[run_id] = job.id
-        self._carrier.start(run_id)
+        self._jobs[job.run_id] = job.id
+        self._carrier.start(job.run_id)
 
     def _cancel(self, job_id: int) -> None:
         for run_id in [run_id for run_id, known in self._jobs.items() if known == job_id]:

@@ -21,6 +21,7 @@ from sessions_adapters.profiles.doctor import diagnose
 from sessions_adapters.profiles.findings import Finding, Health
 from sessions_adapters.profiles.opening import migrate, open_environments, open_sessions
 from sessions_adapters.profiles.replication import Replication, ReplicationSettings, open_replication
+from sessions_adapters.profiles.tracing import find_tracers
 from sessions_adapters.system import RandomIds
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "ReplicationSettings",
     "Workload",
     "diagnose",
+    "find_tracers",
     "migrate",
     "new_id",
     "open_environments",

@@ -12,7 +12,7 @@ from typing import Final
 
 import attrs
 
-from sessions_adapters.profiles import Replication, open_replication
+from sessions_adapters.profiles import Replication, find_tracers, open_replication
 from sessions_core.domain.events import BackfillAdvanced, Event
 from sessions_core.ports.observer import Observer
 from sessions_core.ports.session_scan import BackfillProgress
@@ -78,7 +78,7 @@ async def _replicate(
     stop = asyncio.Event()
     stop_on_signals(stop, as_json=as_json)
     metrics = Metrics()
-    observer = Observers((metrics, EventLog()))
+    observer = Observers((metrics, EventLog(), *find_tracers()))
     async with (
         open_replication(replication_of(config, given), observer) as replication,
         replication.running(),
@@ -97,7 +97,7 @@ def _welcome(address: str | None, *, as_json: bool) -> str:
 async def _backfill(config: Config, given: ReplicationVariables, *, as_json: bool) -> int:
     stop = asyncio.Event()
     stop_on_signals(stop, as_json=as_json)
-    observer = Observers((_Progress(as_json=as_json), EventLog()))
+    observer = Observers((_Progress(as_json=as_json), EventLog(), *find_tracers()))
     async with open_replication(replication_of(config, given), observer) as replication:
         ended = await _until(stop, replication)
     if ended is None:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from sessions_adapters.profiles import WEBHOOK, open_sessions
+from sessions_adapters.profiles import WEBHOOK, find_tracers, open_sessions
 from sessions_core import chat
 from sessions_core.agents import Agents
 from sessions_core.domain.environment import EnvironmentType
@@ -78,7 +78,7 @@ async def _serve(config: Config, agents: Agents, *, as_json: bool, share: Share 
     stop = asyncio.Event()
     stop_on_signals(stop, as_json=as_json, is_silent=share is not None)
     metrics = Metrics() if share is None else ProcessMetrics(share.folder, share.index)
-    observer = Observers((metrics, EventLog()))
+    observer = Observers((metrics, EventLog(), *find_tracers()))
     async with (
         _taking_part(share, metrics, stop),
         replicating(config, ReplicationVariables.load(), observer) as replication,
@@ -157,8 +157,8 @@ def _welcome(server: HttpServer, key: str | None, agents: Agents, config: Config
     address = server.address
     if as_json:
         return to_json({"event": "listening", "address": address, "agents": agents.names, "key": key})
-    lines = [f"sessions is listening on {address}", f"agents: {', '.join(agents.names) or 'none'}"]
-    if server.context.page.is_served:
+    lines = [f"sessions is listening on {address}", f"agents: {', '.join(agents.names) or _nobody(config)}"]
+    if server.context.page.is_served and agents.names:
         lines.append(f"talk to them in the browser: {address}/")
     if key is None:
         if config.dev_key is not None:
@@ -167,6 +167,10 @@ def _welcome(server: HttpServer, key: str | None, agents: Agents, config: Config
     else:
         lines.append(f"development key: {key}")
     return "\n".join([*lines, *_try(address, key, agents)])
+
+
+def _nobody(config: Config) -> str:
+    return "none; an engine elsewhere carries runs out" if config.dispatcher == WEBHOOK else "none"
 
 
 def _show_keys(config: Config) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 import anyio
@@ -28,6 +29,14 @@ BLOCKED = "select count(*) from pg_stat_activity where query like '%pg_locks%' a
 @pytest.fixture
 def scan(db: PostgresDatabase, options: ReplicationConfig) -> PostgresSessionScan:
     return PostgresSessionScan(db, options)
+
+
+@pytest.fixture
+async def other(url: str) -> AsyncIterator[Connection]:
+    """A connection whose transactions take their time."""
+    connection = await asyncpg.connect(url, server_settings={"search_path": "sessions"})
+    yield connection
+    await connection.close()
 
 
 async def read_all(scan: PostgresSessionScan, limit: int) -> list[ScanChunk]:
@@ -77,10 +86,9 @@ async def test_what_changed_before_a_chunk_has_no_larger_version_than_the_same_s
 
 @pytest.mark.parametrize("ending", ["commit", "rollback"])
 async def test_a_chunk_waits_for_those_who_are_writing_sessions(
-    scan: PostgresSessionScan, admin: Connection, url: str, ending: str
+    scan: PostgresSessionScan, admin: Connection, other: Connection, ending: str
 ) -> None:
     await insert(admin, 1)
-    other = await asyncpg.connect(url, server_settings={"search_path": "sessions"})
     await other.execute("begin; update session set tags = array['new']")
     chunks: list[ScanChunk] = []
 
@@ -95,21 +103,18 @@ async def test_a_chunk_waits_for_those_who_are_writing_sessions(
             await insert(admin, 2)  # those who begin later are not waited for
             assert chunks == []
             await other.execute(ending)
-    await other.close()
     tags = {row.session.id: row.session.tags for row in chunks[0].rows}
     assert tags[SessionId("session_1")] == (("new",) if ending == "commit" else ("a", "b"))
 
 
 async def test_a_chunk_waits_for_nobody_who_writes_something_else(
-    scan: PostgresSessionScan, admin: Connection, url: str
+    scan: PostgresSessionScan, admin: Connection, other: Connection
 ) -> None:
     await insert(admin, 1)
-    other = await asyncpg.connect(url, server_settings={"search_path": "sessions"})
     await other.execute("begin; create table something_else (id int); select * from session for update")
     with anyio.fail_after(PATIENCE_SECONDS):
         assert len((await scan.read(None, 10)).rows) == 1
     await other.execute("rollback")
-    await other.close()
 
 
 async def test_large_sessions_make_small_chunks(scan: PostgresSessionScan, admin: Connection) -> None:
