@@ -21,7 +21,7 @@ import attrs
 import procrastinate
 
 from harness.client import Client, delta_of
-from harness.fleet_storm import Fleet, start
+from harness.fleet import Fleet, start
 from harness.postgres import with_database
 from harness.server import KEY
 from harness.services import CannotStartError

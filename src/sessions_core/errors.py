@@ -7,7 +7,8 @@
     │   ├── SessionNotFoundError
     │   ├── RunNotFoundError
     │   ├── WaitpointNotFoundError
-    │   └── EnvironmentNotFoundError
+    │   ├── EnvironmentNotFoundError
+    │   └── AccessKeyNotFoundError
     ├── InvalidError                    the caller can fix it; ``field`` names the part that is wrong
     │   └── InvalidCursorError
     ├── RecordTooLargeError             a record is over the limit of the log
@@ -105,6 +106,17 @@ class EnvironmentNotFoundError(NotFoundError):
     @property
     def message(self) -> str:
         return f"Environment {self.environment!r} not found"
+
+
+@attrs.define(eq=False)
+class AccessKeyNotFoundError(NotFoundError):
+    """No additional key with this id in this environment."""
+
+    key_id: str
+
+    @property
+    def message(self) -> str:
+        return f"Key {self.key_id!r} not found"
 
 
 @attrs.define(eq=False)

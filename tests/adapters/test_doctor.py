@@ -54,7 +54,7 @@ POSTGRES = PostgresFacts(
     may_replicate=True,
     skew=timedelta(),
     problem=None,
-    sealed=None,
+    sealed=(),
 )
 REPLICATION = ReplicationFacts(
     problem=None, has_slot=True, is_active=True, lag_bytes=0, retained_bytes=1 << 20, has_backfill=True, dead_letters=0

@@ -1,6 +1,6 @@
-"""Several servers and workers on one Postgres, all of which are killed again and again, the database as well.
+"""Several servers and workers on shared systems, all of which are killed again and again, the systems as well.
 
-By hand: ``PYTHONPATH=tests python -m harness.fleet_storm --seconds 300 --sessions 200``.
+By hand: ``PYTHONPATH=tests python -m harness.fleet_storm --profile scale --seconds 300 --sessions 200``.
 """
 
 from __future__ import annotations
@@ -8,199 +8,229 @@ from __future__ import annotations
 import argparse
 import asyncio
 import itertools
-import json
+import queue
 import random
+import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
+import anyio.to_thread
 import asyncpg
 import attrs
 
-from harness.client import Client, is_command
-from harness.postgres import PostgresProcess
-from harness.server import KEY, ServerProcess
+from harness.client import Client
+from harness.fleet import Fleet, start
+from harness.leftovers import find_at_rest, find_at_the_end
+from harness.server import KEY
+from harness.services import CannotStartError
 from harness.storm import Findings, Victim, Writer, inspect
-from harness.worker import WorkerProcess
-from sessions_adapters.profiles import POSTGRES, PROCRASTINATE, Backends, migrate
-from sessions_server.config import variable_of
+from harness.watching import LOST, Reader, Waiter, epochs_that_fall, find_unlisted
+from sessions_adapters.profiles import POSTGRES, SCALE
 
-AGENTS: Final = "harness.workers_agents:agents"
-TESTS: Final = str(Path(__file__).parents[1])
-STALL_SECONDS: Final = 3
-REST_SECONDS: Final = 60.0
-KEY_OF_ROOT_KEYS: Final = "c2Vzc2lvbnMtdGVzdHMtc2Vzc2lvbnMtdGVzdHMtMTI="
-LEFT_OVER: Final = {
-    "runs that wait": "select count(*) from sessions.run where status in ('PENDING', 'DELAYED')",
-    "unsettled runs": "select count(*) from sessions.run where ended_at is not null and settled_at is null",
-    "jobs of ended runs": """
-        select count(*) from sessions_procrastinate.procrastinate_jobs job
-        join sessions.run on run.id = job.args->>'run' where run.ended_at is not null
-    """,
-    "registered waits": "select count(*) from sessions.wait_member",
-    "open transactions": """
-        select count(*) from pg_stat_activity where state like 'idle in transaction%' and state_change < now() - interval '5 s'
-    """,
-    "leaders too many": """
-        select greatest(count(*) - 1, 0) from pg_locks where locktype = 'advisory' and granted and database =
-            (select oid from pg_database where datname = current_database())
-    """,
-}
+SAMPLE_SECONDS: Final = 0.25
 CAN_WRITE: Final = """
     select session.id from sessions.session join sessions.run on run.session_id = session.id
     where run.status = 'EXECUTING' and run.epoch = session.epoch group by session.id having count(*) > 1
 """
+NOT_STARTED: Final = (RuntimeError, CannotStartError, queue.Empty)
 
 
-@attrs.define(eq=False)
-class Reader:
-    """Follows ``out`` of a session, now with this server, now with that one, from where it was."""
+@attrs.define
+class FleetFindings(Findings):
+    """What also counts in a storm over a fleet."""
 
-    session: str
+    killed: Counter[str] = attrs.field(factory=Counter)
+    samples: int = 0
+    connects: int = 0
+    read: int = 0
+    waits: Counter[str] = attrs.field(factory=Counter)
+
+    def __str__(self) -> str:
+        killed = ", ".join(f"{number} {what}" for what, number in sorted(self.killed.items()))
+        waits = ", ".join(f"{number} {how}" for how, number in sorted(self.waits.items()))
+        watched = f"{self.read} records read over {self.connects} connections, {self.samples} samples, waits: {waits}"
+        return f"{super().__str__()}; killed: {killed}; {watched}"
+
+
+@attrs.define(eq=False, kw_only=True)
+class FleetStorm:
+    """One storm over a fleet.
+
+    Attributes:
+        rate: So many messages are written per second, by all writers together, while nothing is down.
+    """
+
+    fleet: Fleet
     clients: list[Client]
-    findings: Findings
+    sessions: int
+    rate: float
     chance: random.Random
-    seen: list[int] = attrs.field(factory=list)
-
-    async def read_until(self, stop: asyncio.Event) -> None:
-        while not stop.is_set():
-            try:
-                async with asyncio.timeout(self.chance.uniform(1, 5)):
-                    await self._read(self.chance.choice(self.clients))
-            except (aiohttp.ClientError, TimeoutError, ConnectionError, ValueError):
-                await asyncio.sleep(0.05)
-
-    async def _read(self, client: Client) -> None:
-        after = self.seen[-1] if self.seen else None
-        async with client.subscribe(self.session, after=after, window=10) as (response, frames):
-            if response.status != 200:
-                return
-            async for frame in frames:
-                self.seen += [r["seq_num"] for r in frame.records if not is_command(r)]
-
-    def compare(self, stored: list[dict[str, Any]]) -> None:
-        """Note what it has seen otherwise than it is stored."""
-        seqs = [record["seqNum"] for record in stored][: len(self.seen)]
-        if self.seen != seqs:
-            self.findings.problems.append(f"{self.session}: a reader saw {self.seen[-5:]}, stored is {seqs[-5:]}")
-
-
-@attrs.define(eq=False)
-class Fleet:
-    """Servers, workers and their database."""
-
-    postgres: PostgresProcess
-    servers: list[ServerProcess]
-    workers: list[WorkerProcess]
+    findings: FleetFindings = attrs.field(factory=FleetFindings)
+    writers: list[Writer] = attrs.field(init=False)
+    readers: list[Reader] = attrs.field(init=False)
+    waiters: list[Waiter] = attrs.field(init=False)
+    _down: set[int] = attrs.field(init=False, factory=set)
 
     @property
-    def victims(self) -> list[Victim]:
-        return [*self.servers, *self.workers, self.postgres]
+    def names(self) -> list[str]:
+        """The sessions: two writers and two readers each, and one in ten has somebody who waits."""
+        return [f"storm-{number}" for number in range(self.sessions)]
+
+    def __attrs_post_init__(self) -> None:
+        turns, pause = itertools.cycle(self.clients), 2 * self.sessions / self.rate
+        self.writers = [
+            Writer(f"{name}-{n}", name, next(turns), self.findings, pause) for name in self.names for n in range(2)
+        ]
+        self.readers = [Reader(name, io, self.clients, self.chance) for name in self.names for io in ("in", "out")]
+        self.waiters = [Waiter(name, self.clients, self.chance) for name in self.names[::10]]
+
+    async def rage(self, seconds: float, pause: float) -> None:
+        """Write, read and wait, and kill a process about every *pause* seconds, for *seconds*."""
+        stop = asyncio.Event()
+        for name in self.names:
+            assert (await self.clients[0].create(name, task="signed")).status == 201
+        async with asyncio.TaskGroup() as tasks:
+            for writer in self.writers:
+                tasks.create_task(self._write(writer, stop))
+            for reader in self.readers:
+                tasks.create_task(reader.go_on_until(stop))
+            for waiter in self.waiters:
+                tasks.create_task(waiter.go_on_until(stop))
+            tasks.create_task(self._sample_until(stop))
+            await self._kill(seconds, pause)
+            stop.set()
+
+    async def _write(self, writer: Writer, stop: asyncio.Event) -> None:
+        await asyncio.sleep(self.chance.uniform(0, writer.pause))
+        await writer.write_until(stop)
+
+    async def look(self) -> None:
+        """Note what is wrong with what is stored, what was seen, and what is left, while all processes run again."""
+        client = self.clients[0]
+        for name in self.names:
+            await inspect(client, name, [writer for writer in self.writers if writer.session == name], self.findings)
+        stored = {(name, io): await client.records(name, io) for name in self.names for io in ("in", "out")}
+        for reader in self.readers:
+            self._note_what_was_read(reader, stored[reader.session, reader.io])
+        for waiter in self.waiters:
+            self.findings.waits.update(waiter.ended)
+            self.findings.problems += waiter.problems(stored[waiter.session, "in"])
+        for name in self.names:
+            self.findings.problems += epochs_that_fall(name, stored[name, "out"])
+        self.findings.problems += await find_unlisted(client, self.names)
+        self.findings.problems += await find_at_rest(self.fleet)
+
+    def _note_what_was_read(self, reader: Reader, stored: list[dict[str, Any]]) -> None:
+        self.findings.connects += reader.connects
+        self.findings.read += reader.count
+        self.findings.problems += reader.differences(stored)
+
+    async def end(self) -> None:
+        """End servers and workers as an operator does, and note what they leave behind."""
+        for process in (*self.fleet.workers, *self.fleet.servers):
+            code = await anyio.to_thread.run_sync(process.stop)
+            if code != 0:
+                self.findings.problems.append(f"{process.command()[3]} ended with {code}: {process.output[-5:]}")
+        self.findings.problems += await find_at_the_end(self.fleet)
+
+    # --- killing ---
+
+    async def _kill(self, seconds: float, pause: float) -> None:
+        end = time.monotonic() + seconds
+        async with asyncio.TaskGroup() as reviving:
+            while time.monotonic() < end:
+                await asyncio.sleep(pause * self.chance.uniform(0.5, 1.5))
+                up = [victim for victim in self.fleet.victims if id(victim) not in self._down]
+                if 2 * len(up) > len(self.fleet.victims):  # where most is down there is little left to break
+                    await self._kill_one(self.chance.choice(up), reviving)
+
+    async def _kill_one(self, victim: Victim, reviving: asyncio.TaskGroup) -> None:
+        self._down.add(id(victim))
+        await anyio.to_thread.run_sync(victim.kill)
+        self.findings.kills += 1
+        self.findings.killed[type(victim).__name__] += 1
+        reviving.create_task(self._revive(victim))
+
+    async def _revive(self, victim: Victim) -> None:
+        """Start it again and again until it works, as a supervisor does: what it needs may be down itself."""
+        while True:
+            try:
+                await anyio.to_thread.run_sync(victim.start)
+            except NOT_STARTED:
+                await anyio.to_thread.run_sync(victim.kill)
+                await asyncio.sleep(0.2)
+            else:
+                self._down.discard(id(victim))
+                return
+
+    # --- sampling ---
+
+    async def _sample_until(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            try:
+                async with self._connection() as connection:
+                    while not stop.is_set():
+                        await self._sample(connection)
+                        await asyncio.sleep(SAMPLE_SECONDS)
+            except LOST:
+                await asyncio.sleep(SAMPLE_SECONDS)
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+        connection = await asyncpg.connect(self.fleet.postgres.url, timeout=5, command_timeout=10)
+        try:
+            yield connection
+        finally:
+            connection.terminate()
+
+    async def _sample(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        doubled = await connection.fetch(CAN_WRITE)
+        self.findings.samples += 1
+        self.findings.problems += [f"{row['id']}: several runs may write" for row in doubled]
 
 
-def start(stack: ExitStack, folder: Path, servers: int, workers: int, **variables: str) -> Fleet:
-    """Start a fleet with an empty database; *stack* ends it. All processes get the *variables*."""
-    folder.chmod(0o711)  # the database's server runs as another user where this is root
-    place = folder / "postgres"
-    place.mkdir()
-    postgres = stack.enter_context(PostgresProcess(place))
-    backends = Backends(profile=POSTGRES, data=folder, database_url=postgres.url, dispatcher=PROCRASTINATE)
-    asyncio.run(migrate(backends))
-    environment = {variable_of(name): str(value) for name, value in attrs.asdict(backends).items() if value is not None}
-    environment |= {"SESSIONS_STALL": str(STALL_SECONDS), "PYTHONPATH": TESTS, "SESSIONS_LOG_LEVEL": "ERROR"}
-    environment |= {"SESSIONS_ENCRYPTION_KEY": KEY_OF_ROOT_KEYS} | variables
-    return Fleet(
-        postgres,
-        [stack.enter_context(ServerProcess(folder, agents="none", environment=environment)) for _ in range(servers)],
-        [stack.enter_context(WorkerProcess(folder, agents=AGENTS, environment=environment)) for _ in range(workers)],
-    )
-
-
-async def storm(fleet: Fleet, *, sessions: int, seconds: float, pause: float, seed: int = 0) -> Findings:
-    """Kill a random process about every *pause* seconds, for *seconds*; look at everything afterwards."""
-    findings, chance, stop = Findings(), random.Random(seed), asyncio.Event()
+async def storm(
+    fleet: Fleet, *, sessions: int, seconds: float, pause: float, rate: float, seed: int = 0
+) -> FleetFindings:
+    """Let a storm rage over *fleet*; look at everything afterwards, and end servers and workers."""
     timeout, connector = aiohttp.ClientTimeout(total=15), aiohttp.TCPConnector(limit=0, force_close=True)
     async with aiohttp.ClientSession(timeout=timeout, connector=connector) as http:
         clients = [Client(http, server.address, KEY) for server in fleet.servers]
-        names = [f"storm-{number}" for number in range(sessions)]
-        for name in names:
-            assert (await clients[0].create(name, task="signed")).status == 201
-        turns = itertools.cycle(clients)
-        crew = [Writer(f"{name}-{n}", name, next(turns), findings) for name in names for n in range(2)]
-        readers = [Reader(name, clients, findings, chance) for name in names]
-        async with asyncio.TaskGroup() as tasks:
-            for hand in crew:
-                tasks.create_task(hand.write_until(stop))
-            for reader in readers:
-                tasks.create_task(reader.read_until(stop))
-            await _kill(fleet, chance, findings, seconds, pause)
-            stop.set()
-        for name in names:
-            await inspect(clients[0], name, [hand for hand in crew if hand.session == name], findings)
-        for reader in readers:
-            stored = await clients[0].records(reader.session, "out")
-            reader.compare(stored)
-            findings.problems += _epochs_that_fall(reader.session, stored)
-    await _look_for_what_is_left(fleet.postgres.url, findings)
-    return findings
+        chance = random.Random(seed)
+        raging = FleetStorm(fleet=fleet, clients=clients, sessions=sessions, rate=rate, chance=chance)
+        await raging.rage(seconds, pause)
+        await raging.look()
+        await raging.end()
+    return raging.findings
 
 
-async def _kill(fleet: Fleet, chance: random.Random, findings: Findings, seconds: float, pause: float) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        await asyncio.sleep(pause * chance.uniform(0.5, 1.5))
-        victim = chance.choice(fleet.victims)
-        await asyncio.to_thread(victim.kill)
-        findings.kills += 1
-        await asyncio.to_thread(victim.start)
-        connection = await asyncpg.connect(fleet.postgres.url)
-        doubled = await connection.fetch(CAN_WRITE)
-        await connection.close()
-        findings.problems += [f"{row['id']}: several runs may write" for row in doubled]
-
-
-def _epochs_that_fall(name: str, stored: list[dict[str, Any]]) -> list[str]:
-    """Say where a run has written after its successor."""
-    chunks = [json.loads(data) if isinstance(data, str) else data for record in stored if (data := record["data"])]
-    epochs = [chunk["data"] for chunk in chunks if chunk["type"] == "data-epoch"]
-    return [f"{name}: epoch {late} after {early}" for early, late in itertools.pairwise(epochs) if late < early]
-
-
-async def _look_for_what_is_left(url: str, findings: Findings) -> None:
-    """Note what is still there that should have gone, some time after the last message."""
-    connection = await asyncpg.connect(url)
-    deadline = time.monotonic() + REST_SECONDS
-    left = await _count(connection)
-    while left and time.monotonic() < deadline:
-        await asyncio.sleep(0.5)
-        left = await _count(connection)
-    await connection.close()
-    findings.problems += [f"{number} {what} are left" for what, number in left.items()]
-
-
-async def _count(connection: asyncpg.Connection[asyncpg.Record]) -> dict[str, int]:
-    counts = {what: await connection.fetchval(statement) for what, statement in LEFT_OVER.items()}
-    return {what: number for what, number in counts.items() if number}
-
-
-def main() -> None:
-    """Run a storm from the command line and print what was found."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def main() -> int:
+    """Run a storm from the command line and print what was found; 1 if something was wrong."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--profile", choices=(POSTGRES, SCALE), default=POSTGRES)
     parser.add_argument("--servers", type=int, default=3)
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--sessions", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=300)
-    parser.add_argument("--pause", type=float, default=1)
+    parser.add_argument("--pause", type=float, default=1, help="seconds between two kills")
+    parser.add_argument("--rate", type=float, default=60, help="messages per second, in all")
     parser.add_argument("--seed", type=int, default=0)
     options = vars(parser.parse_args())
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        fleet = start(stack, Path(folder), options.pop("servers"), options.pop("workers"))
+    with (
+        tempfile.TemporaryDirectory(prefix="sessions-storm-", ignore_cleanup_errors=True) as folder,
+        ExitStack() as stack,
+    ):
+        fleet = start(stack, Path(folder), options.pop("servers"), options.pop("workers"), options.pop("profile"))
         findings = asyncio.run(storm(fleet, **options))
     print(findings, *findings.problems[:20], sep="\n")
+    return int(bool(findings.problems))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

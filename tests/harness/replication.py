@@ -67,11 +67,15 @@ INSERT: Final = """
         case when n % 3 = 0 then timestamptz '2030-01-01' end, timestamptz '2026-01-01' + n * interval '1 minute', now()
     from generate_series($1::int, $2::int) as n
 """
-UPDATE: Final = (
-    "update session set tags = tags || $2::text, metadata = $3::text::json, updated_at = now() where id = $1"
-)
+UPDATE: Final = """
+    update session set tags = (tags || $2::text)[cardinality(tags) - 8:], metadata = $3::text::json, updated_at = now()
+    where id = $1
+"""
+"""A session has ten tags at most: the newest ones stay."""
 CLOSE: Final = "update session set closed_at = now(), closed_reason = $2, updated_at = now() where id = $1"
 DELETE: Final = "delete from session where id = $1"
+LETTERS: Final = "select session_id, reason from dead_letter order by number"
+STREAMS: Final = "select count(*) from pg_stat_replication"
 LOST: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
@@ -176,6 +180,22 @@ class Stage:
         async with self.index() as database:
             found = await database.query(INDEXED, dict(zip(("first", "last"), ids, strict=True)))
             return {row[0]: _whole(row) for row in found}
+
+    async def until_streaming(self, patience: float = 20) -> None:
+        """Wait until somebody streams: what is committed from here on comes by itself, and what was before needs a backfill.
+
+        Raises:
+            TimeoutError: Nobody does.
+        """
+        async with self.connection() as connection:
+            with anyio.fail_after(patience):
+                while not await connection.fetchval(STREAMS):
+                    await anyio.sleep(0.01)
+
+    async def letters(self) -> list[tuple[str, str]]:
+        """Return the sessions that dead letters are about, and what is wrong with them."""
+        async with self.connection() as connection:
+            return [tuple(row) for row in await connection.fetch(LETTERS)]
 
     async def settle(self, patience: float = 30, ids: Ids = ALL) -> Rows:
         """Wait until the index has exactly what the store has; return that.
@@ -300,6 +320,7 @@ async def kill_rounds(stage: Stage, rounds: int, seed: int) -> list[str]:
     """
     chance, killed = random.Random(seed), []
     with stage.replicate() as process:
+        await stage.until_streaming()
         load = Load(stage)
         async with load.running():
             for _ in range(rounds):
@@ -308,6 +329,7 @@ async def kill_rounds(stage: Stage, rounds: int, seed: int) -> list[str]:
                 await anyio.to_thread.run_sync(_kill_and_start, stage, process, killed[-1])
             await anyio.sleep(0.5)
         rows = await stage.settle(60)
+        assert await stage.letters() == [], "nothing was written that nobody can read"
         assert process.stop() == 0, process.output[-10:]
     killed.append(f"{load.commits} commits, {len(rows)} sessions at the end")
     return killed

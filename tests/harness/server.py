@@ -41,6 +41,11 @@ class ServerProcess:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it has been started and not ended."""
+        return self._process is not None and self._process.poll() is None
+
     def start(self) -> Self:
         """Start it and wait until it says where it listens."""
         self.launch()
@@ -79,13 +84,18 @@ class ServerProcess:
         """End it with SIGTERM and return its exit code."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
+        return self.wait(patience)
+
+    def wait(self, patience: float = 30) -> int:
+        """Wait until it has ended by itself, or by somebody else's signal; return its exit code."""
+        assert self._process is not None
         return self._process.wait(patience)
 
     def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, *_: object) -> None:
-        if self._process is not None and self._process.poll() is None:
+        if self._process is not None and self.is_running:
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(20)

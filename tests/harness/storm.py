@@ -11,6 +11,7 @@ import json
 import random
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -54,12 +55,17 @@ class Findings:
 
 @attrs.define(eq=False)
 class Writer:
-    """Appends chat messages that form a hash chain; sends each until it is acknowledged."""
+    """Appends chat messages that form a hash chain; sends each until it is acknowledged.
+
+    Attributes:
+        pause: Seconds between two messages.
+    """
 
     name: str
     session: str
     client: Client
     findings: Findings
+    pause: float = 0
     acknowledged: dict[int, str] = attrs.field(factory=dict)
 
     async def write_until(self, stop: asyncio.Event) -> None:
@@ -71,6 +77,9 @@ class Writer:
                 self.findings.problems.append(f"{self.name}: seq {seq} was acknowledged twice")
             self.acknowledged[seq] = text
             number += 1
+            if self.pause:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), self.pause)
 
     async def _send(self, text: str, part_id: str) -> int:
         while True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -57,12 +58,29 @@ async def stopped(run: Run) -> None:
                 Path(turn.text_input).write_text(repr(time.time()))
 
 
-@agents.task("signed")
-async def signed(run: Run) -> None:
-    """Answer in several pieces, and say under which epoch."""
+@agents.task("fatal")
+async def fatal(run: Run) -> None:
+    """Answer, unless the user says ``die``: then kill the process."""
     async for turn in run.turns():
         async with turn:
-            await turn.data("epoch", run.record.epoch)
-            await turn.text("you said: ")
+            await turn.text(f"{turn.text_input} begun. ")
+            if turn.text_input == "die":
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+@agents.task("indiscreet")
+async def indiscreet(run: Run) -> None:
+    """Fail with what the user says in the error."""
+    async for turn in run.turns():
+        raise ConnectionRefusedError(turn.text_input * 1000)
+
+
+@agents.task("signed")
+async def signed(run: Run) -> None:
+    """Answer in several pieces, each of which says under which epoch it was written."""
+    signature = f"<{run.record.epoch}>"
+    async for turn in run.turns():
+        async with turn:
+            await turn.text(f"{signature}you said: ")
             await anyio.sleep(0.01)
-            await turn.text(turn.text_input)
+            await turn.text(f"{signature}{turn.text_input}")

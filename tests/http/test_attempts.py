@@ -5,58 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import attrs
 import jwt
 import pytest
 
-from harness.client import Answer, Client, is_control
+from harness.attempts import DONE, Attempt, begin, current_run, run_of, start
+from harness.client import Client, is_control
 from harness.in_process import OTHER_KEY, Site, session_token
-
-DONE = {"status": "COMPLETED_SUCCESSFULLY"}
-
-
-@attrs.define(eq=False)
-class Attempt:
-    """One attempt as its engine sees it."""
-
-    client: Client
-    run: str
-    begun: dict[str, Any]
-
-    @property
-    def epoch(self) -> str:
-        return str(self.begun["epoch"])
-
-    async def call(self, what: str, body: Any = None, **headers: str) -> Answer:
-        return await self.client.call(
-            "POST", f"/engine/v1/runs/{self.run}/{what}", body, **{"X_Session_Epoch": self.epoch, **headers}
-        )
-
-    async def write(self, *values: Any, **more: Any) -> Answer:
-        return await self.call("out/append", {"records": [{"data": value} for value in values], **more})
-
-    async def complete(self, **more: Any) -> Answer:
-        return await self.call("attempts/complete", DONE | more)
-
-
-async def start(client: Client, run: str, attempt: int = 1) -> Answer:
-    return await client.call("POST", f"/engine/v1/runs/{run}/attempts/start", {"attempt": attempt})
-
-
-async def begin(client: Client, run: str, attempt: int = 1) -> Attempt:
-    answer = await start(client, run, attempt)
-    assert answer.status == 200, answer
-    return Attempt(client, run, answer.body)
-
-
-async def run_of(client: Client, run: str) -> dict[str, Any]:
-    body: dict[str, Any] = (await client.call("GET", f"/api/v1/runs/{run}")).body
-    return body
-
-
-async def current_run(client: Client, name: str = "chat-1") -> str:
-    run: str = (await client.call("GET", f"/api/v1/sessions/{name}")).body["currentRunId"]
-    return run
 
 
 @pytest.fixture

@@ -307,6 +307,9 @@ async def test_an_external_id_may_be_any_text_and_is_decoded_once(
         ("/api/v1/runs/run_x/session-streams/wait", 10 * 1024),
         ("/realtime/v1/sessions/chat-1/in/append", 1_048_576),
         ("/realtime/v1/sessions/chat-1/out/append", 1_048_576),
+        ("/engine/v1/runs/run_x/attempts/start", 1024),
+        ("/engine/v1/runs/run_x/attempts/complete", 8 * 1024),
+        ("/engine/v1/runs/run_x/out/append", 1_048_576),
     ],
 )
 async def test_a_body_over_the_cap_is_413_with_or_without_its_length(

@@ -105,6 +105,14 @@ async def test_a_session_acknowledges_in_order_whatever_is_compressed(
     assert [record.body for record in batch.records] == [record.body for batch in batches for record in batch]
 
 
+@pytest.mark.parametrize("compression", Compression)
+async def test_a_single_append_may_be_compressed(chat: Client, site: Site, compression: Compression) -> None:
+    async with open_stream(site, own_credentials(), compression=compression) as stream:
+        ack = await stream.append(AppendInput(numbered(100)))
+        assert ack.end.seq_num - ack.start.seq_num == 100
+    assert await data_of(chat) == list(range(100))
+
+
 async def test_a_producer_gathers_single_records(chat: Client, site: Site) -> None:
     async with open_stream(site, own_credentials()) as stream:
         async with stream.producer(batching=Batching()) as producer:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import struct
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
@@ -12,12 +14,14 @@ from urllib.parse import quote
 import attrs
 import pytest
 import s2_sdk._generated.s2.v1.s2_pb2 as pb
-from s2_sdk import S2, Endpoints, S2ServerError
+import zstandard
+from s2_sdk import S2, AppendInput, AppendSession, Endpoints, Record, S2ServerError
 from yarl import URL
 
 from harness.client import Client
-from harness.direct import BASIN, Credentials, call, channel, own_credentials, token_for
-from harness.in_process import OTHER_ENVIRONMENT, OTHER_KEY, ROOT_KEY, Site
+from harness.direct import BASIN, Credentials, call, channel, open_stream, own_credentials, token_for
+from harness.http2 import connect
+from harness.in_process import ENVIRONMENT, OTHER_ENVIRONMENT, OTHER_KEY, ROOT_KEY, Site
 from sessions_adapters.profiles import EMBEDDED
 from sessions_core.domain.direct import FIRST_TENURE
 from sessions_core.domain.environment import RootKey
@@ -92,6 +96,33 @@ async def test_a_body_that_is_wrong_is_refused(
     assert (answer.status, answer.code) == (status, code)
     assert answer.headers["Content-Type"] == "application/json"
     assert isinstance(answer.json["message"], str)
+    await assert_empty(chat)
+
+
+BATCH = append_input(b"x" * 2000)
+ENCODED = [
+    ("br", BATCH, "bad_header"),
+    ("gzip, gzip", BATCH, "bad_header"),
+    ("gzip", BATCH, "bad_frame"),
+    ("gzip", gzip.compress(BATCH)[:-1], "bad_frame"),
+    ("gzip", gzip.compress(bytes(64 * MIB)), "bad_frame"),
+    ("zstd", BATCH, "bad_frame"),
+    ("zstd", zstandard.compress(BATCH)[:-1], "bad_frame"),
+    ("zstd", zstandard.compress(bytes(64 * MIB)), "bad_frame"),
+    ("zstd", zstandard.ZstdCompressor(write_content_size=False).compress(bytes(64 * MIB)), "bad_frame"),
+]
+
+
+@pytest.mark.parametrize(("encoding", "body", "code"), ENCODED, ids=range(len(ENCODED)))
+async def test_a_body_that_cannot_be_decompressed_is_refused(
+    chat: Client, site: Site, encoding: str, body: bytes, code: str
+) -> None:
+    given = own_credentials()
+    path = f"/v1/streams/{quote(given.stream, safe='')}/records"
+    sent = {"authorization": f"Bearer {given.token}", "s2-basin": BASIN, "content-type": PROTOBUF}
+    async with connect(site.port) as client:
+        answer = await client.call("POST", path, body, [*sent.items(), ("content-encoding", encoding)])
+    assert (answer.status, answer.json["code"]) == (400, code)
     await assert_empty(chat)
 
 
@@ -243,16 +274,37 @@ async def test_a_direct_token_is_no_credential_for_other_routes_and_a_public_one
     assert (await call(site, "POST", Credentials(public), b'{"records":[{}]}')).status == 403
 
 
-async def test_a_session_outlives_neither_its_token_nor_its_keys(chat: Client, site: Site) -> None:
-    direct_tokens = site.server.context.direct_tokens
-    token = await direct_tokens.sign(channel(), FIRST_TENURE, timedelta(seconds=1))
-    async with asyncio.timeout(20):
-        while True:
-            answer = await call(site, "POST", Credentials(token), GOOD, content_type=SESSION)
-            if answer.status == 401:
-                break
-            assert answer.frames.error is None
-    assert answer.code == "authn"
+async def write_on(session: AppendSession) -> None:
+    while True:
+        await (await session.submit(AppendInput([Record(b"x")])))
+
+
+async def write_until_refused(site: Site, token: str) -> S2ServerError:
+    """Send batches in one session until it ends with an error."""
+    async with asyncio.timeout(20), open_stream(site, Credentials(token)) as stream:
+        session = stream.append_session()
+        with pytest.raises(S2ServerError) as refusal:
+            await write_on(session)
+        with suppress(S2ServerError):
+            await session.close()
+    return refusal.value
+
+
+async def test_a_session_does_not_outlive_its_token(chat: Client, site: Site) -> None:
+    token = await site.server.context.direct_tokens.sign(channel(), FIRST_TENURE, timedelta(seconds=2))
+    error = await write_until_refused(site, token)
+    assert (error.status_code, error.code) == (401, "authn")
+    assert await chat.records("chat-1", "out")
+
+
+async def test_a_session_does_not_outlive_the_key_that_its_token_is_signed_with(chat: Client, site: Site) -> None:
+    token = (await token_for(site, tenure=FIRST_TENURE)).token
+    writing = asyncio.create_task(write_until_refused(site, token))
+    while not await chat.records("chat-1", "out"):
+        await asyncio.sleep(0.01)
+    await site.sessions.environments.rotate_root_key(ENVIRONMENT, "tr_dev_" + "c" * 24, grace=timedelta(0))
+    error = await writing
+    assert (error.status_code, error.code) == (401, "authn")
 
 
 async def test_oversized_frames_are_refused_before_they_have_come(chat: Client, site: Site) -> None:

@@ -21,7 +21,7 @@ from harness.scenarios import Report, open_server, parameters, restart_of, run_f
 from sessions_adapters.profiles import EMBEDDED, POSTGRES
 
 S2: Final = "s2"
-WRITING: Final = CLIENTS / "direct_writes.test.mjs"
+WRITING: Final = [CLIENTS / "direct_writes.test.mjs", CLIENTS / "direct_writes_agent.test.mjs"]
 RESTARTING: Final = CLIENTS / "direct_writes_restart.test.mjs"
 
 pytestmark = [pytest.mark.needs_node, pytest.mark.slow]
@@ -63,7 +63,7 @@ def _restart(s2: S2Server) -> None:
 
 
 @on_every_log
-@pytest.mark.parametrize(("file", "name"), list(parameters([WRITING])))
+@pytest.mark.parametrize(("file", "name"), list(parameters(WRITING)))
 def test_scenario(report_of: Callable[[str, Path], Report], file: Path, name: str, log: str) -> None:
     report_of(log, file).check(name)
 
@@ -77,10 +77,11 @@ def test_scenario_with_servers_that_are_killed(
 
 
 @on_every_log
+@pytest.mark.parametrize("file", WRITING, ids=lambda file: file.name)
 def test_exactly_the_listed_scenarios_ran_and_node_ended_in_time(
-    report_of: Callable[[str, Path], Report], log: str
+    report_of: Callable[[str, Path], Report], file: Path, log: str
 ) -> None:
-    report_of(log, WRITING).check_all_of(WRITING)
+    report_of(log, file).check_all_of(file)
 
 
 @on_s2

@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import signal
+import sys
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -155,6 +156,53 @@ def test_a_server_whose_processes_cannot_start_ends(tmp_path: Path) -> None:
     assert family._process.returncode == 1
 
 
+@attrs.define(eq=False)
+class FrailFamily(ServerProcess):
+    """Two processes of which the second kills the first while it is starting."""
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-u", "-m", "harness.frail_family", str(self.data)]
+
+
+async def test_a_process_that_dies_while_another_is_starting_is_started_again(tmp_path: Path) -> None:
+    family = FrailFamily(tmp_path, environment={"PYTHONPATH": os.pathsep.join(sys.path)})
+    family.launch()
+    try:
+        killed = family.wait_for(PIDS)[1].split(",")[0]
+        await until(lambda: replaced(family) == [(killed, "-9")])
+        await until(lambda: (tmp_path / "pid").read_text() not in ("", killed))
+    finally:
+        assert await anyio.to_thread.run_sync(family.stop) == 0
+
+
+async def test_readers_and_work_in_progress_are_brought_to_an_end_in_every_process(
+    family: Family, client: Client
+) -> None:
+    """SIGTERM to the parent alone: streams end as streams do, and what is left of an answer comes from the next server."""
+    await client.create("chat")
+    await client.say("chat", "slow and steady")
+    endings: list[str] = []
+
+    async def read_to_the_end() -> None:
+        async with (
+            aiohttp.ClientSession() as http,
+            Client(http, family.address, KEY).subscribe("chat", window=60) as (_, frames),
+        ):
+            started.append(True)
+            endings.append([frame.data async for frame in frames][-1])
+
+    started: list[bool] = []
+    readers = [asyncio.create_task(read_to_the_end()) for _ in range(4 * COUNT)]
+    await until(lambda: len(started) == len(readers))
+    os.kill(family.pid, signal.SIGTERM)
+    await asyncio.gather(*readers)
+    assert endings == ["[DONE]"] * len(readers)
+    assert await anyio.to_thread.run_sync(family.wait) == 0
+    family.start()
+    text, _ = await Client(client.http, family.address, KEY).turn("chat", window=60)
+    assert "you said: slow and steady" in text
+
+
 # --- processes of their own ---
 
 
@@ -191,6 +239,26 @@ async def test_what_is_created_in_one_process_is_written_followed_and_closed_in_
         assert await text_up_to(frames, "session-closed") == ""
     assert (await one.create("talk")).body["code"] == "session_closed"
     assert created.status == 201
+
+
+async def test_a_stop_that_is_said_to_one_process_ends_the_answer_that_another_streams(clients: list[Client]) -> None:
+    one, two, three = clients
+    await one.create("stop")
+    for client in clients:
+        async with three.subscribe("stop", after=await tail_of(three, "stop")) as (_, frames):
+            await two.say("stop", "slow " + "and steady " * 50)
+            async for frame in frames:
+                if any(delta_of(record) for record in frame.records):
+                    break
+            await client.append("stop", '{"kind": "stop"}')
+            rest = await text_up_to(frames, "session-in-event-id")
+        assert rest.count("steady") < 40, "it was not cut short"
+
+
+async def tail_of(client: Client, name: str) -> int | None:
+    """Return the seq of the last record on ``out``, if there is one."""
+    records = await client.records(name, "out")
+    return records[-1]["seqNum"] if records else None
 
 
 async def text_up_to(frames: AsyncGenerator[Frame], having: str) -> str:

@@ -14,7 +14,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from harness.replication import INSERT, Load, Notes, ReplicateProcess, Stage, kill_rounds
+from harness.replication import INSERT, STREAMS, Load, Notes, ReplicateProcess, Stage, kill_rounds
 from sessions_adapters.profiles import open_replication
 from sessions_core.domain.events import ReplicationStreamClosed
 
@@ -25,7 +25,6 @@ ROUNDS = 3
 VERSIONS = "SELECT count(), uniqExact(session_id, _version) FROM sessions_v1"
 LEADERS = "select count(distinct pid) from pg_locks where locktype = 'advisory'"
 CONNECTIONS = "select count(*) from pg_stat_activity where backend_type in ('client backend', 'walsender')"
-STREAMS = "select count(*) from pg_stat_replication"
 
 
 async def insert(stage: Stage, first: int, last: int) -> None:
@@ -49,13 +48,6 @@ async def until_word(process: ReplicateProcess, word: str) -> None:
             await anyio.sleep(0.02)
 
 
-async def until_streaming(stage: Stage) -> None:
-    async with stage.connection() as connection:
-        with anyio.fail_after(PATIENCE_SECONDS):
-            while not await connection.fetchval(STREAMS):
-                await anyio.sleep(0.01)
-
-
 async def count(stage: Stage) -> tuple[int, int]:
     """Return how many rows have been written, and how many different ones."""
     async with stage.index() as index:
@@ -74,7 +66,7 @@ async def stop(process: ReplicateProcess) -> int:
 async def test_a_second_process_takes_over_when_the_first_one_leaves_items_48_and_56(stage: Stage) -> None:
     with stage.replicate() as first, stage.replicate() as second:
         await until_word(first, "leader") if await word_of(second) != "leader" else None
-        await until_streaming(stage)
+        await stage.until_streaming()
         words = sorted([await word_of(first), await word_of(second)])
         assert words == ["leader", "standby"]
         leader, other = (first, second) if await word_of(first) == "leader" else (second, first)
@@ -89,7 +81,7 @@ async def test_a_second_process_takes_over_when_the_first_one_leaves_items_48_an
 async def test_two_processes_on_one_slot_never_both_write_item_56(stage: Stage) -> None:
     """Whatever is written twice would be a row more; and Postgres is asked all the time who streams."""
     with stage.replicate(), stage.replicate():
-        await until_streaming(stage)
+        await stage.until_streaming()
         most = 0
         async with Load(stage).running(), stage.connection() as connection:
             for _ in range(100):
@@ -103,14 +95,14 @@ async def test_two_processes_on_one_slot_never_both_write_item_56(stage: Stage) 
 
 async def test_nothing_comes_again_after_a_clean_stop_item_54(stage: Stage) -> None:
     with stage.replicate() as process:
-        await until_streaming(stage)
+        await stage.until_streaming()
         async with Load(stage).running():
             await anyio.sleep(1)
         assert await stop(process) == 0
         assert await stage.indexed() == await stage.stored(), "what has been committed is written before the end"
         before = await count(stage)
         await start(process)
-        await until_streaming(stage)
+        await stage.until_streaming()
         await insert(stage, 1, 1)
         await stage.settle()
         rows, different = await count(stage)
@@ -120,7 +112,7 @@ async def test_nothing_comes_again_after_a_clean_stop_item_54(stage: Stage) -> N
 async def test_a_stop_amid_a_transaction_leaves_it_to_the_next_process_item_53(stage: Stage) -> None:
     async with stage.connection() as connection:
         with stage.replicate() as process:
-            await until_streaming(stage)
+            await stage.until_streaming()
             async with connection.transaction():
                 await connection.execute(INSERT, 1, 500)
                 assert await stop(process) == 0
@@ -132,7 +124,7 @@ async def test_a_stop_amid_a_transaction_leaves_it_to_the_next_process_item_53(s
 async def test_a_sink_that_is_away_is_waited_for_and_told_of(stage: Stage) -> None:
     with stage.replicate() as process:
         await until_word(process, "leader")
-        await until_streaming(stage)
+        await stage.until_streaming()
         await anyio.to_thread.run_sync(stage.sink.kill)
         await insert(stage, 1, 50)
         await until_word(process, "failing")
@@ -145,7 +137,7 @@ async def test_a_sink_that_is_away_is_waited_for_and_told_of(stage: Stage) -> No
 
 async def test_metrics_have_the_names_of_the_contract_item_55(stage: Stage) -> None:
     with stage.replicate() as process:
-        await until_streaming(stage)
+        await stage.until_streaming()
         await insert(stage, 1, 5)
         await stage.settle()
         with anyio.fail_after(PATIENCE_SECONDS):
@@ -167,7 +159,7 @@ async def test_a_broken_stream_is_opened_again_items_57_and_60(stage: Stage) -> 
     async with stage.connection() as connection:
         with stage.replicate() as process:
             for number in range(3):
-                await until_streaming(stage)
+                await stage.until_streaming()
                 await connection.execute(end)
                 await insert(stage, number, number)
             assert len(await stage.settle()) == 3
@@ -197,7 +189,7 @@ async def test_a_stream_that_cannot_be_opened_leaks_neither_connections_nor_lock
 
 async def test_a_stop_while_it_waits_for_its_turn_leaves_no_leader_item_59(stage: Stage) -> None:
     with stage.replicate() as leader:
-        await until_streaming(stage)
+        await stage.until_streaming()
         with stage.replicate() as second:
             assert await word_of(second) == "standby"
             assert await stop(second) == 0

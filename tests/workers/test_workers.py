@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from harness.answers import problems_of
+from harness.answers import Answers, problems_of
 from harness.client import Client, delta_of
+from harness.worker import WorkerProcess
 from workers.conftest import STALL_SECONDS, Hire
 
 pytestmark = [pytest.mark.needs_postgres, pytest.mark.kill, pytest.mark.timeout(90)]
@@ -37,6 +38,19 @@ async def runs_of(client: Client, name: str) -> list[dict[str, Any]]:
     answer = await client.call("GET", f"/api/v1/sessions/{name}/runs")
     assert answer.status == 200, answer
     return list(answer.body["data"])
+
+
+async def run_of(client: Client, run: str) -> dict[str, Any]:
+    answer = await client.call("GET", f"/api/v1/runs/{run}")
+    assert answer.status == 200, answer
+    return dict(answer.body)
+
+
+async def until_dead(worker: WorkerProcess) -> None:
+    deadline = time.monotonic() + SOON
+    while worker.is_running:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
 
 
 async def test_a_message_is_answered_by_a_worker(client: Client, hire: Hire) -> None:
@@ -67,6 +81,46 @@ async def test_a_worker_that_is_killed_in_mid_answer_is_replaced_in_time(client:
         assert time.monotonic() - killed_at < STALL_SECONDS + BACK_TO_WORK
         await asyncio.sleep(0.05)
     assert await problems_of(client, "killed", {seq: "slow one"}) == []
+
+
+async def test_a_message_that_kills_its_workers_is_given_up_and_the_next_one_is_answered(
+    client: Client, hire: Hire
+) -> None:
+    workers = [hire()]
+    await client.create("fatal", task="fatal", triggerConfig={"basePayload": {}, "maxAttempts": 2})
+    poison = (await client.say("fatal", "die")).body["seq"]
+    for _ in range(2):
+        await until_dead(workers[-1])
+        workers.append(hire())
+    fine = (await client.say("fatal", "live")).body["seq"]
+    answers = Answers(client, "fatal")
+    await answers.until([poison, fine], SOON)
+    assert answers.problems({poison: "", fine: "live begun. "}) == []
+    statuses = [(await run_of(client, run["runId"]))["status"] for run in await runs_of(client, "fatal")]
+    assert statuses[1:] == ["CRASHED", "CRASHED"]
+    out = await client.records("fatal", "out")
+    assert sum("failed repeatedly" in json.dumps(record["data"]) for record in out) == 1
+
+
+async def test_an_agent_that_takes_longer_than_its_max_duration_is_stopped(client: Client, hire: Hire) -> None:
+    hire()
+    config = {"basePayload": {}, "maxDuration": 1, "maxAttempts": 1}
+    await client.create("endless", task="stopped", triggerConfig=config)
+    seq = (await client.say("endless", "/dev/null")).body["seq"]
+    assert await problems_of(client, "endless", {seq: "working"}) == []
+    assert (await run_of(client, (await runs_of(client, "endless"))[-1]["runId"]))["status"] == "TIMED_OUT"
+
+
+async def test_what_a_failed_agent_has_said_stays_in_the_log_of_its_worker(client: Client, hire: Hire) -> None:
+    worker = hire()
+    config = {"basePayload": {}, "maxAttempts": 1}
+    await client.create("indiscreet", task="indiscreet", triggerConfig=config)
+    await client.say("indiscreet", "password=hunter2 ")
+    await client.turn("indiscreet")
+    (run,) = [await run_of(client, run["runId"]) for run in await runs_of(client, "indiscreet")]
+    assert (run["status"], run["error"]) == ("COMPLETED_WITH_ERRORS", "ConnectionRefusedError")
+    assert "hunter2" not in json.dumps(await client.records("indiscreet", "out"))
+    assert any("hunter2" in line for line in worker.output)
 
 
 async def test_a_worker_that_was_frozen_can_write_nothing_any_more(client: Client, hire: Hire) -> None:
@@ -114,17 +168,19 @@ async def test_an_agent_that_blocks_its_loop_is_not_dead(client: Client, hire: H
     assert text.startswith(f"slept {2 * STALL_SECONDS} in attempt 1 of ")
 
 
-async def test_a_worker_whose_clock_is_five_minutes_off_changes_nothing(client: Client, hire: Hire) -> None:
-    late = hire(agents="harness.late_agents:agents")
-    await client.create("late", task="block")
-    seq = (await client.say("late", "0.1")).body["seq"]
-    assert await problems_of(client, "late", {seq: "slept 0.1 in attempt 1"}) == []
+@pytest.mark.parametrize("off", [-300, 300])
+async def test_a_worker_whose_clock_is_five_minutes_off_changes_nothing(client: Client, hire: Hire, off: int) -> None:
+    skewed = hire(agents="harness.skewed_agents:agents", CLOCK_OFF=str(off))
+    name = f"skewed-{off}"
+    await client.create(name, task="block", triggerConfig={"basePayload": {}, "ttl": 60})
+    seq = (await client.say(name, "0.1")).body["seq"]
+    assert await problems_of(client, name, {seq: "slept 0.1 in attempt 1"}) == []
     hire()
-    more = (await client.say("late", str(STALL_SECONDS + 1))).body["seq"]
+    more = (await client.say(name, str(STALL_SECONDS + 1))).body["seq"]
     sent = {seq: "slept 0.1", more: f"slept {STALL_SECONDS + 1} in attempt 1"}
-    assert await problems_of(client, "late", sent) == []
-    assert len(await runs_of(client, "late")) == 1
-    assert late.stop() == 0
+    assert await problems_of(client, name, sent) == []
+    assert len(await runs_of(client, name)) == 1
+    assert skewed.stop() == 0
 
 
 async def test_stop_reaches_the_coroutine_of_a_worker(client: Client, hire: Hire, tmp_path: Path) -> None:

@@ -140,6 +140,7 @@ class HttpServer:
             self._listener.stop()
             await asyncio.gather(self._listener.close(SHUTDOWN_SECONDS), self._runner.cleanup())
         await self._pipeline.settle(SHUTDOWN_SECONDS)
+        await self.context.auth.uses.settle(SHUTDOWN_SECONDS)
 
 
 def build_server(

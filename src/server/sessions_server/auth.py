@@ -5,15 +5,21 @@ How this works
 A public token names its environment and is verified with that environment's root keys; everything else is looked up as
 a key. Both are remembered, so a warm request costs a dictionary look-up: verified tokens for as long as they hold and
 their environment's root keys stay the same, keys and root keys for one second, so that what another process adds,
-rotates or lets expire counts here within that time. Times of validity are compared on every request.
+rotates, revokes or lets expire counts here within that time. Times of validity are compared on every request. When the
+second is over, one of those who come asks the store and the others wait for its answer.
+
+No secret is compared with another here: keys are found by their hash, and a signature is compared in constant time by the
+library that computes it. What is remembered is found in a dictionary, whose hash nobody outside can predict.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 import attrs
 
@@ -25,6 +31,7 @@ from sessions_core.errors import StoreUnavailableError
 from sessions_core.ports.clock import Clock
 from sessions_core.ports.environment_store import EnvironmentStore, TokenLedger
 from sessions_server import tokens
+from sessions_server.key_uses import KeyUses
 from sessions_server.problems import UnauthenticatedError
 
 KEY_SECONDS: Final = 1.0
@@ -103,15 +110,25 @@ class _KnownKey:
 
 @attrs.define(kw_only=True)
 class Authenticator:
-    """Tells callers apart, and signs tokens."""
+    """Tells callers apart, and signs tokens.
+
+    Attributes:
+        uses: Remembers when additional keys are used.
+    """
 
     environments: EnvironmentStore
     ledger: TokenLedger
     clock: Clock
     monotonic: Callable[[], float] = time.monotonic
+    uses: KeyUses = attrs.field(init=False)
     _rings: BoundedDict[str, _Ring] = attrs.field(init=False, factory=lambda: BoundedDict(REMEMBERED))
     _tokens: BoundedDict[str, _KnownToken] = attrs.field(init=False, factory=lambda: BoundedDict(REMEMBERED))
     _keys: BoundedDict[str, _KnownKey] = attrs.field(init=False, factory=lambda: BoundedDict(REMEMBERED))
+    _questions: WeakValueDictionary[str, asyncio.Lock] = attrs.field(init=False, factory=WeakValueDictionary)
+
+    @uses.default
+    def _make_uses(self) -> KeyUses:
+        return KeyUses(self.environments, self.monotonic)
 
     def recall(self, header: str | None) -> Caller | None:
         """Return the caller if it is known and still valid, without asking anybody."""
@@ -216,15 +233,28 @@ class Authenticator:
         return caller
 
     async def _by_key(self, header: str, key: str) -> Caller:
+        async with self._question(header):
+            return self.recall(header) or await self._look_up(header, key)
+
+    async def _look_up(self, header: str, key: str) -> Caller:
         grant = await self.environments.find_grant(key) if key.isascii() and "\x00" not in key else None
         if grant is None or not grant.is_valid(self.clock.now()):
             raise UnauthenticatedError("Invalid API key")
+        self.uses.note(grant)
         known = self._keys.get(header)
         caller = known.caller if known is not None and known.grant == grant else _caller_with(grant)
         self._keys[header] = _KnownKey(caller, grant, self.monotonic())
         return caller
 
     async def _ring(self, environment_id: str) -> _Ring:
+        async with self._question(environment_id):
+            return await self._current_ring(environment_id)
+
+    def _question(self, about: str) -> asyncio.Lock:
+        """Return what lets one caller at a time ask the store *about* something."""
+        return self._questions.setdefault(about, asyncio.Lock())
+
+    async def _current_ring(self, environment_id: str) -> _Ring:
         known = self._rings.get(environment_id)
         read_at = self.monotonic()
         if known is not None and read_at - known.read_at <= KEY_SECONDS:

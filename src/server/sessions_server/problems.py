@@ -134,6 +134,7 @@ TABLE: Final[Mapping[type[BaseException], Answer]] = {
     errors.RunNotFoundError: Answer(404, "run_not_found", retry=False),
     errors.WaitpointNotFoundError: Answer(404, "waitpoint_not_found", retry=False),
     errors.EnvironmentNotFoundError: Answer(404, "environment_not_found", retry=False),
+    errors.AccessKeyNotFoundError: Answer(404, "key_not_found", retry=False),
     errors.NotFoundError: Answer(404, "not_found", retry=False),
     errors.InvalidCursorError: Answer(400, "invalid_cursor"),
     errors.InvalidError: Answer(400, "invalid_request"),

@@ -22,6 +22,8 @@ AddressingKey = NewType("AddressingKey", str)
 """What a session's channels, waits and token scopes are keyed on: the external id, else the friendly id."""
 RunId = NewType("RunId", str)
 WaitpointId = NewType("WaitpointId", str)
+AccessKeyId = NewType("AccessKeyId", str)
+"""Names an additional key without opening anything: ``key_`` and the beginning of its hash."""
 PartId = NewType("PartId", str)
 """Chosen by the writer of a record; the same part id on one channel means the same record."""
 

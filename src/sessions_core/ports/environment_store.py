@@ -7,12 +7,61 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from sessions_core.domain.environment import Environment, KeyGrant, RootKey
-from sessions_core.domain.ids import EnvironmentId
+from sessions_core.domain.environment import AdditionalKey, Environment, KeyGrant, RootKey
+from sessions_core.domain.ids import AccessKeyId, EnvironmentId
 
 
-class EnvironmentStore(Protocol):
-    """Keeps organizations, projects, environments and keys. Keys are stored encrypted and found by their hash."""
+class AdditionalKeyStore(Protocol):
+    """Keeps an environment's additional keys, of each only its hash."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    async def add_key(
+        self,
+        environment_id: EnvironmentId,
+        key: str,
+        scopes: Sequence[str],
+        *,
+        name: str = "",
+        expires_at: datetime | None = None,
+    ) -> AdditionalKey:
+        """Store an additional key with limited scopes.
+
+        Raises:
+            EnvironmentNotFoundError: No such environment.
+            InvalidError: The key exists already, or name or scopes are too long or cannot be stored.
+        """
+
+    @abstractmethod
+    async def list_keys(self, environment_id: EnvironmentId) -> list[AdditionalKey]:
+        """Return the environment's additional keys, oldest first, also those that no longer work.
+
+        Raises:
+            EnvironmentNotFoundError: No such environment.
+        """
+
+    @abstractmethod
+    async def revoke_key(self, environment_id: EnvironmentId, key_id: AccessKeyId) -> AdditionalKey:
+        """Let an additional key work no longer. The time of the first call stays.
+
+        Raises:
+            AccessKeyNotFoundError: No such additional key in this environment.
+        """
+
+    @abstractmethod
+    async def record_use(self, environment_id: EnvironmentId, key_id: AccessKeyId) -> None:
+        """Remember that an additional key was used now, unless a use less than ``USE_PRECISION`` ago is remembered.
+
+        Nothing happens where there is no such key.
+
+        Raises:
+            StoreUnavailableError: No answer.
+        """
+
+
+class EnvironmentStore(AdditionalKeyStore, Protocol):
+    """Keeps organizations, projects, environments and keys. Root keys are stored encrypted; all are found by their hash."""
 
     __slots__ = ()
 
@@ -30,7 +79,7 @@ class EnvironmentStore(Protocol):
 
     @abstractmethod
     async def find_grant(self, key: str) -> KeyGrant | None:
-        """Return what *key* (root, rotated within its grace, or additional) allows, or None. Looks up its SHA-256."""
+        """Return what *key* (root, rotated within its grace, or additional and not revoked) allows, or None."""
 
     @abstractmethod
     async def find_root_keys(self, environment_id: EnvironmentId) -> Sequence[RootKey]:
@@ -45,13 +94,13 @@ class EnvironmentStore(Protocol):
         """
 
     @abstractmethod
-    async def add_key(
-        self, environment_id: EnvironmentId, key: str, scopes: Sequence[str], *, expires_at: datetime | None = None
-    ) -> None:
-        """Store an additional key with limited scopes. Only its hash is kept.
+    async def reseal_root_keys(self) -> int:
+        """Encrypt all root keys anew, all or none, and forget those whose grace is over; return how many there are.
+
+        Afterwards the cipher's current encryption key opens them all.
 
         Raises:
-            EnvironmentNotFoundError: No such environment.
+            IncompatibleStoreError: One cannot be decrypted; nothing has changed.
         """
 
 

@@ -168,6 +168,7 @@ class RunManager:
                     return
                 last = await self._last_epoch_before(run)
                 if last is None:
+                    await self._say(out, actual, last_words)
                     return
                 epoch, held = last, actual
         except (ChannelUnavailableError, StoreUnavailableError) as error:
@@ -184,6 +185,16 @@ class RunManager:
         except GuardMismatchError as error:
             return error.actual
         return None if change.actual == final else change.actual
+
+    async def _say(self, out: Channel, guard: Guard, last_words: Sequence[NewRecord]) -> None:
+        """Append *last_words* under whatever guard there is. The new run says them too, unless it is replaced before that."""
+        for _ in range(FENCE_ATTEMPTS if last_words else 0):
+            try:
+                await self.log.append(out, last_words, guard=guard)
+            except GuardMismatchError as error:
+                guard = error.actual
+            else:
+                return
 
     async def _last_epoch_before(self, run: RunRecord) -> int | None:
         """Return the epoch of the last attempt before *run*'s first; None if that has begun, or *run* has been replaced."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import partial
 
 import anyio
@@ -18,6 +18,7 @@ from sessions_adapters.postgres import (
     PostgresDatabase,
     PostgresWaitpointStore,
     PostgresWaitRegistry,
+    clock,
     open_database,
 )
 from sessions_adapters.postgres.trimmer import Trimmer
@@ -230,3 +231,16 @@ async def test_what_one_process_trims_another_one_may_delete(
             while len(await later.fetch("select 1 from record")) != 101:
                 await anyio.sleep(0.01)
         assert (await PostgresChannelLog(later).read(channel, 0, 5000)).records[0].seq == 1100
+
+
+async def test_a_machine_whose_clock_is_off_knows_the_time_from_its_first_moment_on(
+    config: PostgresConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Early(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) + timedelta(minutes=5)
+
+    monkeypatch.setattr(clock, "datetime", Early)
+    async with open_database(config) as db:
+        assert abs((db.clock.now() - datetime.now(UTC)).total_seconds()) < 60

@@ -105,6 +105,21 @@ async def test_each_hand_over_is_told_once_also_those_of_runs_that_never_began()
     assert [record.control for record in await world.records(Io.OUT)] == [UPGRADE_REQUIRED] * 3
 
 
+@pytest.mark.parametrize("begin", [took_out, begun], ids=["with out", "without out"])
+@pytest.mark.parametrize("late", ["ChannelLog.append", "ChannelLog.set_guard"])
+async def test_a_hand_over_to_a_run_that_is_replaced_before_it_tells_of_it_is_told(
+    begin: Callable[[World], Awaitable[object]], late: str
+) -> None:
+    world = World()
+    run_id = (await world.sessions().sessions.create(HOME, spec())).run_id
+    early = world.sessions(Meanwhile(late, partial(begin, world)))
+    for sessions in (early, world.sessions()):
+        moved = await sessions.sessions.end_and_continue(HOME.id, NAME, run_id, "upgrade")
+        assert moved.swapped
+        run_id = moved.run_id
+    assert [record.control for record in await world.records(Io.OUT)] == [UPGRADE_REQUIRED] * 2
+
+
 async def test_a_message_between_leaving_and_ending_does_not_make_old_ones_be_read_again() -> None:
     world = World()
     taken: list[int] = []

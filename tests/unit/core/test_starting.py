@@ -87,18 +87,26 @@ async def test_a_run_whose_process_died_before_lowering_the_guard_is_followed_al
         await check_promises(world, {"one": first, "two": second})
 
 
-async def test_a_run_that_has_changed_since_its_dispatch_is_looked_at_again(world: World) -> None:
+async def test_a_run_that_another_process_has_begun_since_its_dispatch_is_left_to_it(world: World) -> None:
     sessions = world.sessions(agents=echo_agents())
     created = await sessions.sessions.create(HOME, spec())
     assert sessions.executor.dispatched[created.run_id].attempt == 0
     begun = await world.ports().runs.begin(created.run_id, 1)
     assert begun is not None
-    async with sessions.running(), anyio.create_task_group() as tasks:
-        tasks.start_soon(sessions.executor.execute, created.run_id)
-        with anyio.fail_after(10):
-            while world.tables.runs[created.run_id].is_alive:
-                await anyio.sleep(0.1)
+    async with sessions.running():
+        await sessions.executor.execute(created.run_id)
     run = world.tables.runs[created.run_id]
-    assert (run.attempt, run.status) == (2, RunStatus.COMPLETED_SUCCESSFULLY)
-    assert not await world.ports().runs.finish(Holding(run.id, 1), RunStatus.CRASHED)
+    assert (run.attempt, run.status) == (1, RunStatus.EXECUTING)
+    assert await world.ports().runs.finish(Holding(run.id, 1), RunStatus.COMPLETED_SUCCESSFULLY)
     assert not sessions.executor.dispatched
+
+
+async def test_a_run_whose_session_was_closed_since_its_dispatch_is_looked_at_again(world: World) -> None:
+    sessions = world.sessions(agents=echo_agents())
+    created = await sessions.sessions.create(HOME, spec())
+    await world.sessions(agents=echo_agents()).sessions.close(HOME.id, created.session.id)
+    assert sessions.executor.dispatched[created.run_id].is_alive
+    async with sessions.running():
+        await sessions.executor.execute(created.run_id)
+    run = world.tables.runs[created.run_id]
+    assert (run.attempt, run.status) == (0, RunStatus.CANCELED)

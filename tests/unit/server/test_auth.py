@@ -7,13 +7,15 @@ import json
 from datetime import timedelta
 from typing import Any
 
+import anyio
+import anyio.lowlevel
 import attrs
 import jwt
 import pytest
 
 from sessions_adapters.memory import InMemoryEnvironmentStore, InMemoryTokenLedger
 from sessions_core.domain.access import Action, Credential
-from sessions_core.domain.environment import Environment, EnvironmentType, RootKey
+from sessions_core.domain.environment import Environment, EnvironmentType, KeyGrant, RootKey
 from sessions_core.domain.ids import EnvironmentId, OrganizationId, ProjectId
 from sessions_core.testing import ManualClock
 from sessions_server import tokens
@@ -35,6 +37,23 @@ class Seconds:
         return self.value
 
 
+@attrs.define(eq=False)
+class NotedStore(InMemoryEnvironmentStore):
+    """Takes a moment for each answer, and notes what it was asked for."""
+
+    asked: list[str] = attrs.field(init=False, factory=list)
+
+    async def find_root_keys(self, environment_id: EnvironmentId) -> list[RootKey]:
+        self.asked.append(environment_id)
+        await anyio.lowlevel.checkpoint()
+        return await InMemoryEnvironmentStore.find_root_keys(self, environment_id)
+
+    async def find_grant(self, key: str) -> KeyGrant | None:
+        self.asked.append(key)
+        await anyio.lowlevel.checkpoint()
+        return await InMemoryEnvironmentStore.find_grant(self, key)
+
+
 @pytest.fixture
 def clock() -> ManualClock:
     return ManualClock()
@@ -46,8 +65,8 @@ def monotonic() -> Seconds:
 
 
 @pytest.fixture
-async def store(clock: ManualClock) -> InMemoryEnvironmentStore:
-    store = InMemoryEnvironmentStore(clock)
+async def store(clock: ManualClock) -> NotedStore:
+    store = NotedStore(clock)
     for environment_id, key in ((ONE, KEY), (TWO, OTHER_KEY)):
         environment = Environment(
             id=environment_id,
@@ -258,6 +277,16 @@ async def test_what_is_known_is_not_read_again_within_a_second(
     monotonic.value += KEY_SECONDS - 0.01
     for credential in (token, KEY):
         assert (await auth.authenticate(credential)).environment.id == ONE
+
+
+async def test_many_requests_at_once_ask_the_store_once(
+    auth: Authenticator, store: NotedStore, clock: ManualClock
+) -> None:
+    async with anyio.create_task_group() as tasks:
+        for number in range(8):
+            tasks.start_soon(auth.authenticate, encode(claims(clock, scopes=[f"read:sessions:{number}"])))
+            tasks.start_soon(auth.authenticate, OTHER_KEY)
+    assert sorted(store.asked) == sorted([ONE, KEY, OTHER_KEY])
 
 
 async def test_an_unchanged_key_keeps_a_token_verified(

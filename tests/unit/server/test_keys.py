@@ -10,8 +10,8 @@ import pytest
 from harness.server import KEY
 from sessions_core.domain.environment import EnvironmentType
 from sessions_core.errors import InvalidError
-from sessions_server.cli import environments, serve
-from sessions_server.cli.keys import new_root_key, parse_root_key
+from sessions_server.cli import additional_keys, environments, serve
+from sessions_server.cli.keys import new_additional_key, new_root_key, parse_root_key
 
 GOOD = ["tr_dev_" + "a" * 24, "tr_stg_" + "Z" * 30, "tr_prod_" + "0" * 24, "tr_preview_" + "aB3" * 8, KEY]
 BAD = [
@@ -40,10 +40,20 @@ def test_anything_else_is_refused_by_the_name_of_its_option_and_not_repeated(key
     assert not key.strip() or key.strip() not in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", EnvironmentType)
+def test_an_additional_key_has_the_contracts_form_and_is_no_root_key(kind: EnvironmentType) -> None:
+    key = new_additional_key(kind)
+    assert re.fullmatch(r"tr_(dev|stg|prod|preview)_sk_[0-9a-zA-Z]{24}", key)
+    assert f"_{kind.slug}_" in key
+    with pytest.raises(InvalidError):
+        parse_root_key(key, "--key")
+    assert key != new_additional_key(kind)
+
+
 def test_every_key_in_the_documents_and_the_help_could_be_one() -> None:
     root = Path(__file__).parents[3]
     pages = [root / "README.md", *(root / "docs").rglob("*.md")]
-    texts = [*(page.read_text() for page in pages), serve.EXAMPLES, environments.EXAMPLES]
+    texts = [*(page.read_text() for page in pages), serve.EXAMPLES, environments.EXAMPLES, additional_keys.EXAMPLES]
     keys = [key for text in texts for key in re.findall(r"\btr_[a-z]+_[A-Za-z0-9]+\b", text)]
     assert keys
     for key in keys:

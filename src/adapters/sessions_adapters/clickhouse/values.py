@@ -30,7 +30,8 @@ def from_ms(value: int) -> datetime:
 
 def to_text(moment: datetime) -> str:
     """Return *moment* as text that ClickHouse cannot take for anything else (a number might be seconds)."""
-    return from_ms(to_ms(moment)).replace(tzinfo=None).isoformat(sep=" ", timespec="milliseconds")
+    nearest = min(max(moment, FIRST), LAST).astimezone(UTC)
+    return nearest.isoformat(sep=" ", timespec="milliseconds").removesuffix("+00:00")
 
 
 def sendable(text: str) -> str:

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from sessions_adapters.fernet.cipher import FernetCipher
-from sessions_adapters.fernet.key_file import load_key, load_or_create_key
+from sessions_adapters.fernet.key_file import add_key, load_keys, load_or_create_keys
 
-__all__ = ["FernetCipher", "load_key", "load_or_create_key"]
+__all__ = ["FernetCipher", "add_key", "load_keys", "load_or_create_keys"]

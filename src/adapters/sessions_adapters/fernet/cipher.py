@@ -8,27 +8,29 @@ from sessions_core.errors import IncompatibleStoreError, InvalidError, MissingEx
 from sessions_core.ports.environment_store import Cipher
 
 try:
-    from cryptography.fernet import Fernet, InvalidToken
+    from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 except ImportError as exc:
     raise MissingExtraError("Encrypting root keys", "cryptography", "keys") from exc
 
 
-def _fernet(key: bytes | str) -> Fernet:
+def _fernet(keys: bytes | str) -> MultiFernet:
     try:
-        return Fernet(key)
+        return MultiFernet([Fernet(key) for key in keys.split()])
     except ValueError:  # not kept as the cause: it may show the key
         raise InvalidError("encryption key", "must be 32 bytes in URL-safe base64") from None
 
 
 @attrs.define
 class FernetCipher(Cipher):
-    """Encrypts with one key.
+    """Encrypts with one key, and decrypts what was encrypted with it or with an older one.
+
+    It is made of the keys with white space between them, the current one first.
 
     Raises:
-        InvalidError: The key is not one that :meth:`generate_key` could have made.
+        InvalidError: There is none, or one is not of those that :meth:`generate_key` makes.
     """
 
-    _fernet: Fernet = attrs.field(converter=_fernet, repr=False, alias="key")
+    _fernet: MultiFernet = attrs.field(converter=_fernet, repr=False, alias="keys")
 
     @staticmethod
     def generate_key() -> bytes:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import attrs
 from anyio.lowlevel import checkpoint
 
-from sessions_core.domain.environment import Environment, KeyGrant, RootKey
-from sessions_core.domain.ids import EnvironmentId
-from sessions_core.errors import EnvironmentNotFoundError, InvalidError
+from sessions_core.domain.environment import (
+    USE_PRECISION,
+    AdditionalKey,
+    Environment,
+    KeyGrant,
+    RootKey,
+    check_key,
+    key_hash,
+    key_id_of,
+)
+from sessions_core.domain.ids import AccessKeyId, EnvironmentId
+from sessions_core.errors import AccessKeyNotFoundError, EnvironmentNotFoundError, InvalidError
 from sessions_core.ports.clock import Clock
 from sessions_core.ports.environment_store import EnvironmentStore, TokenLedger
 
@@ -26,6 +34,7 @@ class InMemoryEnvironmentStore(EnvironmentStore):
     """Newest first."""
     _grants: dict[str, KeyGrant] = attrs.field(init=False, factory=dict, repr=False)
     """By the key's hash."""
+    _keys: dict[AccessKeyId, AdditionalKey] = attrs.field(init=False, factory=dict, repr=False)
 
     async def create(self, environment: Environment, root_key: str) -> None:
         await checkpoint()
@@ -41,8 +50,10 @@ class InMemoryEnvironmentStore(EnvironmentStore):
 
     async def find_grant(self, key: str) -> KeyGrant | None:
         await checkpoint()
-        grant = self._grants.get(_hash(key))
-        return grant if grant is not None and grant.is_valid(self._clock.now()) else None
+        grant, now = self._grants.get(key_hash(key)), self._clock.now()
+        if grant is None or not grant.is_valid(now):
+            return None
+        return grant if grant.key_id is None or self._keys[grant.key_id].is_valid(now) else None
 
     async def find_root_keys(self, environment_id: EnvironmentId) -> Sequence[RootKey]:
         await checkpoint()
@@ -55,16 +66,63 @@ class InMemoryEnvironmentStore(EnvironmentStore):
         self._add_grant(new_key, KeyGrant(environment=environment))
         current, *older = self._root_keys[environment_id]
         ends_at = self._clock.now() + grace
-        self._grants[_hash(current.value)] = KeyGrant(environment=environment, expires_at=ends_at)
+        self._grants[key_hash(current.value)] = KeyGrant(environment=environment, expires_at=ends_at)
         rotated = RootKey(value=current.value, expires_at=ends_at)
         self._root_keys[environment_id] = [RootKey(value=new_key), rotated, *older]
 
-    async def add_key(
-        self, environment_id: EnvironmentId, key: str, scopes: Sequence[str], *, expires_at: datetime | None = None
-    ) -> None:
+    async def reseal_root_keys(self) -> int:
         await checkpoint()
+        for environment_id in self._root_keys:
+            self._root_keys[environment_id] = list(await self.find_root_keys(environment_id))
+        return sum(map(len, self._root_keys.values()))
+
+    async def add_key(
+        self,
+        environment_id: EnvironmentId,
+        key: str,
+        scopes: Sequence[str],
+        *,
+        name: str = "",
+        expires_at: datetime | None = None,
+    ) -> AdditionalKey:
+        await checkpoint()
+        check_key(name, scopes)
         environment = self._get(environment_id)
-        self._add_grant(key, KeyGrant(environment=environment, scopes=tuple(scopes), expires_at=expires_at))
+        added = AdditionalKey(
+            id=key_id_of(key_hash(key)),
+            environment_id=environment_id,
+            name=name,
+            scopes=tuple(scopes),
+            created_at=self._clock.now(),
+            expires_at=expires_at,
+        )
+        self._add_grant(
+            key, KeyGrant(environment=environment, scopes=added.scopes, expires_at=expires_at, key_id=added.id)
+        )
+        self._keys[added.id] = added
+        return added
+
+    async def list_keys(self, environment_id: EnvironmentId) -> list[AdditionalKey]:
+        await checkpoint()
+        self._get(environment_id)
+        return [key for key in self._keys.values() if key.environment_id == environment_id]
+
+    async def revoke_key(self, environment_id: EnvironmentId, key_id: AccessKeyId) -> AdditionalKey:
+        await checkpoint()
+        key = self._keys.get(key_id)
+        if key is None or key.environment_id != environment_id:
+            raise AccessKeyNotFoundError(key_id)
+        if key.revoked_at is None:
+            self._keys[key_id] = attrs.evolve(key, revoked_at=self._clock.now())
+        return self._keys[key_id]
+
+    async def record_use(self, environment_id: EnvironmentId, key_id: AccessKeyId) -> None:
+        await checkpoint()
+        key, now = self._keys.get(key_id), self._clock.now()
+        if key is None or key.environment_id != environment_id:
+            return
+        if key.last_used_at is None or key.last_used_at <= now - USE_PRECISION:
+            self._keys[key_id] = attrs.evolve(key, last_used_at=now)
 
     def _get(self, environment_id: EnvironmentId) -> Environment:
         environment = self._environments.get(environment_id)
@@ -73,13 +131,9 @@ class InMemoryEnvironmentStore(EnvironmentStore):
         return environment
 
     def _add_grant(self, key: str, grant: KeyGrant) -> None:
-        if _hash(key) in self._grants:
+        if key_hash(key) in self._grants:
             raise InvalidError("key", "exists already")
-        self._grants[_hash(key)] = grant
-
-
-def _hash(key: str) -> str:
-    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+        self._grants[key_hash(key)] = grant
 
 
 @attrs.define(eq=False)

@@ -17,7 +17,7 @@ from sessions_adapters.postgres.channel_log import PostgresChannelLog
 from sessions_adapters.postgres.config import PostgresConfig
 from sessions_adapters.postgres.database import PostgresDatabase, open_database
 from sessions_adapters.postgres.dead_letters import PostgresDeadLetters
-from sessions_adapters.postgres.environment_store import PostgresEnvironmentStore, find_sealed_key
+from sessions_adapters.postgres.environment_store import PostgresEnvironmentStore, find_sealed_keys
 from sessions_adapters.postgres.heartbeats import open_beat
 from sessions_adapters.postgres.inspection import PostgresFacts, inspect
 from sessions_adapters.postgres.leader_lock import PostgresLeaderLock
@@ -44,7 +44,7 @@ __all__ = [
     "PostgresTokenLedger",
     "PostgresWaitRegistry",
     "PostgresWaitpointStore",
-    "find_sealed_key",
+    "find_sealed_keys",
     "inspect",
     "migrate",
     "open_beat",

@@ -96,6 +96,10 @@ class PostgresDatabase:
         watchers = (self.followers, self.waiters, self.waits, self._own_clock)
         return Listener(self.config, self.topic, self.name, watchers)
 
+    async def ask_the_time(self, connection: Connection) -> None:
+        """Set the clock by the server's: nothing here may be decided by this machine's, not even at first."""
+        await self._own_clock.look(connection, anew=True)
+
     def at(self) -> datetime | None:
         """Return the time to be handed to a statement: None for the database's own."""
         return None if self.given_clock is None else to_milliseconds(self.given_clock.now())
@@ -197,6 +201,7 @@ async def open_database(
         db = PostgresDatabase(config, pool, clock, cipher)
         async with db.connection() as connection:
             await schema.check(connection, config)
+            await db.ask_the_time(connection)
         await stack.enter_async_context(_served(db))
         yield db
 

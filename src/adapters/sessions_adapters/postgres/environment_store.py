@@ -11,10 +11,25 @@ import attrs
 
 from sessions_adapters.postgres.connecting import Connection
 from sessions_adapters.postgres.database import PostgresDatabase, changed
-from sessions_adapters.postgres.values import bindable, hash_of, maybe_moment
-from sessions_core.domain.environment import Environment, KeyGrant, RootKey
-from sessions_core.domain.ids import EnvironmentId
-from sessions_core.errors import EnvironmentNotFoundError, IncompatibleStoreError, InvalidError
+from sessions_adapters.postgres.values import bindable, maybe_moment
+from sessions_core.domain.environment import (
+    USE_PRECISION,
+    AdditionalKey,
+    Environment,
+    KeyGrant,
+    RootKey,
+    check_key,
+    hash_range,
+    key_hash,
+    key_id_of,
+)
+from sessions_core.domain.ids import AccessKeyId, EnvironmentId
+from sessions_core.errors import (
+    AccessKeyNotFoundError,
+    EnvironmentNotFoundError,
+    IncompatibleStoreError,
+    InvalidError,
+)
 from sessions_core.ports.environment_store import Cipher, EnvironmentStore
 
 INSERT_ENVIRONMENT: Final = """
@@ -25,24 +40,51 @@ LIST_ENVIRONMENTS: Final = "select * from environment order by created_at, numbe
 # The row is locked: of two rotations at once, the second one retires the first one's key.
 LOCK_ENVIRONMENT: Final = "select 1 from environment where id = $1 for update"
 INSERT_KEY: Final = """
-    insert into access_key (hash, environment_id, scopes, sealed, created_at, expires_at)
-    values ($1, $2, $3, $4, now_or($6), $5)
+    insert into access_key (hash, environment_id, name, scopes, sealed, created_at, expires_at)
+    values ($1, $2, $3, $4, $5, now_or($7), $6)
     on conflict do nothing
+    returning *
 """
 RETIRE_ROOT_KEY: Final = """
     update access_key set expires_at = now_or($3) + $2 where environment_id = $1 and scopes is null and expires_at is null
 """
 FIND_GRANT: Final = """
-    select environment.*, access_key.scopes, access_key.expires_at
+    select environment.*, access_key.hash, access_key.scopes, access_key.expires_at
     from access_key join environment on environment.id = access_key.environment_id
     where access_key.hash = $1 and (access_key.expires_at is null or access_key.expires_at > now_or($2))
+        and access_key.revoked_at is null
 """
 FIND_ROOT_KEYS: Final = """
     select sealed, expires_at from access_key
     where environment_id = $1 and scopes is null and (expires_at is null or expires_at > now_or($2))
     order by number desc
 """
-FIND_SEALED: Final = "select sealed from access_key where sealed is not null order by number desc limit 1"
+# What was encrypted before and after the encryption key last changed, if that did not reach all.
+FIND_SEALED: Final = """
+    select sealed from access_key where number in (
+        select min(number) from access_key where sealed is not null
+        union all select max(number) from access_key where sealed is not null
+    )
+"""
+LIST_SEALED: Final = "select hash, sealed from access_key where sealed is not null order by number for update"
+RESEAL: Final = "update access_key set sealed = $2 where hash = $1"
+FORGET_ROOT_KEYS: Final = """
+    update access_key set sealed = null where scopes is null and sealed is not null and expires_at <= now_or($1)
+"""
+HAS_ENVIRONMENT: Final = "select true from environment where id = $1"
+LIST_KEYS: Final = (
+    "select * from access_key where environment_id = $1 and scopes is not null order by created_at, number"
+)
+REVOKE_KEY: Final = """
+    update access_key set revoked_at = coalesce(revoked_at, now_or($4))
+    where hash between $2 and $3 and environment_id = $1 and scopes is not null
+    returning *
+"""
+RECORD_USE: Final = """
+    update access_key set last_used_at = now_or($4)
+    where hash between $2 and $3 and environment_id = $1 and scopes is not null
+        and (last_used_at is null or last_used_at <= now_or($4) - $5::interval)
+"""
 
 
 @attrs.define
@@ -66,7 +108,7 @@ class PostgresEnvironmentStore(EnvironmentStore):
         return [_environment_of(row) for row in await self._db.fetch(LIST_ENVIRONMENTS)]
 
     async def find_grant(self, key: str) -> KeyGrant | None:
-        row = await self._db.fetchrow(FIND_GRANT, hash_of(key), self._db.at())
+        row = await self._db.fetchrow(FIND_GRANT, key_hash(key), self._db.at())
         return None if row is None else _grant_of(row)
 
     async def find_root_keys(self, environment_id: EnvironmentId) -> Sequence[RootKey]:
@@ -81,12 +123,49 @@ class PostgresEnvironmentStore(EnvironmentStore):
             await connection.execute(RETIRE_ROOT_KEY, environment_id, grace, self._db.at())
             await self._insert_key(connection, environment_id, new_key, sealed=sealed)
 
+    async def reseal_root_keys(self) -> int:
+        cipher = self._cipher()
+        async with self._db.transaction() as connection:
+            await connection.execute(FORGET_ROOT_KEYS, self._db.at())
+            rows = await connection.fetch(LIST_SEALED)
+            resealed = [(row["hash"], cipher.encrypt(cipher.decrypt(row["sealed"]))) for row in rows]
+            await connection.executemany(RESEAL, resealed)
+            return len(resealed)
+
     async def add_key(
-        self, environment_id: EnvironmentId, key: str, scopes: Sequence[str], *, expires_at: datetime | None = None
-    ) -> None:
+        self,
+        environment_id: EnvironmentId,
+        key: str,
+        scopes: Sequence[str],
+        *,
+        name: str = "",
+        expires_at: datetime | None = None,
+    ) -> AdditionalKey:
+        check_key(name, scopes)
         async with self._db.transaction() as connection:
             await _lock(connection, environment_id)
-            await self._insert_key(connection, environment_id, key, scopes=scopes, expires_at=expires_at)
+            row = await self._insert_key(
+                connection, environment_id, key, name=name, scopes=scopes, expires_at=expires_at
+            )
+        return _additional_key_of(row)
+
+    async def list_keys(self, environment_id: EnvironmentId) -> list[AdditionalKey]:
+        rows = await self._db.fetch(LIST_KEYS, bindable(environment_id))
+        if not rows and await self._db.fetchrow(HAS_ENVIRONMENT, bindable(environment_id)) is None:
+            raise EnvironmentNotFoundError(environment_id)
+        return [_additional_key_of(row) for row in rows]
+
+    async def revoke_key(self, environment_id: EnvironmentId, key_id: AccessKeyId) -> AdditionalKey:
+        hashes = hash_range(key_id)
+        if hashes is not None:
+            for row in await self._db.change(REVOKE_KEY, bindable(environment_id), *hashes, self._db.at()):
+                return _additional_key_of(row)
+        raise AccessKeyNotFoundError(key_id)
+
+    async def record_use(self, environment_id: EnvironmentId, key_id: AccessKeyId) -> None:
+        hashes = hash_range(key_id)
+        if hashes is not None:
+            await self._db.execute(RECORD_USE, bindable(environment_id), *hashes, self._db.at(), USE_PRECISION)
 
     async def _insert_key(
         self,
@@ -94,13 +173,16 @@ class PostgresEnvironmentStore(EnvironmentStore):
         environment_id: EnvironmentId,
         key: str,
         *,
+        name: str = "",
         sealed: bytes | None = None,
         scopes: Sequence[str] | None = None,
         expires_at: datetime | None = None,
-    ) -> None:
-        values = (hash_of(key), environment_id, scopes, sealed, maybe_moment(expires_at), self._db.at())
-        if not changed(await connection.execute(INSERT_KEY, *values)):
+    ) -> asyncpg.Record:
+        values = (key_hash(key), environment_id, name, scopes, sealed, maybe_moment(expires_at), self._db.at())
+        row = await connection.fetchrow(INSERT_KEY, *values)
+        if row is None:
             raise InvalidError("key", "exists already")
+        return row
 
     def _cipher(self) -> Cipher:
         if self._db.cipher is None:
@@ -113,10 +195,9 @@ class PostgresEnvironmentStore(EnvironmentStore):
         return self._cipher().encrypt(root_key.encode())
 
 
-async def find_sealed_key(db: PostgresDatabase) -> bytes | None:
-    """Return the newest root key as it is stored, encrypted, or None if there is none: what a cipher can be tried on."""
-    row = await db.fetchrow(FIND_SEALED)
-    return None if row is None else row["sealed"]
+async def find_sealed_keys(db: PostgresDatabase) -> list[bytes]:
+    """Return the oldest and the newest root key as they are stored, encrypted: what a cipher can be tried on."""
+    return [row["sealed"] for row in await db.fetch(FIND_SEALED)]
 
 
 async def _lock(connection: Connection, environment_id: EnvironmentId) -> None:
@@ -131,8 +212,26 @@ def _environment_of(row: asyncpg.Record) -> Environment:
 
 
 def _grant_of(row: asyncpg.Record) -> KeyGrant:
-    scopes = None if row["scopes"] is None else tuple(row["scopes"])
-    return KeyGrant(environment=_environment_of(row), scopes=scopes, expires_at=row["expires_at"])
+    is_root = row["scopes"] is None
+    return KeyGrant(
+        environment=_environment_of(row),
+        scopes=None if is_root else tuple(row["scopes"]),
+        expires_at=row["expires_at"],
+        key_id=None if is_root else key_id_of(row["hash"]),
+    )
+
+
+def _additional_key_of(row: asyncpg.Record) -> AdditionalKey:
+    return AdditionalKey(
+        id=key_id_of(row["hash"]),
+        environment_id=EnvironmentId(row["environment_id"]),
+        name=row["name"],
+        scopes=tuple(row["scopes"]),
+        created_at=row["created_at"],
+        expires_at=row["expires_at"],
+        revoked_at=row["revoked_at"],
+        last_used_at=row["last_used_at"],
+    )
 
 
 def _root_key_of(row: asyncpg.Record, cipher: Cipher) -> RootKey:

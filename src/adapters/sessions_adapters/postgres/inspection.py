@@ -39,7 +39,7 @@ class PostgresFacts:
         free_slots: How many replication slots can still be made.
         skew: How far its clock is before ours; nothing within the time that the answer took.
         problem: What is wrong with the schema, and what to do; None if it fits.
-        sealed: A root key as it is stored.
+        sealed: The oldest and the newest root key as they are stored.
     """
 
     version: int
@@ -52,7 +52,7 @@ class PostgresFacts:
     may_replicate: bool
     skew: timedelta
     problem: str | None
-    sealed: bytes | None
+    sealed: tuple[bytes, ...]
 
 
 async def inspect(config: PostgresConfig) -> PostgresFacts:
@@ -77,7 +77,7 @@ async def inspect(config: PostgresConfig) -> PostgresFacts:
                 may_replicate=bool(row["may_replicate"]),
                 skew=await _skew(connection),
                 problem=problem,
-                sealed=None if problem else await connection.fetchval(FIND_SEALED),
+                sealed=() if problem else await _sealed(connection),
             )
 
 
@@ -87,6 +87,10 @@ async def _problem(connection: Connection, config: PostgresConfig) -> str | None
     except IncompatibleStoreError as error:
         return str(error)
     return None
+
+
+async def _sealed(connection: Connection) -> tuple[bytes, ...]:
+    return tuple(row["sealed"] for row in await connection.fetch(FIND_SEALED))
 
 
 async def _skew(connection: Connection) -> timedelta:

@@ -19,6 +19,7 @@ from sessions_adapters.profiles.backends import (
 from sessions_adapters.profiles.dispatchers import Workload
 from sessions_adapters.profiles.doctor import diagnose
 from sessions_adapters.profiles.findings import Finding, Health
+from sessions_adapters.profiles.keys import add_encryption_key
 from sessions_adapters.profiles.opening import migrate, open_environments, open_sessions
 from sessions_adapters.profiles.replication import Replication, ReplicationSettings, open_replication
 from sessions_adapters.profiles.tracing import find_tracers
@@ -42,6 +43,7 @@ __all__ = [
     "Replication",
     "ReplicationSettings",
     "Workload",
+    "add_encryption_key",
     "diagnose",
     "find_tracers",
     "migrate",

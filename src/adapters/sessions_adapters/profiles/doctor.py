@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -20,7 +20,7 @@ from sessions_adapters.profiles.backends import (
     setting,
 )
 from sessions_adapters.profiles.findings import Finding, error, ok, reason, shown, warning
-from sessions_adapters.profiles.keys import find_cipher
+from sessions_adapters.profiles.keys import find_cipher, is_current
 from sessions_adapters.profiles.replication import ReplicationSettings
 from sessions_adapters.profiles.verdicts import (
     REPLICATION,
@@ -130,7 +130,7 @@ async def _look_at_sqlite(backends: Backends) -> list[Finding]:
 
     config: SqliteConfig = backends.sqlite(owner=False)
     async with sqlite.open_database(config, clock=SystemClock(), migrate=False) as db:
-        sealed = await sqlite.find_sealed_key(db)
+        sealed = await sqlite.find_sealed_keys(db)
     return [ok("SQLite", "file", f"{path} can be read and written"), _look_at_key("SQLite", backends, sealed)]
 
 
@@ -200,13 +200,15 @@ def _look_at_index(backends: Backends) -> Finding:
     return ok("ClickHouse", "index", "lists are read from here")
 
 
-def _look_at_key(system: str, backends: Backends, sealed: bytes | None) -> Finding:
-    """Try the encryption key on a root key as it is stored."""
+def _look_at_key(system: str, backends: Backends, sealed: Sequence[bytes]) -> Finding:
+    """Try the encryption key on root keys as they are stored."""
     try:
         find_cipher(backends, sealed)
+        if sealed and not is_current(backends, sealed):
+            return warning(system, KEY, "root keys are encrypted with an older key; run `sessions env re-encrypt`")
     except (IncompatibleStoreError, InvalidError) as failure:
         return error(system, KEY, str(failure))
-    if sealed is not None:
+    if sealed:
         return ok(system, KEY, "opens the root keys")
     if backends.encryption_key is None and backends.uses_postgres:
         return warning(system, KEY, f"{setting('encryption_key')} is not set; set it, the same on every machine")

@@ -42,7 +42,7 @@ async def open_postgres(backends: Backends, clock: Clock | None) -> AsyncIterato
     from sessions_adapters import postgres
 
     async with postgres.open_database(config, clock=clock) as db:
-        db.cipher = find_cipher(backends, await postgres.find_sealed_key(db))
+        db.cipher = find_cipher(backends, await postgres.find_sealed_keys(db))
         yield db
 
 
@@ -54,7 +54,7 @@ async def open_sqlite(backends: Backends, clock: Clock | None, *, owner: bool) -
 
     await anyio.Path(backends.directory).mkdir(parents=True, exist_ok=True, mode=0o700)
     async with sqlite.open_database(config, clock=clock or SystemClock()) as db:
-        db.cipher = find_cipher(backends, await sqlite.find_sealed_key(db))
+        db.cipher = find_cipher(backends, await sqlite.find_sealed_keys(db))
         yield db
 
 

@@ -11,7 +11,7 @@ from sessions_adapters.sqlite.backlog import SqliteBacklog
 from sessions_adapters.sqlite.channel_log import SqliteChannelLog
 from sessions_adapters.sqlite.config import SqliteConfig
 from sessions_adapters.sqlite.database import SqliteDatabase, open_database
-from sessions_adapters.sqlite.environment_store import SqliteEnvironmentStore, SqliteTokenLedger, find_sealed_key
+from sessions_adapters.sqlite.environment_store import SqliteEnvironmentStore, SqliteTokenLedger, find_sealed_keys
 from sessions_adapters.sqlite.leader_lock import SqliteLeaderLock
 from sessions_adapters.sqlite.run_store import SqliteRunStore
 from sessions_adapters.sqlite.session_index import SqliteSessionIndex
@@ -30,6 +30,6 @@ __all__ = [
     "SqliteSessionStore",
     "SqliteTokenLedger",
     "SqliteWaitpointStore",
-    "find_sealed_key",
+    "find_sealed_keys",
     "open_database",
 ]

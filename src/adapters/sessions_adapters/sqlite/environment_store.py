@@ -2,21 +2,46 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sqlite3
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, TypeVar
 
 import attrs
 
 from sessions_adapters.sqlite.database import SqliteDatabase, for_owner
-from sessions_adapters.sqlite.values import bindable, json_list, maybe_moment, maybe_ms, to_ms, to_ms_up
-from sessions_core.domain.environment import Environment, KeyGrant, RootKey
-from sessions_core.domain.ids import EnvironmentId
-from sessions_core.errors import EnvironmentNotFoundError, IncompatibleStoreError, InvalidError
+from sessions_adapters.sqlite.values import (
+    MILLISECOND,
+    bindable,
+    from_ms,
+    json_list,
+    maybe_moment,
+    maybe_ms,
+    to_ms,
+    to_ms_up,
+)
+from sessions_core.domain.environment import (
+    USE_PRECISION,
+    AdditionalKey,
+    Environment,
+    KeyGrant,
+    RootKey,
+    check_key,
+    hash_range,
+    key_hash,
+    key_id_of,
+)
+from sessions_core.domain.ids import AccessKeyId, EnvironmentId
+from sessions_core.errors import (
+    AccessKeyNotFoundError,
+    EnvironmentNotFoundError,
+    IncompatibleStoreError,
+    InvalidError,
+)
 from sessions_core.ports.environment_store import Cipher, EnvironmentStore, TokenLedger
+
+T = TypeVar("T")
 
 INSERT_ENVIRONMENT: Final = """
     insert or ignore into environment (id, organization, project, type, created_at) values (?, ?, ?, ?, ?)
@@ -24,23 +49,45 @@ INSERT_ENVIRONMENT: Final = """
 LIST_ENVIRONMENTS: Final = "select * from environment order by created_at, rowid"
 HAS_ENVIRONMENT: Final = "select 1 from environment where id = ?"
 INSERT_KEY: Final = """
-    insert or ignore into access_key (hash, environment, scopes, sealed, created_at, expires_at)
-    values (:hash, :environment, :scopes, :sealed, :now, :expires_at)
+    insert or ignore into access_key (hash, environment, name, scopes, sealed, created_at, expires_at)
+    values (:hash, :environment, :name, :scopes, :sealed, :now, :expires_at)
 """
 RETIRE_ROOT_KEY: Final = """
     update access_key set expires_at = ? where environment = ? and scopes is null and expires_at is null
 """
 FIND_GRANT: Final = """
-    select environment.*, access_key.scopes, access_key.expires_at
+    select environment.*, access_key.hash, access_key.scopes, access_key.expires_at
     from access_key cross join environment on environment.id = access_key.environment
-    where access_key.hash = ?
+    where access_key.hash = ? and access_key.revoked_at is null
 """
 FIND_ROOT_KEYS: Final = """
     select sealed, expires_at from access_key
     where environment = ? and scopes is null and (expires_at is null or expires_at > ?)
     order by rowid desc
 """
-FIND_SEALED: Final = "select sealed from access_key where sealed is not null order by rowid desc limit 1"
+# What was encrypted before and after the encryption key last changed, if that did not reach all.
+FIND_SEALED: Final = """
+    select sealed from access_key where rowid in (
+        select min(rowid) from access_key where sealed is not null
+        union all select max(rowid) from access_key where sealed is not null
+    )
+"""
+LIST_SEALED: Final = "select hash, sealed from access_key where sealed is not null"
+RESEAL: Final = "update access_key set sealed = ? where hash = ?"
+FORGET_ROOT_KEYS: Final = """
+    update access_key set sealed = null where scopes is null and sealed is not null and expires_at <= ?
+"""
+LIST_KEYS: Final = "select * from access_key where environment = ? and scopes is not null order by created_at, rowid"
+REVOKE_KEY: Final = """
+    update access_key set revoked_at = coalesce(revoked_at, :now)
+    where hash between :least and :most and environment = :environment and scopes is not null
+    returning *
+"""
+RECORD_USE: Final = """
+    update access_key set last_used_at = :now
+    where hash between :least and :most and environment = :environment and scopes is not null
+        and (last_used_at is null or last_used_at <= :before)
+"""
 CONSUME: Final = """
     insert into used_token (environment, hash, expires_at) values (:environment, :hash, :expires_at)
     on conflict (environment, hash) do update set expires_at = excluded.expires_at where expires_at <= :now
@@ -77,7 +124,7 @@ class SqliteEnvironmentStore(EnvironmentStore):
         return await self._db.read(lambda c: [_environment_of(row) for row in c.execute(LIST_ENVIRONMENTS)])
 
     async def find_grant(self, key: str) -> KeyGrant | None:
-        row = await self._db.read(lambda c: c.execute(FIND_GRANT, (_hash(key),)).fetchone())
+        row = await self._db.read(lambda c: c.execute(FIND_GRANT, (key_hash(key),)).fetchone())
         grant = None if row is None else _grant_of(row)
         return grant if grant is not None and grant.is_valid(self._db.now()) else None
 
@@ -96,21 +143,82 @@ class SqliteEnvironmentStore(EnvironmentStore):
 
         await self._write_in(environment_id, rotate)
 
+    async def reseal_root_keys(self) -> int:
+        cipher = self._cipher()
+
+        def reseal(connection: sqlite3.Connection) -> int:
+            connection.execute(FORGET_ROOT_KEYS, (self._db.now_ms(),))
+            rows = connection.execute(LIST_SEALED).fetchall()
+            connection.executemany(RESEAL, [(cipher.encrypt(cipher.decrypt(sealed)), key) for key, sealed in rows])
+            return len(rows)
+
+        return await self._db.write(reseal)
+
     async def add_key(
-        self, environment_id: EnvironmentId, key: str, scopes: Sequence[str], *, expires_at: datetime | None = None
-    ) -> None:
-        def add(connection: sqlite3.Connection, now: int) -> None:
-            _insert_key(connection, environment_id, key, now, scopes=scopes, expires_at=maybe_ms(expires_at))
+        self,
+        environment_id: EnvironmentId,
+        key: str,
+        scopes: Sequence[str],
+        *,
+        name: str = "",
+        expires_at: datetime | None = None,
+    ) -> AdditionalKey:
+        check_key(name, scopes)
 
-        await self._write_in(environment_id, add)
+        def add(connection: sqlite3.Connection, now: int) -> AdditionalKey:
+            ends_at = maybe_ms(expires_at)
+            _insert_key(connection, environment_id, key, now, name=name, scopes=scopes, expires_at=ends_at)
+            return AdditionalKey(
+                id=key_id_of(key_hash(key)),
+                environment_id=environment_id,
+                name=name,
+                scopes=tuple(scopes),
+                created_at=from_ms(now),
+                expires_at=maybe_moment(ends_at),
+            )
 
-    async def _write_in(self, environment_id: EnvironmentId, act: Callable[[sqlite3.Connection, int], None]) -> None:
-        def run(connection: sqlite3.Connection) -> None:
-            if connection.execute(HAS_ENVIRONMENT, (bindable(environment_id),)).fetchone() is None:
-                raise EnvironmentNotFoundError(environment_id)
-            act(connection, self._db.now_ms())
+        return await self._write_in(environment_id, add)
 
-        await self._db.write(run)
+    async def list_keys(self, environment_id: EnvironmentId) -> list[AdditionalKey]:
+        def find(connection: sqlite3.Connection) -> list[sqlite3.Row]:
+            _need_environment(connection, environment_id)
+            return connection.execute(LIST_KEYS, (environment_id,)).fetchall()
+
+        return [_additional_key_of(row) for row in await self._db.read(find)]
+
+    async def revoke_key(self, environment_id: EnvironmentId, key_id: AccessKeyId) -> AdditionalKey:
+        row = await self._update_key(REVOKE_KEY, environment_id, key_id)
+        if row is None:
+            raise AccessKeyNotFoundError(key_id)
+        return _additional_key_of(row)
+
+    async def record_use(self, environment_id: EnvironmentId, key_id: AccessKeyId) -> None:
+        await self._update_key(RECORD_USE, environment_id, key_id)
+
+    async def _update_key(
+        self, statement: str, environment_id: EnvironmentId, key_id: AccessKeyId
+    ) -> sqlite3.Row | None:
+        hashes = hash_range(key_id)
+        if hashes is None:
+            return None
+        least, most = hashes
+
+        def update(connection: sqlite3.Connection) -> sqlite3.Row | None:
+            now = self._db.now_ms()
+            values = {"now": now, "before": now - USE_PRECISION // MILLISECOND, "least": least, "most": most}
+            row: sqlite3.Row | None = connection.execute(
+                statement, values | {"environment": bindable(environment_id)}
+            ).fetchone()
+            return row
+
+        return await self._db.write(update)
+
+    async def _write_in(self, environment_id: EnvironmentId, act: Callable[[sqlite3.Connection, int], T]) -> T:
+        def run(connection: sqlite3.Connection) -> T:
+            _need_environment(connection, environment_id)
+            return act(connection, self._db.now_ms())
+
+        return await self._db.write(run)
 
     def _cipher(self) -> Cipher:
         if self._db.cipher is None:
@@ -123,10 +231,14 @@ class SqliteEnvironmentStore(EnvironmentStore):
         return self._cipher().encrypt(root_key.encode())
 
 
-async def find_sealed_key(db: SqliteDatabase) -> bytes | None:
-    """Return the newest root key as it is stored, encrypted, or None if there is none: what a cipher can be tried on."""
-    row = await db.read(lambda c: c.execute(FIND_SEALED).fetchone())
-    return None if row is None else row["sealed"]
+async def find_sealed_keys(db: SqliteDatabase) -> list[bytes]:
+    """Return the oldest and the newest root key as they are stored, encrypted: what a cipher can be tried on."""
+    return await db.read(lambda c: [row["sealed"] for row in c.execute(FIND_SEALED)])
+
+
+def _need_environment(connection: sqlite3.Connection, environment_id: EnvironmentId) -> None:
+    if connection.execute(HAS_ENVIRONMENT, (bindable(environment_id),)).fetchone() is None:
+        raise EnvironmentNotFoundError(environment_id)
 
 
 def _insert_key(
@@ -135,13 +247,15 @@ def _insert_key(
     key: str,
     now: int,
     *,
+    name: str = "",
     sealed: bytes | None = None,
     scopes: Sequence[str] | None = None,
     expires_at: int | None = None,
 ) -> None:
     values = {
-        "hash": _hash(key),
+        "hash": key_hash(key),
         "environment": environment_id,
+        "name": name,
         "scopes": None if scopes is None else json_list(scopes),
         "sealed": sealed,
         "now": now,
@@ -149,10 +263,6 @@ def _insert_key(
     }
     if not connection.execute(INSERT_KEY, values).rowcount:
         raise InvalidError("key", "exists already")
-
-
-def _hash(key: str) -> str:
-    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _environment_of(row: sqlite3.Row) -> Environment:
@@ -164,6 +274,20 @@ def _grant_of(row: sqlite3.Row) -> KeyGrant:
         environment=_environment_of(row),
         scopes=None if row["scopes"] is None else tuple(json.loads(row["scopes"])),
         expires_at=maybe_moment(row["expires_at"]),
+        key_id=None if row["scopes"] is None else key_id_of(row["hash"]),
+    )
+
+
+def _additional_key_of(row: sqlite3.Row) -> AdditionalKey:
+    return AdditionalKey(
+        id=key_id_of(row["hash"]),
+        environment_id=EnvironmentId(row["environment"]),
+        name=row["name"],
+        scopes=tuple(json.loads(row["scopes"])),
+        created_at=from_ms(row["created_at"]),
+        expires_at=maybe_moment(row["expires_at"]),
+        revoked_at=maybe_moment(row["revoked_at"]),
+        last_used_at=maybe_moment(row["last_used_at"]),
     )
 
 

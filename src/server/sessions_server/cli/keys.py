@@ -19,7 +19,16 @@ _ROOT_KEY: Final = re.compile(rf"tr_(?:{'|'.join(kind.slug for kind in Environme
 
 def new_root_key(kind: EnvironmentType) -> str:
     """Return a fresh root key: ``tr_<dev|stg|prod|preview>_`` and 24 letters or digits."""
-    return f"tr_{kind.slug}_" + "".join(secrets.choice(_ALPHABET) for _ in range(KEY_LENGTH))
+    return f"tr_{kind.slug}_" + _random()
+
+
+def new_additional_key(kind: EnvironmentType) -> str:
+    """Return a fresh additional key: ``tr_<dev|stg|prod|preview>_sk_`` and 24 letters or digits."""
+    return f"tr_{kind.slug}_sk_" + _random()
+
+
+def _random() -> str:
+    return "".join(secrets.choice(_ALPHABET) for _ in range(KEY_LENGTH))
 
 
 def parse_root_key(text: str, option: str) -> str:

@@ -67,21 +67,38 @@ class Child:
 
     Attributes:
         pid: 0 while it does not live.
+        pipe: Where it is going to say that it takes connections; None once it has, or has ended.
         due: When it is to be started again, by the monotonic clock.
+        is_ready: Whether it takes connections.
+        has_served: Whether it has ever done so, in any of its lives.
     """
 
     index: int
     pid: int = 0
+    pipe: int | None = None
     started: float = 0.0
     deaths: int = 0
     due: float = 0.0
     is_ready: bool = False
+    has_served: bool = False
+
+    def said(self, word: bytes) -> None:
+        """Take note of what came through its pipe: a word, or nothing because it has ended."""
+        self.is_ready = word != b""
+        self.has_served |= self.is_ready
+        self._close_pipe()
 
     def died(self, now: float) -> None:
         """Take note of its death, and choose when it is started again."""
         self.deaths = 1 if now - self.started > STEADY_SECONDS else self.deaths + 1
         self.due = now + min(FIRST_PAUSE * (1 << min(self.deaths - 1, 16)), LONGEST_PAUSE)
         self.pid, self.is_ready = 0, False
+        self._close_pipe()
+
+    def _close_pipe(self) -> None:
+        if self.pipe is not None:
+            os.close(self.pipe)
+        self.pipe = None
 
 
 def bind(host: str, port: int) -> list[socket.socket]:
@@ -138,11 +155,13 @@ class Family:
         self._listen_to_signals()
         for child in self._children:
             if not self._is_stopping:
-                self._start_and_wait(child)
+                self._start(child)
+            while child.pid and not child.is_ready:
+                self._obey(self._hear(None))
         if not self._is_stopping:
             self._say({"event": "processes", "pids": self._pids}, f"processes: {', '.join(map(str, self._pids))}")
         while self._pids or not self._is_stopping:
-            self._obey(self._next_signals(self._seconds_to_next_start()))
+            self._obey(self._hear(self._seconds_to_next_start()))
             self._start_those_due()
         return int(self._has_failed)
 
@@ -160,9 +179,12 @@ class Family:
         for number in (*SIGNALS, signal.SIGCHLD):
             signal.signal(number, lambda *_: None)
 
-    def _next_signals(self, patience: float | None) -> set[int]:
-        """Return the signals that have come, waiting at most *patience* seconds for the first."""
-        select.select([self._signals[0]], [], [], patience)
+    def _hear(self, patience: float | None) -> set[int]:
+        """Wait at most *patience* seconds for a signal or for a child that is ready; return the signals that have come."""
+        starting = {child.pipe: child for child in self._children if child.pipe is not None}
+        heard, _, _ = select.select([self._signals[0], *starting], [], [], patience)
+        for pipe in starting.keys() & set(heard):
+            starting[pipe].said(os.read(pipe, 1))
         try:
             return set(os.read(self._signals[0], 4096))
         except BlockingIOError:
@@ -177,6 +199,9 @@ class Family:
         """Hand the signal on. A second one ends the children at once, as it does a server of one process."""
         if not self._is_stopping:
             self._say({"event": "stopping"}, "sessions is stopping; a second signal ends it at once")
+        self._end_all(number)
+
+    def _end_all(self, number: int) -> None:
         self._is_stopping = True
         for pid in self._pids:
             os.kill(pid, number)
@@ -187,14 +212,17 @@ class Family:
                 self._note_end(child, os.waitstatus_to_exitcode(ended[1]))
 
     def _note_end(self, child: Child, code: int) -> None:
-        was_starting = not child.is_ready
+        pid, was_starting = child.pid, not child.is_ready
+        child.died(time.monotonic())
         if self._is_stopping:
             # One that was told to stop before it could listen has nothing to finish.
             self._has_failed |= code != 0 and not (was_starting and -code in SIGNALS)
+        elif not child.has_served:
+            self._has_failed = True
+            self._end_all(signal.SIGTERM)
         else:
-            event = {"event": "process ended", "pid": child.pid, "code": code}
-            self._say(event, f"process {child.pid} has ended with {code} and is started again")
-        child.died(time.monotonic())
+            event = {"event": "process ended", "pid": pid, "code": code}
+            self._say(event, f"process {pid} has ended with {code} and is started again")
 
     def _seconds_to_next_start(self) -> float | None:
         waiting = [child.due for child in self._children if not child.pid]
@@ -203,34 +231,10 @@ class Family:
     def _start_those_due(self) -> None:
         for child in self._children:
             if not (child.pid or self._is_stopping) and child.due <= time.monotonic():
-                os.close(self._start(child))
-                child.is_ready = True
+                self._start(child)
 
-    def _start_and_wait(self, child: Child) -> None:
-        """Start a child for the first time. If it ends before it takes connections, everything ends."""
-        pipe = self._start(child)
-        while child.pid and not child.is_ready:
-            ready, _, _ = select.select([pipe, self._signals[0]], [], [])
-            if pipe in ready:
-                child.is_ready = os.read(pipe, 1) != b""
-            if not child.is_ready:
-                self._wait_for_end_or_signal(child)
-        os.close(pipe)
-
-    def _wait_for_end_or_signal(self, child: Child) -> None:
-        for number in self._next_signals(1.0) & set(SIGNALS):
-            self._stop(number)
-        ended, status = os.waitpid(child.pid, os.WNOHANG)
-        if ended and not self._is_stopping:
-            self._has_failed, child.pid = True, 0
-            self._is_stopping = True
-            for pid in self._pids:
-                os.kill(pid, signal.SIGTERM)
-        elif ended:
-            self._note_end(child, os.waitstatus_to_exitcode(status))
-
-    def _start(self, child: Child) -> int:
-        """Fork a child; return the end of a pipe at which it says that it is ready."""
+    def _start(self, child: Child) -> None:
+        """Fork a child, and keep the end of a pipe at which it says that it is ready."""
         ready, tell = os.pipe()
         sys.stdout.flush()
         # A signal for the child that comes before it has handlers of its own must not end up in its parent's pipe.
@@ -239,10 +243,9 @@ class Family:
         if pid == 0:
             os.close(ready)
             self._live(child, tell)
-        child.pid, child.started = pid, time.monotonic()
+        child.pid, child.pipe, child.started = pid, ready, time.monotonic()
         os.close(tell)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        return ready
 
     def _live(self, child: Child, tell: int) -> NoReturn:
         """Be *child* from here to the end."""
@@ -278,6 +281,6 @@ def _tell(pipe: int) -> None:
     try:
         os.write(pipe, b"1")
     except BrokenPipeError:
-        pass  # a child that was started again: nobody waits for it
+        pass  # its parent is gone, which it will notice by itself
     finally:
         os.close(pipe)

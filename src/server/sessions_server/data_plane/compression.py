@@ -1,4 +1,4 @@
-"""Compressed frames. What a frame says of its size is not believed: decompression stops at the limit."""
+"""Compressed frames and bodies. What they say of their size is not believed: decompression stops at the limit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 import zstandard
 
-from sessions_server.data_plane.failures import BAD_FRAME, S2Error
+from sessions_server.data_plane.failures import BAD_FRAME, BAD_HEADER, S2Error
 
 THRESHOLD: Final = 1024
 """Shorter payloads are sent as they are."""
@@ -25,12 +25,27 @@ class Compression(IntEnum):
     GZIP = 2
 
 
+_ENCODINGS: Final = {"identity": Compression.NONE, "zstd": Compression.ZSTD, "gzip": Compression.GZIP}
+
+
 def accepted(header: str) -> Compression:
     """Return the best way that ``Accept-Encoding`` names."""
     names = {part.partition(";")[0].strip().lower() for part in header.split(",")}
     if "zstd" in names:
         return Compression.ZSTD
     return Compression.GZIP if "gzip" in names else Compression.NONE
+
+
+def encoding_of(header: str | None) -> Compression:
+    """Return the way that ``Content-Encoding`` names.
+
+    Raises:
+        S2Error: It is none of ours.
+    """
+    name = "identity" if header is None else header.strip().lower()
+    if name not in _ENCODINGS:
+        raise S2Error.of(BAD_HEADER, "content-encoding is zstd or gzip")
+    return _ENCODINGS[name]
 
 
 def compress(payload: bytes, compression: Compression) -> bytes:
@@ -44,32 +59,38 @@ def compress(payload: bytes, compression: Compression) -> bytes:
             return payload
 
 
-def decompress(payload: bytes, compression: Compression, limit: int) -> bytes:
-    """Decompress *payload*.
+def decompress(payload: bytes, compression: Compression, limit: int, what: str) -> bytes:
+    """Decompress *payload*; *what* it is goes into the error.
 
     Raises:
-        S2Error: It is broken, cut short, or more than *limit* bytes.
+        S2Error: It is broken, cut short, goes on after its end, or is more than *limit* bytes.
     """
-    if compression is Compression.NONE:
-        return payload
     try:
-        plain = _from_zstd(payload, limit) if compression is Compression.ZSTD else _from_gzip(payload, limit)
+        match compression:
+            case Compression.ZSTD:
+                return _from_zstd(payload, limit)
+            case Compression.GZIP:
+                return _from_gzip(payload, limit)
+            case Compression.NONE:
+                return payload
+    except OverflowError:
+        raise S2Error.of(BAD_FRAME, f"{what} is too large when decompressed") from None
     except (zlib.error, zstandard.ZstdError, EOFError):
-        raise S2Error.of(BAD_FRAME, "A frame cannot be decompressed") from None
-    if len(plain) > limit:
-        raise S2Error.of(BAD_FRAME, "A frame is too large when decompressed")
-    return plain
+        raise S2Error.of(BAD_FRAME, f"{what} cannot be decompressed") from None
 
 
 def _from_gzip(payload: bytes, limit: int) -> bytes:
     inflater = zlib.decompressobj(_GZIP_WINDOW)
     plain = inflater.decompress(payload, limit + 1)
-    if len(plain) <= limit and not inflater.eof:
+    if len(plain) > limit:
+        raise OverflowError
+    if not inflater.eof or inflater.unused_data:
         raise EOFError
     return plain
 
 
 def _from_zstd(payload: bytes, limit: int) -> bytes:
     if zstandard.frame_content_size(payload) > limit:  # it is -1 if the frame does not tell
-        raise S2Error.of(BAD_FRAME, "A frame is too large when decompressed")
-    return zstandard.ZstdDecompressor(max_window_size=_LONGEST_WINDOW).decompress(payload, max_output_size=limit)
+        raise OverflowError
+    inflater = zstandard.ZstdDecompressor(max_window_size=_LONGEST_WINDOW)
+    return inflater.decompress(payload, max_output_size=limit, allow_extra_data=False)

@@ -103,4 +103,4 @@ def _payload(flags: int, payload: bytes) -> bytes:
         compression = Compression(code)
     except ValueError:
         raise S2Error.of(BAD_FRAME, "A frame is compressed in an unknown way") from None
-    return decompress(payload, compression, MAX_FRAME - 1)
+    return decompress(payload, compression, MAX_FRAME - 1, "A frame")

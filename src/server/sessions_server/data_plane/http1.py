@@ -14,6 +14,8 @@ from sessions_server.bodies import ask_for_body
 from sessions_server.data_plane.exchange import BodyCutError, Exchange, Handler
 
 _BROKEN: Final = (ClientPayloadError, HttpProcessingError, web.RequestPayloadError)
+_UNDONE: Final = ("gzip", "deflate", "br", "zstd")
+"""Encodings of bodies that aiohttp has undone, or refused, before we see them."""
 
 
 @attrs.define(eq=False)
@@ -31,7 +33,10 @@ class Http1Exchange(Exchange):
 
     @headers.default
     def _lower(self) -> Mapping[str, str]:
-        return {name.lower(): value for name, value in self.request.headers.items()}
+        headers = {name.lower(): value for name, value in self.request.headers.items()}
+        if headers.get("content-encoding", "").lower() in _UNDONE:
+            del headers["content-encoding"]
+        return headers
 
     @property
     def method(self) -> str:

@@ -12,6 +12,7 @@ import attrs
 
 from sessions_core.domain.channel import Record
 from sessions_server.data_plane.answers import EVENTS, JSON, PROTOBUF, SESSION
+from sessions_server.data_plane.compression import decompress, encoding_of
 from sessions_server.data_plane.exchange import BodyCutError, Exchange
 from sessions_server.data_plane.failures import BAD_FRAME, BAD_HEADER, BAD_PATH, BAD_QUERY, INVALID, S2Error
 from sessions_server.data_plane.records import MAX_BYTES, MAX_RECORDS
@@ -78,11 +79,12 @@ def parse_segment(segment: str) -> str:
 
 
 async def read_body(exchange: Exchange) -> bytes:
-    """Return the whole body.
+    """Return the whole body, decompressed.
 
     Raises:
-        S2Error: It is too large or cannot be read to its end.
+        S2Error: It is too large, cannot be decompressed or cannot be read to its end.
     """
+    encoding = encoding_of(exchange.headers.get("content-encoding"))
     parts: list[bytes] = []
     size = 0
     try:
@@ -93,7 +95,7 @@ async def read_body(exchange: Exchange) -> bytes:
             parts.append(part)
     except BodyCutError:
         raise S2Error.of(BAD_FRAME, "The body is cut short") from None
-    return b"".join(parts)
+    return decompress(b"".join(parts), encoding, MAX_BODY, "The body")
 
 
 @attrs.frozen(kw_only=True)

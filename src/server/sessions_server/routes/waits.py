@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import attrs
 from aiohttp import web
 
 from sessions_core.domain.ids import RunId, WaitpointId
+from sessions_core.services.wait_service import WaitRequest
 from sessions_server.route import Call, respond
 from sessions_server.sse import MAX_WINDOW_SECONDS
 from sessions_server.wire.requests import CreateWait
@@ -16,9 +18,21 @@ from sessions_server.wire.values import parse_digits
 
 async def create(call: Call) -> web.StreamResponse:
     """Create a waitpoint, or get the one with the same idempotency key."""
-    body: CreateWait = call.body
-    creation = await call.sessions.waits.create(call.environment_id, RunId(call.params["run"]), body.to_request())
+    run_id, request = RunId(call.params["run"]), _named_apart(call)
+    creation = await call.sessions.waits.create(call.environment_id, run_id, request)
     return respond(WaitCreated(waitpoint_id=creation.waitpoint.id, is_cached=creation.is_cached))
+
+
+def _named_apart(call: Call) -> WaitRequest:
+    """Return what is asked for. Idempotency keys of a caller that may not act as every run are kept apart by their run.
+
+    Else one run could take a key that another is going to use, and that one would wait for the wrong thing.
+    """
+    body: CreateWait = call.body
+    request = body.to_request()
+    if call.caller.scopes is None or request.idempotency_key is None:
+        return request
+    return attrs.evolve(request, idempotency_key=f"{call.params['run']}:{request.idempotency_key}")
 
 
 async def retrieve(call: Call) -> web.StreamResponse:

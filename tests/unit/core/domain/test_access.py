@@ -20,6 +20,7 @@ from sessions_core.domain.access import (
     may_create,
     may_grant,
     may_list,
+    run_scopes,
     session_resources,
     session_scopes,
 )
@@ -187,7 +188,8 @@ def test_the_table_names_every_route_once_and_completely() -> None:
         "create_session", "list_sessions", "retrieve_session", "update_session", "close_session", "end_and_continue",
         "list_session_runs", "list_session_waitpoints", "list_session_channels", "read_snapshot", "write_snapshot", "read_transcript", "initialize_in", "initialize_out",
         "subscribe", "read_records", "append_in", "append_out", "create_wait", "retrieve_waitpoint",
-        "wait_for_waitpoint", "retrieve_run", "read_token_claims", "create_public_token",
+        "wait_for_waitpoint", "retrieve_run", "start_attempt", "heartbeat_run", "append_run_out", "complete_attempt",
+        "read_token_claims", "create_public_token",
     }  # fmt: skip
     assert set(ACCESS) == routes
     for access in ACCESS.values():
@@ -195,10 +197,58 @@ def test_the_table_names_every_route_once_and_completely() -> None:
         assert access.credentials
 
 
-@pytest.mark.parametrize("route", ["append_out", "initialize_out", "create_wait", "wait_for_waitpoint"])
-def test_only_secret_keys_write_what_agents_write(route: str) -> None:
-    assert ACCESS[route].credentials == SECRET_KEYS
+def test_these_routes_and_no_others_are_for_secret_keys_alone() -> None:
+    secret = {"append_out", "initialize_out", "read_token_claims", "create_public_token"}
+    assert {route for route, access in ACCESS.items() if access.credentials == SECRET_KEYS} == secret
+    assert all(access.credentials == ANY_CREDENTIAL for route, access in ACCESS.items() if route not in secret)
     assert Credential.PUBLIC_TOKEN not in SECRET_KEYS < ANY_CREDENTIAL
+
+
+@pytest.mark.parametrize(
+    ("route", "action", "target"),
+    [
+        ("start_attempt", Action.WRITE, Target.OWN_RUN),
+        ("heartbeat_run", Action.WRITE, Target.OWN_RUN),
+        ("append_run_out", Action.WRITE, Target.OWN_RUN),
+        ("complete_attempt", Action.WRITE, Target.OWN_RUN),
+        ("create_wait", Action.WRITE, Target.OWN_WAIT),
+        ("wait_for_waitpoint", Action.WRITE, Target.WAITPOINT),
+        ("retrieve_waitpoint", Action.READ, Target.WAITPOINT),
+    ],
+)
+def test_what_a_run_does_asks_for_a_right_to_runs(route: str, action: Action, target: Target) -> None:
+    """Whoever carries a run out elsewhere has only the run's token, so these routes take one: with a scope of its own."""
+    assert ACCESS[route] == Access(action=action, target=target)
+
+
+def test_only_handing_over_and_closing_may_be_done_as_the_calling_run() -> None:
+    assert {route for route, access in ACCESS.items() if access.calling_run} == {"close_session", "end_and_continue"}
+
+
+# Names that outsiders choose: they must never read as more than a name.
+chosen = st.text() | words | st.lists(words, max_size=4).map(":".join)
+
+
+@given(chosen, chosen)
+def test_a_sessions_token_gives_no_right_to_any_run(key: str, run_id: str) -> None:
+    for action, resource in itertools.product(Action, (Resource("runs", run_id), Resource("runs"))):
+        assert not allows_any(session_scopes(key), action, [resource])
+
+
+@given(chosen, chosen, chosen)
+def test_a_runs_token_carries_out_that_run_reads_its_session_and_does_nothing_else(
+    run_id: str, key: str, other: str
+) -> None:
+    held = run_scopes(run_id, key)
+    for action, kind, name in itertools.product(Action, ("runs", "sessions", "tasks"), (run_id, key, other, None)):
+        is_own = bool(name) and (
+            (kind == "runs" and name == run_id and action is not Action.ADMIN)
+            or (kind == "sessions" and name == key and action is Action.READ)
+        )
+        assert allows_any(held, action, [Resource(kind, name)]) == is_own
+    assert not may_create(held, other)
+    assert not may_list(held, [other])
+    assert not may_grant(held, session_scopes(key))
 
 
 def test_every_route_of_the_server_that_asks_for_access_is_in_the_table() -> None:

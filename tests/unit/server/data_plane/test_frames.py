@@ -62,7 +62,7 @@ def test_the_sdk_reads_our_frames(payload: bytes, compression: Compression) -> N
     is_compressed = compression is not Compression.NONE and len(payload) >= 1024
     assert message.compression == THEIRS[compression if is_compressed else Compression.NONE]
     assert not message.terminal
-    body = decompress(message.body, compression, 3000) if is_compressed else message.body
+    body = decompress(message.body, compression, 3000, "It") if is_compressed else message.body
     assert body == payload
 
 
@@ -112,9 +112,9 @@ def test_a_small_frame_that_becomes_large_is_refused_before_it_is_large(compress
 
 def test_a_frame_that_does_not_tell_its_size_is_decompressed_within_the_limit() -> None:
     unsized = zstandard.ZstdCompressor(write_content_size=False)
-    assert decompress(unsized.compress(b"x" * 5000), Compression.ZSTD, 5000) == b"x" * 5000
+    assert decompress(unsized.compress(b"x" * 5000), Compression.ZSTD, 5000, "It") == b"x" * 5000
     with pytest.raises(S2Error):
-        decompress(unsized.compress(bytes(64 * 1024 * 1024)), Compression.ZSTD, 5000)
+        decompress(unsized.compress(bytes(64 * 1024 * 1024)), Compression.ZSTD, 5000, "It")
 
 
 @pytest.mark.parametrize("compression", [Compression.ZSTD, Compression.GZIP])
@@ -122,13 +122,20 @@ def test_compressed_data_that_is_cut_short_is_refused(compression: Compression) 
     whole = compress(bytes(range(256)) * 20, compression)
     for cut in (0, 1, len(whole) // 2, len(whole) - 1):
         with pytest.raises(S2Error):
-            decompress(whole[:cut], compression, MAX_FRAME)
+            decompress(whole[:cut], compression, MAX_FRAME, "It")
+
+
+@pytest.mark.parametrize("compression", [Compression.ZSTD, Compression.GZIP])
+def test_what_follows_compressed_data_is_refused_and_not_forgotten(compression: Compression) -> None:
+    for more in (b"!", compress(b"more", compression)):
+        with pytest.raises(S2Error):
+            decompress(compress(b"x" * 100, compression) + more, compression, MAX_FRAME, "It")
 
 
 def test_exactly_the_limit_is_taken() -> None:
-    assert decompress(gzip.compress(b"x" * 100), Compression.GZIP, 100) == b"x" * 100
+    assert decompress(gzip.compress(b"x" * 100), Compression.GZIP, 100, "It") == b"x" * 100
     with pytest.raises(S2Error):
-        decompress(gzip.compress(b"x" * 101), Compression.GZIP, 100)
+        decompress(gzip.compress(b"x" * 101), Compression.GZIP, 100, "It")
 
 
 @pytest.mark.parametrize(
