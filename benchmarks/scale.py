@@ -28,6 +28,9 @@ class Scale:
         wake_seconds: How long records are written in such a round.
         page_rounds: Rounds of pages of the list of sessions.
         session_counts: How many sessions the lists have, shortest first.
+        stream_rounds: Rounds of direct writes.
+        stream_records: How many records one writer writes in such a round.
+        stream_acks: How many are written one by one.
         readers: Idle readers.
     """
 
@@ -47,6 +50,9 @@ class Scale:
     wake_seconds: float
     page_rounds: int
     session_counts: tuple[int, int]
+    stream_rounds: int
+    stream_records: int
+    stream_acks: int
     readers: int = 1000
 
 
@@ -67,6 +73,9 @@ FULL: Final = Scale(
     wake_seconds=4.0,
     page_rounds=15,
     session_counts=(10_000, 1_000_000),
+    stream_rounds=7,
+    stream_records=20_000,
+    stream_acks=300,
 )
 SHORT: Final = Scale(
     rounds=3,
@@ -85,4 +94,7 @@ SHORT: Final = Scale(
     wake_seconds=1.0,
     page_rounds=5,
     session_counts=(10_000, 50_000),
+    stream_rounds=3,
+    stream_records=10_000,
+    stream_acks=200,
 )

@@ -7,7 +7,7 @@ from typing import Final
 
 import attrs
 
-from benchmarks import ages, appends, fan_out, first_output, memory, pages, wake_ups
+from benchmarks import ages, appends, fan_out, first_output, memory, pages, streaming, wake_ups
 from benchmarks.bench import Bench
 from benchmarks.section import Section
 from sessions_adapters.profiles import EMBEDDED, POSTGRES, SCALE
@@ -30,11 +30,13 @@ PARTS: Final[dict[str, dict[str, Part]]] = {
         "appends": Part(appends.measure, 15),
         "fan-out": Part(fan_out.measure, 45),
         "first-output": Part(first_output.measure, 8),
+        "direct-writes": Part(streaming.measure, 10),
         "memory": Part(memory.measure, 12),
         "ages": Part(ages.measure, 20),
     },
     POSTGRES: {
         "appends": Part(appends.measure, 30),
+        "direct-writes": Part(streaming.measure, 10),
         "wake-ups": Part(wake_ups.measure, 35),
         "pages": Part(pages.measure, 35),
     },

@@ -317,9 +317,14 @@ class ChannelUnavailableError(UnavailableError):
 
 @attrs.define(eq=False)
 class DispatcherUnavailableError(UnavailableError):
-    """The run engine did not take the run; it stays pending and will be dispatched again."""
+    """The run engine did not take the run; it stays pending and will be dispatched again.
+
+    Attributes:
+        was_asked: False if the engine was left alone because of a failure that has been told of already.
+    """
 
     system: str = "run dispatcher"
+    was_asked: bool = True
 
 
 @attrs.define(eq=False)

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import AsyncGenerator, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,10 +24,13 @@ from harness.client import Client, delta_of, is_control
 from harness.desk import EXAMPLES
 from harness.receiver import SECRET
 from harness.server import KEY, ServerProcess
+from sessions_adapters.webhook.signing import parse_secret, sign
 
 pytestmark = pytest.mark.slow
 
 STALL_SECONDS = 3
+LONG_STALL_SECONDS = 30
+"""Longer than a server takes to start again."""
 
 
 @attrs.define(eq=False)
@@ -56,13 +60,13 @@ def free_port() -> int:
 
 
 @contextmanager
-def opened_place(profile: str, data: Path) -> Generator[Place]:
+def opened_place(profile: str, data: Path, stall: int) -> Generator[Place]:
     port = free_port()
     settings = {
         "SESSIONS_DISPATCHER": "webhook",
         "SESSIONS_WEBHOOK_URL": f"http://127.0.0.1:{port}/runs",
         "SESSIONS_WEBHOOK_SECRET": SECRET,
-        "SESSIONS_STALL": str(STALL_SECONDS),
+        "SESSIONS_STALL": str(stall),
     }
     with opened_backends(profile, data) as backends:
         chosen = {name: value for name, value in environment_of(backends).items() if name not in settings}
@@ -72,9 +76,15 @@ def opened_place(profile: str, data: Path) -> Generator[Place]:
                 yield Place(server, worker)
 
 
+@pytest.fixture
+def stall() -> int:
+    """For how many seconds a worker may be silent."""
+    return STALL_SECONDS
+
+
 @pytest.fixture(params=["embedded", SHARED[0]])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[Place]:
-    with opened_place(request.param, tmp_path) as place:
+def place(request: pytest.FixtureRequest, tmp_path: Path, stall: int) -> Generator[Place]:
+    with opened_place(request.param, tmp_path, stall) as place:
         yield place
 
 
@@ -163,6 +173,7 @@ async def test_a_worker_that_slept_through_its_replacement_is_refused_and_stops(
     assert "SUCCESSOR" in deltas[-1], "nothing of the stale attempt comes after it"
 
 
+@pytest.mark.parametrize("stall", [LONG_STALL_SECONDS])
 async def test_a_server_that_is_killed_finds_its_worker_still_at_work(client: Client, place: Place) -> None:
     await client.create("chat", task="anything")
     await client.say("chat", "slow and steady wins")
@@ -176,11 +187,48 @@ async def test_a_server_that_is_killed_finds_its_worker_still_at_work(client: Cl
     assert (again["id"], again["status"]) == (run["id"], "EXECUTING")
 
 
-async def test_an_unsigned_request_is_refused(client: Client, place: Place) -> None:
-    body = json.dumps({"type": "run.requested", "data": {"runId": "run_x", "attempt": 1, "token": "x"}})
-    for headers in ({}, {"webhook-id": "x", "webhook-timestamp": "1", "webhook-signature": "v1,x"}):
+async def test_what_the_server_has_not_signed_just_now_is_refused(client: Client, place: Place) -> None:
+    body = json.dumps({"type": "run.requested", "data": {"runId": "run_x", "attempt": 1, "token": "x"}}).encode()
+    now = int(time.time())
+    good = signed("m", now, body)
+    forged = [
+        {},
+        {**good, "webhook-id": "another"},
+        {**good, "webhook-timestamp": str(now + 1)},
+        {**good, "webhook-signature": "v1,x"},
+        {**good, "webhook-signature": good["webhook-signature"].replace("v1,", "v2,")},
+        {**good, "webhook-signature": "v1,\u00e9"},
+        {**good, "webhook-id": "\u00e9"},
+        *({**good, "webhook-timestamp": timestamp} for timestamp in ("\u00b2", "", "-1", "9" * 5000, "1e9")),
+        signed("m", now - 301, body),
+        signed("m", now + 302, body),
+        signed("m", now, body + b" "),
+    ]
+    for headers in forged:
         async with client.http.post(f"{place.worker.address}/runs", data=body, headers=headers) as response:
-            assert response.status == 401
+            assert response.status == 401, headers
+
+
+def signed(message_id: str, timestamp: int, body: bytes) -> dict[str, str]:
+    signature = sign(message_id, timestamp, body, [parse_secret(SECRET)])
+    return {"webhook-id": message_id, "webhook-timestamp": str(timestamp), "webhook-signature": signature}
+
+
+async def test_a_run_that_is_cancelled_ends_and_its_message_is_answered_by_another(
+    client: Client, place: Place
+) -> None:
+    await client.create("chat", task="anything")
+    await client.say("chat", "slow and steady wins the race")
+    await until_text(client, "chat", "slow")
+    run = await current_run(client, "chat")
+    body = json.dumps({"type": "run.canceled", "data": {"runId": run["id"]}}).encode()
+    headers = signed(f"{run['id']}-cancel", int(time.time()), body)
+    async with client.http.post(f"{place.worker.address}/runs", data=body, headers=headers) as response:
+        assert response.status == 202
+    text, _ = await client.turn("chat")
+    assert text.endswith("a plain worker heard: slow and steady wins the race ")
+    assert (await client.call("GET", f"/api/v1/runs/{run['id']}")).body["status"] == "CANCELED"
+    assert (await current_run(client, "chat"))["previousRunId"] == run["id"]
 
 
 async def test_a_worker_that_stops_leaves_what_it_was_doing_to_the_next(client: Client, place: Place) -> None:

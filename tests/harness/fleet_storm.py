@@ -34,6 +34,8 @@ from harness.watching import LOST, Reader, Waiter, epochs_that_fall, find_unlist
 from sessions_adapters.profiles import POSTGRES, SCALE
 
 SAMPLE_SECONDS: Final = 0.25
+CONFIG: Final = {"basePayload": {}, "maxAttempts": 10}
+"""A message is not given up, however often its workers are killed."""
 CAN_WRITE: Final = """
     select session.id from sessions.session join sessions.run on run.session_id = session.id
     where run.status = 'EXECUTING' and run.epoch = session.epoch group by session.id having count(*) > 1
@@ -94,7 +96,7 @@ class FleetStorm:
         """Write, read and wait, and kill a process about every *pause* seconds, for *seconds*."""
         stop = asyncio.Event()
         for name in self.names:
-            assert (await self.clients[0].create(name, task="signed")).status == 201
+            assert (await self.clients[0].create(name, task="signed", triggerConfig=CONFIG)).status == 201
         async with asyncio.TaskGroup() as tasks:
             for writer in self.writers:
                 tasks.create_task(self._write(writer, stop))
@@ -228,7 +230,7 @@ def main() -> int:
     ):
         fleet = start(stack, Path(folder), options.pop("servers"), options.pop("workers"), options.pop("profile"))
         findings = asyncio.run(storm(fleet, **options))
-    print(findings, *findings.problems[:20], sep="\n")
+    print(findings, *findings.problems[:60], sep="\n")
     return int(bool(findings.problems))
 
 

@@ -6,9 +6,11 @@ import asyncio
 import itertools
 import json
 from typing import Any
+from urllib.parse import quote
 
 import attrs
 import pytest
+import s2_sdk._generated.s2.v1.s2_pb2 as pb
 from s2_sdk import (
     AppendInput,
     Batching,
@@ -28,11 +30,13 @@ from s2_sdk import (
 
 from harness.backends import SHARED
 from harness.client import Client, message
-from harness.direct import begin, call, channel, credentials, open_stream, own_credentials, token_for
+from harness.direct import SESSION, Answer, begin, call, channel, credentials, open_stream, own_credentials, token_for
+from harness.http2 import connect
 from harness.in_process import ROOT_KEY, Site, session_token
 from sessions_adapters.profiles import EMBEDDED, MEMORY
 from sessions_core.domain.channel import Io
 from sessions_core.domain.direct import FIRST_TENURE, Tenure
+from sessions_server.data_plane.frames import encode_frame
 
 CLOSED = "/api/v1/sessions/chat-1/close"
 own_logs = pytest.mark.parametrize("profile", [MEMORY, EMBEDDED, SHARED[0]])
@@ -406,6 +410,23 @@ async def test_a_server_that_stops_ends_sessions_so_that_clients_come_back(chat:
         told = (await frames).frames
         assert (told.status, told.error["code"]) == (503, "server_draining")
         assert b'event: error\ndata: {"code":"server_draining"' in (await events).body
+
+
+async def test_an_append_session_of_a_server_that_stops_ends_after_what_it_has_acknowledged(
+    chat: Client, site: Site
+) -> None:
+    given = own_credentials()
+    path = f"/v1/streams/{quote(given.stream, safe='')}/records"
+    headers = [("authorization", f"Bearer {given.token}"), ("s2-basin", given.basin), ("content-type", SESSION)]
+    async with asyncio.timeout(20), connect(site.port) as client:
+        session = client.begin("POST", path, headers)
+        batch = pb.AppendInput(records=[pb.AppendRecord(body=numbered(1)[0].body)])
+        await session.send(encode_frame(batch.SerializeToString()))
+        assert await session.piece() is not None, "the ack"
+        site.server.context.streams.end()
+        answer = Answer(200, {}, (await session.answer()).body)
+    assert (answer.frames.status, answer.frames.error["code"]) == (503, "server_draining")
+    assert await data_of(chat) == [0]
 
 
 # --- HTTP/1.1 ---

@@ -1,6 +1,6 @@
 """The official JavaScript client writes ``out`` by itself: each scenario of ``direct_writes*.test.mjs`` is one test here.
 
-It writes to our own data plane, over the logs of two profiles, or straight into S2: then the server's channels are in an S2 server of
+It writes to our own data plane, over the logs of two profiles and over TLS, or straight into S2: then the server's channels are in an S2 server of
 its own, which a file may have killed and started again, and everything else is in its folder. Nobody writes by itself to a server of
 ours that is being restarted: that takes longer than the client's patience with a connection that is refused (three attempts).
 """
@@ -18,16 +18,18 @@ from harness.backends import environment_of, opened_backends
 from harness.node import CLIENTS
 from harness.s2 import S2Server, new_basin
 from harness.scenarios import Report, open_server, parameters, restart_of, run_file
+from harness.tls import make_certificate
 from sessions_adapters.profiles import EMBEDDED, POSTGRES
 
 S2: Final = "s2"
+TLS: Final = "tls"
 WRITING: Final = [CLIENTS / "direct_writes.test.mjs", CLIENTS / "direct_writes_agent.test.mjs"]
 RESTARTING: Final = CLIENTS / "direct_writes_restart.test.mjs"
 
 pytestmark = [pytest.mark.needs_node, pytest.mark.slow]
 _ON_S2: Final = pytest.param(S2, marks=pytest.mark.needs_s2)
 on_every_log = pytest.mark.parametrize(
-    "log", [EMBEDDED, pytest.param(POSTGRES, marks=pytest.mark.needs_postgres), _ON_S2]
+    "log", [EMBEDDED, TLS, pytest.param(POSTGRES, marks=pytest.mark.needs_postgres), _ON_S2]
 )
 on_s2 = pytest.mark.parametrize("log", [_ON_S2])
 
@@ -39,7 +41,13 @@ def report_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Path],
     @functools.cache
     def report(log: str, file: Path) -> Report:
         folder = tmp_path_factory.mktemp(file.name.partition(".")[0])
-        return _on_s2(file, folder) if log == S2 else _on_our_own(log, file, folder)
+        match log:
+            case "s2":
+                return _on_s2(file, folder)
+            case "tls":
+                return _over_tls(file, folder)
+            case profile:
+                return _on_our_own(profile, file, folder)
 
     return report
 
@@ -47,6 +55,13 @@ def report_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Path],
 def _on_our_own(profile: str, file: Path, folder: Path) -> Report:
     with opened_backends(profile, folder / "data") as backends, open_server(folder, environment_of(backends)) as server:
         return run_file(file, server, folder / "outcomes", restart_of(server))
+
+
+def _over_tls(file: Path, folder: Path) -> Report:
+    certificate, key = make_certificate(folder)
+    with open_server(folder, {"SESSIONS_TLS_CERT": str(certificate), "SESSIONS_TLS_KEY": str(key)}) as server:
+        trust = {"NODE_EXTRA_CA_CERTS": str(certificate)}
+        return run_file(file, server, folder / "outcomes", restart_of(server), trust)
 
 
 def _on_s2(file: Path, folder: Path) -> Report:

@@ -36,6 +36,7 @@ from sessions_core.domain.events import (
 from sessions_core.domain.status import FAILED
 from sessions_core.ports.observer import Observer
 from sessions_server.config import Config
+from sessions_server.redaction import redact
 
 logger: Final = logging.getLogger("sessions.server")
 access_logger: Final = logging.getLogger("sessions.access")
@@ -53,6 +54,8 @@ _REPLICATION: Final = (
     *(*_INFORMATION, ChangeDeadLettered, FlushAttemptFailed, RetentionExceeded, BackfillAdvanced),
     *(ChangesRead, FeedMeasured, PositionAcknowledged, RowsFlushed),
 )
+_TELLTALE: Final = "hpack"
+"""Logs every header of every request over HTTP/2 at the level DEBUG."""
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -70,7 +73,7 @@ class PlainFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = "".join(f" {name}={value!a}" for name, value in _extra(record).items())
         line = f"{_time(record)} {record.levelname:<7} {record.name}: {record.getMessage()}{fields}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        return redact(f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line)
 
 
 class JsonFormatter(logging.Formatter):
@@ -81,7 +84,7 @@ class JsonFormatter(logging.Formatter):
         line.update(_extra(record))
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        return redact(json.dumps(line, default=str))
 
 
 class _NoNonsense(logging.Filter):
@@ -97,6 +100,7 @@ def set_up_logging(config: Config) -> None:
     handler.setFormatter(JsonFormatter() if config.log_json else PlainFormatter())
     handler.addFilter(_NoNonsense())
     logging.basicConfig(level=config.log_level, handlers=[handler], force=True)
+    logging.getLogger(_TELLTALE).setLevel(logging.INFO)
 
 
 class EventLog(Observer):

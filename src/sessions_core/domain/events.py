@@ -137,8 +137,9 @@ class SystemFailed(Event):
 
 @attrs.frozen(kw_only=True)
 class SweepDone(Event):
-    """A pass of the sweep ended."""
+    """A step of the sweep has repaired something."""
 
+    step: str
     took: timedelta
     repaired: int
 

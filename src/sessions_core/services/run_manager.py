@@ -212,7 +212,8 @@ class RunManager:
         try:
             await self.dispatcher.dispatch(run)
         except DispatcherUnavailableError as error:
-            self.observer(SystemFailed(step="dispatch", error=str(error)))
+            if error.was_asked:
+                self.observer(SystemFailed(step="dispatch", error=str(error)))
         else:
             await self.runs.mark_dispatched(run.id)
 

@@ -1,14 +1,18 @@
 """The sweep: one leader that repairs what crashes left behind.
 
 Every step is idempotent and guarded by a compare-and-set in the store or the log, so a leader that is late, or two of
-them, do no harm. A step that fails is reported and tried again in the next pass.
+them, do no harm. A step that fails is reported and tried again a moment later. Steps do not wait for each other: after a
+worker with a thousand runs has died, waits time out on time all the same.
+
+Heartbeats may be late although nobody is dead: after this process stood still, and after the store was away, which is
+when leaders change. So a run is buried only when its worker has had time to show that it lives.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import anyio
 import attrs
@@ -30,6 +34,10 @@ from sessions_core.services.settlement import Settlement
 from sessions_core.services.wait_service import WaitService
 
 T = TypeVar("T")
+Step = Callable[[datetime], Awaitable[int]]
+
+AT_ONCE: Final = 8
+"""So many things of one kind are repaired at a time."""
 
 
 @attrs.frozen(kw_only=True)
@@ -51,7 +59,7 @@ class SweepConfig:
 
 @attrs.define(kw_only=True)
 class Sweep:
-    """Finds and repairs what is left over, pass after pass."""
+    """Finds and repairs what is left over, again and again."""
 
     backlog: Backlog
     runs: RunStore
@@ -68,15 +76,27 @@ class Sweep:
     _waiting_after: RunRecord | None = attrs.field(init=False, default=None)
     _last_pass: datetime | None = attrs.field(init=False, default=None)
     _patient_until: datetime | None = attrs.field(init=False, default=None)
+    _deaths: anyio.Event = attrs.field(init=False, factory=anyio.Event)
 
     async def run_forever(self) -> None:
-        """Make passes while this process leads."""
+        """Take every step again and again while this process leads."""
         while True:
             async with self.leader.hold("sweep") as scope:
                 with scope:
-                    while True:
-                        await self.sweep()
-                        await anyio.sleep(self.config.interval.total_seconds())
+                    await self._lead()
+
+    async def _lead(self) -> None:
+        # Some beats of whoever lives, but less than what the dead are given anyway.
+        self._bear_with_all(self.clock.now() + self.config.stall / 2)
+        async with anyio.create_task_group() as tasks:
+            for step in self._steps:
+                tasks.start_soon(self._repeat, step)
+
+    async def _repeat(self, step: Step) -> None:
+        while True:
+            await self._take(step)
+            with anyio.move_on_after(self.config.interval.total_seconds()):
+                await (self._deaths.wait() if step == self._settle else anyio.sleep_forever())
 
     async def recover(self) -> None:
         """Repair at once what a dead process left, where this process is the only owner of the data.
@@ -85,22 +105,28 @@ class Sweep:
         """
         await self.backlog.forget_dispatches()
         everything = self.clock.now() + self.config.stall + timedelta(milliseconds=1)
-        while await self._bury(everything):
+        while await self._bury_stalled(everything):
             pass
         while await self._settle(everything):
             pass
 
     async def sweep(self) -> int:
-        """Make one pass; return how many things were repaired."""
-        started = self.clock.now()
-        self._notice_a_standstill(started)
-        repaired = 0
-        for step in (self._dispatch, self._bury, self._settle, self._seal, self._expire, self._rearm):
-            try:
-                repaired += await step(started)
-            except SessionsError as error:
-                self.observer(SystemFailed(step=step.__name__.strip("_"), error=str(error)))
-        self.observer(SweepDone(took=self.clock.now() - started, repaired=repaired))
+        """Take every step once, one after another; return how many things were repaired."""
+        return sum([await self._take(step) for step in self._steps])
+
+    @property
+    def _steps(self) -> tuple[Step, ...]:
+        return (self._dispatch, self._bury, self._settle, self._seal, self._expire, self._rearm)
+
+    async def _take(self, step: Step) -> int:
+        name, started = step.__name__.strip("_"), self.clock.now()
+        try:
+            repaired = await step(started)
+        except SessionsError as error:
+            self.observer(SystemFailed(step=name, error=str(error)))
+            return 0
+        if repaired:
+            self.observer(SweepDone(step=name, took=self.clock.now() - started, repaired=repaired))
         return repaired
 
     async def _dispatch(self, now: datetime) -> int:
@@ -111,15 +137,25 @@ class Sweep:
         return await self._each("dispatch", waiting, self.run_manager.dispatch)
 
     def _notice_a_standstill(self, now: datetime) -> None:
-        """After this process stood still itself, heartbeats are late without anybody being dead: give them time."""
         late = self._last_pass is not None and now - self._last_pass > self.config.interval + self.config.stall / 3
         if late:
-            self._patient_until = now + self.config.stall
+            self._bear_with_all(now + self.config.stall)
         self._last_pass = now
 
+    def _bear_with_all(self, until: datetime) -> None:
+        """Bury nobody before *until*."""
+        self._patient_until = until if self._patient_until is None else max(until, self._patient_until)
+
     async def _bury(self, now: datetime) -> int:
+        self._notice_a_standstill(now)
         if self._patient_until is not None and now < self._patient_until:
             return 0
+        dead = await self._bury_stalled(now)
+        if dead:
+            self._deaths.set()  # they are settled without a pause
+        return dead
+
+    async def _bury_stalled(self, now: datetime) -> int:
         stalled = await self.backlog.list_stalled(now - self.config.stall, self.config.batch)
         return await self._each("bury", stalled, self._declare_dead)
 
@@ -129,6 +165,7 @@ class Sweep:
             self.observer(RunEnded(run_id=run.id, status=RunStatus.CRASHED, error="no heartbeat"))
 
     async def _settle(self, _: datetime) -> int:
+        self._deaths = anyio.Event()
         return await self._each("settle", await self.backlog.list_unsettled(self.config.batch), self.settlement.settle)
 
     async def _seal(self, _: datetime) -> int:
@@ -144,12 +181,20 @@ class Sweep:
         await self._each("rearm", waiting, self.waits.arm)
         return 0
 
-    async def _each(self, step: str, items: list[T], act: Callable[[T], Awaitable[object]]) -> int:
-        done = 0
-        for item in items:
-            try:
-                await act(item)
-                done += 1
-            except SessionsError as error:
-                self.observer(SystemFailed(step=step, error=str(error)))
+    async def _each(self, step: str, items: Sequence[T], act: Callable[[T], Awaitable[object]]) -> int:
+        """Do *act* with every one of *items*, some at a time; return how often that succeeded."""
+        left, done = iter(items), 0
+
+        async def work() -> None:
+            nonlocal done
+            for item in left:
+                try:
+                    await act(item)
+                    done += 1
+                except SessionsError as error:
+                    self.observer(SystemFailed(step=step, error=str(error)))
+
+        async with anyio.create_task_group() as tasks:
+            for _ in items[:AT_ONCE]:
+                tasks.start_soon(work)
         return done

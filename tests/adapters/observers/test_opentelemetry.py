@@ -99,9 +99,10 @@ def test_a_write_that_failed_becomes_a_span_with_an_error() -> None:
     )
 
 
-def test_a_pass_of_the_sweep_becomes_a_span() -> None:
-    [span] = observe(SweepDone(took=timedelta(microseconds=5), repaired=1))
+def test_a_step_of_the_sweep_becomes_a_span() -> None:
+    [span] = observe(SweepDone(step="settle", took=timedelta(microseconds=5), repaired=1))
     assert (span.tracer, span.name) == ("sessions-sweep", "sweep")
+    assert span.options["attributes"] == {"step": "settle", "repaired": 1}
     assert span.options["start_time"] == NOW - 5000
 
 
@@ -110,7 +111,7 @@ def test_other_facts_make_no_spans() -> None:
 
 
 def test_without_a_provider_nothing_fails() -> None:
-    OpenTelemetryObserver()(SweepDone(took=timedelta(seconds=1), repaired=0))
+    OpenTelemetryObserver()(SweepDone(step="bury", took=timedelta(seconds=1), repaired=1))
 
 
 def test_without_its_package_it_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

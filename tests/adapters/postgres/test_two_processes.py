@@ -24,6 +24,7 @@ from sessions_adapters.postgres import (
 from sessions_adapters.postgres.trimmer import Trimmer
 from sessions_core.domain.channel import Channel, Record
 from sessions_core.domain.guard import SEALED, UNTOUCHED
+from sessions_core.domain.ids import WaitpointId
 from sessions_core.domain.waitpoint import Completion, WaitpointStatus
 from sessions_core.errors import GuardMismatchError
 
@@ -172,6 +173,21 @@ async def test_a_channel_that_nobody_waits_on_is_not_asked_about(db: PostgresDat
         assert list(await registry.drain(channel)) == [], "it would have needed a connection"
     for connection in held:
         await db.pool.release(connection)
+
+
+async def test_who_waits_no_more_is_forgotten_unless_somebody_waits_longer_on_that_channel(
+    db: PostgresDatabase, admin: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    registry, over, kept = PostgresWaitRegistry(db), make_channel("over"), make_channel("kept")
+    first, second = make_waitpoint().id, WaitpointId("waitpoint_second")
+    for channel, waitpoint, keep in ((over, first, -DAY), (kept, first, -DAY), (kept, second, DAY)):
+        await registry.register(channel, waitpoint, keep)
+    db.trimmer.wake()
+    with anyio.fail_after(SOON):
+        while await admin.fetchval("select count(*) from sessions.wait_member") > 2:
+            await checkpoint()
+    assert set(await registry.drain(kept)) == {first, second}
+    assert list(await registry.drain(over)) == []
 
 
 async def test_the_clock_follows_the_servers(db: PostgresDatabase, admin: asyncpg.Connection[asyncpg.Record]) -> None:

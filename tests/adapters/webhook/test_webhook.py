@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import logging
+import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -18,6 +20,7 @@ from contract.makers import initial, make_session
 from harness.receiver import RECEIVER, SECRET, is_genuine
 from sessions_adapters.profiles import Backends, Health, diagnose
 from sessions_adapters.webhook import WebhookConfig, WebhookRunDispatcher
+from sessions_adapters.webhook.requests import cancellation
 from sessions_adapters.webhook.rests import Rests
 from sessions_adapters.webhook.signing import parse_secret, sign
 from sessions_core.domain.ids import RunId
@@ -72,6 +75,16 @@ def test_the_signature_is_that_of_the_specification() -> None:
     secret = parse_secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
     signature = sign("msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}', [secret])
     assert signature == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+
+def test_the_example_of_the_page_is_what_we_sign() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "how-to" / "run-on-your-own-engine.md").read_text()
+    given = dict(re.findall(r'^(secret|body) = b?["\'](.+)["\']$', page, re.MULTILINE))
+    ((message_id, timestamp),) = re.findall(r'message_id, timestamp = "(.+)", "(\d+)"', page)
+    (signature,) = re.findall(r'signature == "(.+)"', page)
+    body = given["body"].encode()
+    assert sign(message_id, int(timestamp), body, [parse_secret(given["secret"])]) == signature
+    assert cancellation(RunId("run_example"), datetime(2026, 11, 21, 12, tzinfo=UTC)) == body
 
 
 @pytest.mark.parametrize(
@@ -172,10 +185,15 @@ async def test_a_run_that_is_refused_is_left_alone_for_a_moment_and_others_go_on
 @pytest.mark.parametrize("status", [408, 429, 502, 503, 504])
 async def test_an_engine_that_can_take_nothing_is_left_alone_for_a_moment(engine: Engine, status: int) -> None:
     await engine.tell("misbehave", [status])
+    was_asked = []
     async with engine.dispatcher() as dispatcher:
         for name in ("one", "two"):
-            with pytest.raises(DispatcherUnavailableError):
+            with pytest.raises(
+                DispatcherUnavailableError, match="The engine behind webhook_url is unavailable"
+            ) as caught:
                 await dispatcher.dispatch(make_run(name))
+            was_asked.append(caught.value.was_asked)
+    assert was_asked == [True, False]
     assert await engine.requests() == []
 
 

@@ -101,4 +101,4 @@ def test_a_part_that_the_profile_does_not_have_is_refused(
     monkeypatch.setattr(sys, "argv", ["benchmarks", "--profile", "postgres", "--only", "fan-out"])
     with pytest.raises(SystemExit):
         cli.main()
-    assert "postgres has no part fan-out: it has appends, wake-ups, pages" in capsys.readouterr().err
+    assert "postgres has no part fan-out: it has appends, direct-writes, wake-ups, pages" in capsys.readouterr().err

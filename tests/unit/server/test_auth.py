@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -43,7 +44,7 @@ class NotedStore(InMemoryEnvironmentStore):
 
     asked: list[str] = attrs.field(init=False, factory=list)
 
-    async def find_root_keys(self, environment_id: EnvironmentId) -> list[RootKey]:
+    async def find_root_keys(self, environment_id: EnvironmentId) -> Sequence[RootKey]:
         self.asked.append(environment_id)
         await anyio.lowlevel.checkpoint()
         return await InMemoryEnvironmentStore.find_root_keys(self, environment_id)

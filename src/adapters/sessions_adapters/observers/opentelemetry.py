@@ -47,7 +47,7 @@ class OpenTelemetryObserver(Observer):
             case FlushAttemptFailed():
                 self._end(REPLICATION, "flushBatch", event.took, _of_attempt(event), event.error)
             case SweepDone():
-                self._end(SWEEP, "sweep", event.took, {"repaired": event.repaired})
+                self._end(SWEEP, "sweep", event.took, {"step": event.step, "repaired": event.repaired})
             case _:
                 pass
 

@@ -9,17 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Final
 
 import attrs
 
-from sessions_adapters.postgres.connecting import Pool
 from sessions_adapters.postgres.failures import FAILURES
 
-NOTIFY: Final = """
-    select set_config('synchronous_commit', 'off', true), pg_notify($1, told) from unnest($2::text[]) as told
-"""
 LARGEST_PAYLOAD: Final = 7900
 """Bytes; the server takes less than 8000."""
 _logger = logging.getLogger("sessions.postgres")
@@ -41,29 +37,27 @@ def _payloads(sender: str, items: list[str]) -> Iterator[str]:
     yield payload
 
 
-def decode(payload: str) -> tuple[str, dict[bytes, int]]:
-    """Return sender and news of a payload.
+def decode(payload: str) -> dict[bytes, int]:
+    """Return the news of a payload.
 
     Raises:
         ValueError: Not one that :func:`encode` has made.
     """
-    sender, *items = payload.split(" ")
+    _, *items = payload.split(" ")
     news = {}
     for item in items:
         key, _, number = item.partition("=")
         news[bytes.fromhex(key)] = int(number)
-    return sender, news
+    return news
 
 
 @attrs.define(eq=False)
 class Announcer:
     """Gathers news and tells them."""
 
-    _pool: Pool
-    _topic: str
+    _notify: Callable[[list[str]], Awaitable[None]]
     _sender: str
     _interval: float
-    _patience: float
     _news: dict[bytes, int] = attrs.field(init=False, factory=dict)
     _bell: asyncio.Event = attrs.field(init=False, factory=asyncio.Event)
 
@@ -76,6 +70,7 @@ class Announcer:
         """Tell news for ever."""
         while True:
             await self._bell.wait()
+            await asyncio.sleep(0)  # those who have committed are answered first
             await self.tell()
             await asyncio.sleep(self._interval)
 
@@ -86,7 +81,6 @@ class Announcer:
         if not news:
             return
         try:
-            async with self._pool.acquire(timeout=self._patience) as connection:
-                await connection.execute(NOTIFY, self._topic, encode(self._sender, news))
+            await self._notify(encode(self._sender, news))
         except FAILURES:
             _logger.warning("news could not be told; other processes will find them by themselves", exc_info=True)

@@ -57,6 +57,7 @@ class PostgresDatabase:
         waits: Which channels are waited on.
         leaders: Who leads.
         announcer: Tells other processes.
+        listener: Hears what other processes tell.
         trimmer: Deletes what was let go.
         pages: Reads many rows, without those that cannot be read.
     """
@@ -67,6 +68,7 @@ class PostgresDatabase:
     cipher: Cipher | None = attrs.field(repr=False)
     name: str = attrs.field(init=False, factory=lambda: secrets.token_hex(8))
     followers: WatchingFollowers = attrs.field(init=False, repr=False)
+    listener: Listener = attrs.field(init=False, repr=False)
     announcer: Announcer = attrs.field(init=False, repr=False)
     log: LogWriter = attrs.field(init=False, repr=False)
     trimmer: Trimmer = attrs.field(init=False, repr=False)
@@ -79,9 +81,11 @@ class PostgresDatabase:
     def __attrs_post_init__(self) -> None:
         config, patience = self.config, self.config.connect_timeout.total_seconds()
         self.followers = WatchingFollowers(config.buffered_bytes)
-        self.announcer = Announcer(self.pool, self.topic, self.name, config.notify_interval.total_seconds(), patience)
+        watchers = (self.followers, self.waiters, self.waits, self._own_clock)
+        self.listener = Listener(config, self.topic, self.name, watchers)
+        self.announcer = Announcer(self.listener.notify, self.name, config.notify_interval.total_seconds())
         self.log = LogWriter(config, self.at_ms, self.published)
-        self.trimmer = Trimmer(self.pool, patience)
+        self.trimmer = Trimmer(self.pool, patience, self.at)
 
     @property
     def topic(self) -> str:
@@ -90,11 +94,6 @@ class PostgresDatabase:
     @property
     def clock(self) -> Clock:
         return self.given_clock or self._own_clock
-
-    def listener(self) -> Listener:
-        """Make what listens for the news of other processes."""
-        watchers = (self.followers, self.waiters, self.waits, self._own_clock)
-        return Listener(self.config, self.topic, self.name, watchers)
 
     async def ask_the_time(self, connection: Connection) -> None:
         """Set the clock by the server's: nothing here may be decided by this machine's, not even at first."""
@@ -211,7 +210,7 @@ async def _served(db: PostgresDatabase) -> AsyncIterator[None]:
     """Run what works in the background inside the block."""
     loop = asyncio.get_running_loop()
     writing = loop.create_task(db.log.run())
-    others = [loop.create_task(work) for work in (db.announcer.run(), db.listener().run(), db.trimmer.run())]
+    others = [loop.create_task(work) for work in (db.announcer.run(), db.listener.run(), db.trimmer.run())]
     try:
         yield
     finally:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 from typing import Final
 
 import asyncpg
+import attrs
 
 from sessions_core.errors import ChannelUnavailableError, StoreUnavailableError
 
@@ -24,22 +24,29 @@ Failure = type[StoreUnavailableError] | type[ChannelUnavailableError]
 """Which of our errors a caller is to get."""
 
 
-@contextmanager
-def translated(failure: Failure) -> Iterator[None]:
+@attrs.frozen
+class _Translation:
+    """A block whose driver's errors become others. No generator: one is made with every append."""
+
+    _failure: Failure
+    _is_sent: bool
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: type[BaseException] | None, exc: BaseException | None, __: TracebackType | None) -> None:
+        if isinstance(exc, FAILURES):
+            raise _noted(self._failure, UNKNOWN if self._is_sent and not is_undone(exc) else UNDONE) from exc
+
+
+def translated(failure: Failure) -> _Translation:
     """Raise *failure* instead of the driver's errors, with a note that says whether the statement may have taken effect."""
-    try:
-        yield
-    except FAILURES as exc:
-        raise _noted(failure, UNDONE if is_undone(exc) else UNKNOWN) from exc
+    return _Translation(failure, True)
 
 
-@contextmanager
-def translated_before(failure: Failure) -> Iterator[None]:
+def translated_before(failure: Failure) -> _Translation:
     """Raise *failure* instead of the driver's errors where no statement has been sent yet."""
-    try:
-        yield
-    except FAILURES as exc:
-        raise _noted(failure, UNDONE) from exc
+    return _Translation(failure, False)
 
 
 def _noted(failure: Failure, note: str) -> Exception:

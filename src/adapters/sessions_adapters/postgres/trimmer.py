@@ -3,12 +3,17 @@
 The head row says at once what is no longer kept, and no reader sees it any more. The rows are deleted in small steps, each
 in a transaction of its own, so that a long channel does not hold its writers up. The head row also says how far that has
 come: what a process leaves undone, another one finds.
+
+Members of channels whose longest wait is over go as well: nobody is waiting any more, but whoever ended the wait may have
+died, or another may just have registered it again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
+from datetime import datetime
 from typing import Final
 
 import attrs
@@ -18,6 +23,11 @@ from sessions_adapters.postgres.failures import FAILURES
 
 FIND_UNSWEPT: Final = "select id from channel where swept_seq < first_seq limit 100"
 SWEEP: Final = "select sweep_channel($1, $2)"
+FORGET_WAITS: Final = """
+    delete from wait_member member where keep_until < now_or($1) and not exists (
+        select from wait_member longer where longer.channel = member.channel and longer.keep_until >= now_or($1)
+    )
+"""
 
 STEP: Final = 500
 PAUSE_SECONDS: Final = 30.0
@@ -32,6 +42,7 @@ class Trimmer:
 
     _pool: Pool
     _patience: float
+    _at: Callable[[], datetime | None]
     _bell: asyncio.Event = attrs.field(init=False, factory=asyncio.Event)
 
     def wake(self) -> None:
@@ -54,6 +65,7 @@ class Trimmer:
     async def _sweep_all(self) -> None:
         self._bell.clear()
         async with self._pool.acquire(timeout=self._patience) as connection:
+            await connection.execute(FORGET_WAITS, self._at())
             while rows := await connection.fetch(FIND_UNSWEPT):
                 for row in rows:
                     while await connection.fetchval(SWEEP, row["id"], STEP):

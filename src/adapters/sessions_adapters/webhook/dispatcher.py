@@ -24,6 +24,7 @@ from sessions_core.ports.run_dispatcher import RunDispatcher
 logger = logging.getLogger("sessions.webhook")
 logger.addHandler(logging.NullHandler())
 
+ENGINE: Final = "engine behind webhook_url"
 OVERLOADED: Final = frozenset({408, 425, 429, 502, 503, 504})
 """Statuses that speak of the engine as a whole, and not of one run."""
 IssueToken = Callable[[RunRecord], Awaitable[str | None]]
@@ -59,7 +60,7 @@ class WebhookRunDispatcher(RunDispatcher):
             DispatcherUnavailableError: The engine did not take it, or has failed a moment ago and is left alone.
         """
         if not self._rests.may_try(run.id, _monotonic(), self._config.timeout.total_seconds()):
-            raise DispatcherUnavailableError
+            raise DispatcherUnavailableError(ENGINE, was_asked=False)
         body = run_request(run, await self._issue_token(run), datetime.now(UTC))
         await self._post(run.id, run.id, body)
 
@@ -77,7 +78,7 @@ class WebhookRunDispatcher(RunDispatcher):
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             self._rests.engine_failed(run_id, _monotonic())
             logger.warning("engine gave no answer", extra={"run_id": run_id, "reason": type(error).__name__})
-            raise DispatcherUnavailableError from error
+            raise DispatcherUnavailableError(ENGINE) from error
         if 200 <= status < 300:
             self._rests.succeeded(run_id)
             return
@@ -86,7 +87,7 @@ class WebhookRunDispatcher(RunDispatcher):
         else:
             self._rests.run_refused(run_id, _monotonic())
         logger.warning("engine refused", extra={"run_id": run_id, "status": status})
-        raise DispatcherUnavailableError
+        raise DispatcherUnavailableError(ENGINE)
 
     async def _send(self, message_id: str, body: bytes) -> int:
         """Send a message and return the status of its answer, whose body nobody reads."""

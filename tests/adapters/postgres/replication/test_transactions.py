@@ -68,6 +68,7 @@ SESSIONS = Relation(
 )
 OTHER = Relation(8, "sessions", "run", ReplicaIdentity.DEFAULT, (Column("id", TEXT, -1, is_key=True),))
 BEGIN = Begin(90, EPOCH, 1)
+BATCH_BYTES = 100_000
 
 
 def row(**values: Value) -> RowValues:
@@ -99,7 +100,7 @@ class Feed:
 
 @pytest.fixture(params=[1_000_000, 0], ids=["in memory", "in a file"])
 def feed(request: pytest.FixtureRequest) -> Iterator[Feed]:
-    transactions = Transactions("sessions", 3, HeldMessages(request.param))
+    transactions = Transactions("sessions", 3, BATCH_BYTES, HeldMessages(request.param))
     yield Feed(transactions)
     transactions.close()
 
@@ -133,6 +134,18 @@ def test_a_large_transaction_comes_in_batches_of_which_only_the_last_has_its_pos
     batches = feed.take(BEGIN, *(insert(f"session_{n}") for n in range(7)), commit(100))
     assert [(len(batch.changes), batch.position) for batch in batches] == [(3, 50), (3, 50), (1, 100)]
     assert {change.row.version for batch in batches for change in batch.changes} == {100}
+
+
+def large(name: str, size: int) -> Insert:
+    return Insert(7, row(id=name.encode(), metadata=b'{"x":"' + b"x" * size + b'"}'))
+
+
+def test_large_changes_come_in_smaller_batches_that_end_with_the_one_that_is_too_much(feed: Feed) -> None:
+    sizes = [BATCH_BYTES // 2] * 4 + [1, BATCH_BYTES, 1]
+    changes = [large(f"session_{n}", size) for n, size in enumerate(sizes)]
+    batches = feed.take(BEGIN, SESSIONS, *changes, commit(100))
+    assert [len(batch.changes) for batch in batches] == [2, 2, 2, 1]
+    assert [batch.position for batch in batches] == [0, 0, 0, 100]
 
 
 def test_a_transaction_that_fills_its_batches_has_no_empty_one(feed: Feed) -> None:

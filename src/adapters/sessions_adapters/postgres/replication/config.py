@@ -34,6 +34,7 @@ class ReplicationConfig:
         status_interval: So often the server is told what was acknowledged, and that we are there, also while the consumer
             takes its time. The server gives up after its ``wal_sender_timeout``, 60 seconds unless it was changed.
         batch_size: Of a transaction with more changes than this, so many come at a time.
+        batch_bytes: Fewer of them come at a time once they have so many bytes as they are streamed.
         held_bytes: A transaction is held until its end is there; what goes beyond this is held in a temporary file.
     """
 
@@ -41,4 +42,5 @@ class ReplicationConfig:
     publication: str = attrs.field(default="sessions_to_clickhouse_v1_publication", validator=_name)
     status_interval: timedelta = attrs.field(default=timedelta(seconds=1), validator=_status_interval)
     batch_size: int = attrs.field(default=1000, validator=attrs.validators.ge(1))
+    batch_bytes: int = attrs.field(default=4_194_304, validator=attrs.validators.ge(1))
     held_bytes: int = attrs.field(default=16_777_216, validator=attrs.validators.ge(0))

@@ -52,7 +52,9 @@ class PostgresChangeFeed(ChangeFeed):
                 yield stream
 
     def _transactions(self) -> Transactions:
-        return Transactions(self._config.schema, self._options.batch_size, HeldMessages(self._options.held_bytes))
+        options = self._options
+        held = HeldMessages(options.held_bytes)
+        return Transactions(self._config.schema, options.batch_size, options.batch_bytes, held)
 
 
 @attrs.define(eq=False)

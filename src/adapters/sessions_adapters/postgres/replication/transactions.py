@@ -39,6 +39,7 @@ class Transactions:
 
     _schema: str
     _batch_size: int
+    _batch_bytes: int
     _held: HeldMessages
     is_open: bool = attrs.field(init=False, default=False)
     _tables: dict[int, SessionTable | None] = attrs.field(init=False, factory=dict)
@@ -73,11 +74,13 @@ class Transactions:
             MalformedMessageError: One of its messages is none.
         """
         found: list[Found] = []
-        for change in self._changes(commit.end_position):
-            if len(found) == self._batch_size:
+        size = 0
+        for change, streamed in self._changes(commit.end_position):
+            if len(found) == self._batch_size or size >= self._batch_bytes:
                 yield _batch(found, self._before, commit)
-                found = []
+                found, size = [], 0
             found.append(change)
+            size += streamed
         self._held.clear()
         if found:
             self._before = commit.end_position
@@ -94,14 +97,15 @@ class Transactions:
         assert isinstance(begin, Begin)
         self.is_open = True
 
-    def _changes(self, version: int) -> Iterator[Found]:
+    def _changes(self, version: int) -> Iterator[tuple[Found, int]]:
+        """Give each change, and how many bytes were streamed for it."""
         for raw in self._held:
             message = decode(raw)
             match message:
                 case Insert() | Update() | Delete():
                     table = self._table(message)
                     if table is not None:
-                        yield table.read(message, version)
+                        yield table.read(message, version), len(raw)
                 case Relation():
                     self._learn(message)
                 case Truncate():

@@ -1,0 +1,146 @@
+"""Additional keys, rotation and re-encryption from the command line, beside a server that goes on."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.command import sessions
+from harness.server import KEY, ServerProcess
+
+PATIENCE = 30
+LIST = "/api/v1/sessions"
+TOKENS = "/api/v1/auth/public-tokens"
+
+
+@pytest.fixture(scope="module")
+def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with ServerProcess(tmp_path_factory.mktemp("data")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def environment_id(own_server: ServerProcess) -> str:
+    name: str = rows("env", "list", data=own_server.data)[0]["id"]
+    return name
+
+
+def rows(*words: str, data: Path) -> list[dict[str, Any]]:
+    """Run a command that prints JSON."""
+    done = sessions(*words, "--data", data, "--json")
+    assert done.returncode == 0, done.stderr
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    return found
+
+
+def ask(server: ServerProcess, path: str, key: str, body: object = None) -> tuple[int, Any]:
+    """Return the status and the body of a request."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(server.address + path, data, {"Authorization": f"Bearer {key}"})
+    try:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as response:
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as refusal:
+        with refusal:
+            return refusal.code, json.load(refusal)
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait for what a server sees within a second."""
+    deadline = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_an_additional_key_is_shown_once_used_and_revoked(own_server: ServerProcess, environment_id: str) -> None:
+    data = own_server.data
+    words = ("--name", "ci", "--scope", "read:sessions", "--scope", "write:tasks:a:b", "--expires", "90d")
+    [made] = rows("env", "key", "create", environment_id, *words, data=data)
+    assert re.fullmatch(r"tr_dev_sk_[0-9a-zA-Z]{24}", made["key"])
+    assert (made["name"], made["scopes"]) == ("ci", ["read:sessions", "write:tasks:a:b"])
+    [listed] = rows("env", "key", "list", environment_id, data=data)
+    assert listed["lastUsedAt"] is listed["revokedAt"] is None
+    assert ask(own_server, LIST, made["key"])[0] == 200
+    assert ask(own_server, TOKENS, made["key"], {"scopes": ["write:sessions"]})[0] == 403
+    until(lambda: rows("env", "key", "list", environment_id, data=data)[0]["lastUsedAt"] is not None)
+    [revoked] = rows("env", "key", "revoke", environment_id, made["id"], data=data)
+    assert revoked["revokedAt"] is not None
+    until(lambda: ask(own_server, LIST, made["key"])[0] == 401)
+    shown = sessions("env", "key", "list", environment_id, "--data", data).stdout
+    assert shown.splitlines()[0].split() == list(revoked)
+    assert "read:sessions write:tasks:a:b" in shown
+    assert made["key"] not in shown + "\n".join(own_server.output)
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ((), "the following arguments are required: --scope"),
+        (("--scope", "raed:sessions"), "must begin with one of read, write, admin"),
+        (("--scope", "read"), "must be action:type"),
+        (("--scope", "read:session"), "must be action:type"),
+        (("--scope", "read:sessions:"), "must not end with a colon"),
+        (("--scope", ""), "must begin with"),
+        (("--scope", "admin", "--expires", "soon"), "must be a duration"),
+        (("--scope", "admin", "--expires", "0s"), "must be a duration"),
+    ],
+)
+def test_what_can_be_no_key_is_a_usage_error(tmp_path: Path, words: tuple[str, ...], reason: str) -> None:
+    refused = sessions("env", "key", "create", "env_x", "--data", tmp_path / "new", *words)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert reason in refused.stderr
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("scope", ["admin", "admin:sessions", "*:all", "read:all", "write:sessions:a:b", "read:runs"])
+def test_scopes_that_mean_something_are_taken(own_server: ServerProcess, environment_id: str, scope: str) -> None:
+    [made] = rows("env", "key", "create", environment_id, "--scope", scope, data=own_server.data)
+    assert (made["scopes"], made["name"], made["expiresAt"]) == ([scope], "", None)
+
+
+def test_an_environment_or_key_that_is_not_there_is_not_found(own_server: ServerProcess, environment_id: str) -> None:
+    data = ("--data", own_server.data)
+    for words in (
+        ("create", "env_x", "--scope", "admin"),
+        ("list", "env_x"),
+        ("revoke", environment_id, "key_x"),
+        ("revoke", "env_x", "key_" + "0" * 24),
+    ):
+        refused = sessions("env", "key", *words, *data)
+        assert (refused.returncode, refused.stdout) == (3, ""), words
+        assert refused.stderr.endswith("not found\n")
+
+
+def test_a_server_goes_on_when_its_encryption_key_is_replaced(own_server: ServerProcess) -> None:
+    data, wish = own_server.data, {"scopes": ["read:sessions"]}
+    _, before = ask(own_server, TOKENS, KEY, wish)
+    done = sessions("env", "re-encrypt", "--new-key", "--data", data)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "root keys that the current encryption key now opens: 1\n"
+    current, _ = (data / "encryption.key").read_text().split()
+    (data / "encryption.key").write_text(current)
+    time_is_up = time.monotonic() + 1.5  # longer than a root key is remembered
+    until(lambda: time.monotonic() > time_is_up)
+    status, after = ask(own_server, TOKENS, KEY, wish)
+    assert status == 200
+    for token in (before["token"], after["token"]):
+        assert ask(own_server, LIST, token)[0] == 200
+    assert rows("env", "re-encrypt", data=data) == [{"rootKeys": 1}]
+
+
+def test_a_key_from_the_settings_is_not_replaced_in_a_file(tmp_path: Path) -> None:
+    given = {"SESSIONS_ENCRYPTION_KEY": "A" * 43 + "="}
+    assert sessions("env", "create", "--data", tmp_path, **given).returncode == 0
+    refused = sessions("env", "re-encrypt", "--new-key", "--data", tmp_path, **given)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.startswith("sessions: encryption_key (SESSIONS_ENCRYPTION_KEY) is set: put a new key before")
+    assert not (tmp_path / "encryption.key").exists()
