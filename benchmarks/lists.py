@@ -3,6 +3,9 @@
 Sessions have come at one pace until now, so a list that is a hundred times as long is a hundred times as old: in ClickHouse it
 has more partitions, too. There every tenth session has a second version, and the latest ones have further versions in small parts,
 as an index has that is kept up to date.
+
+A page costs more where it goes over the end of a month, as it then takes rows from more partitions. So the date is always the
+same: the middle of no list is near such an end, and every list has one.
 """
 
 from __future__ import annotations
@@ -18,14 +21,14 @@ from clickhouse_connect.driver.client import Client
 
 from benchmarks.systems import make_database
 from sessions_adapters import clickhouse, postgres
-from sessions_adapters.system import SystemClock
 from sessions_core.domain.environment import Environment
 from sessions_core.domain.ids import EnvironmentId, SessionId
 from sessions_core.domain.pagination import Cursor
 from sessions_core.ports.session_index import SessionIndex
+from sessions_core.testing import ManualClock
 
 ENVIRONMENT: Final = Environment(id=EnvironmentId("bench"))
-NOW: Final = datetime.now(UTC).replace(microsecond=0)
+NOW: Final = datetime(2026, 7, 2, 12, tzinfo=UTC)
 APART: Final = timedelta(seconds=30)
 
 _FILL_POSTGRES: Final = """
@@ -50,6 +53,8 @@ _FILL_CLICKHOUSE: Final = """
     FROM numbers({first:UInt64}, {count:UInt64}) WHERE number % {step:UInt64} = 0
 """
 _CLICKHOUSE_SETTINGS: Final = {"max_partitions_per_insert_block": 0, "enable_json_type": 1}
+_OVER_A_MONTH: Final = timedelta(days=31)
+_PAST_THE_END: Final = 20 * APART
 _CHANGED: Final = 10
 _LATEST: Final = 100
 _LATE_WRITES: Final = 5
@@ -63,6 +68,14 @@ def begin(count: int) -> datetime:
 def middle(count: int) -> Cursor:
     """Return the place in the middle of a list of *count* sessions."""
     return Cursor(begin(count) + count // 2 * APART, SessionId("session_"))
+
+
+def end_of_month(count: int) -> Cursor:
+    """Return a place from which a page goes over the end of a month: of that which ends nearest to the middle."""
+    center = middle(count).created_at
+    first = center.replace(day=1, hour=0, minute=0, second=0)
+    end = min(first, (first + _OVER_A_MONTH).replace(day=1), key=lambda moment: abs(moment - center))
+    return Cursor(end + _PAST_THE_END, SessionId("session_"))
 
 
 @asynccontextmanager
@@ -81,7 +94,7 @@ async def in_clickhouse(url: str, count: int) -> AsyncIterator[SessionIndex]:
     await clickhouse.migrate(config)
     async with clickhouse.open_database(config) as db:
         await db.run(partial(_fill_clickhouse, count))
-        yield clickhouse.ClickHouseSessionIndex(db, SystemClock())
+        yield clickhouse.ClickHouseSessionIndex(db, ManualClock(NOW))
 
 
 async def _fill_postgres(url: str, count: int) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 
 import attrs
 
-from benchmarks.lists import ENVIRONMENT, middle
+from benchmarks.lists import ENVIRONMENT, end_of_month, middle
 from benchmarks.samples import Samples
 from benchmarks.targets import in_turn
 from sessions_core.domain.pagination import PageRequest, SessionFilter
@@ -19,7 +19,8 @@ from sessions_core.ports.session_index import SessionIndex
 PAGE: Final = 50
 FIRST: Final = "first page"
 MIDDLE: Final = "page in the middle"
-KINDS: Final = (FIRST, MIDDLE)
+MONTHS_END: Final = "page over a month's end"
+KINDS: Final = (FIRST, MIDDLE, MONTHS_END)
 EVERYTHING: Final = SessionFilter(environment_id=ENVIRONMENT.id)
 
 Place = tuple[str, int]
@@ -92,4 +93,5 @@ def _reads(index: SessionIndex, count: int) -> list[_Read]:
     return [
         _Read((FIRST, count), index, PageRequest(size=PAGE)),
         _Read((MIDDLE, count), index, PageRequest(size=PAGE, cursor=middle(count))),
+        _Read((MONTHS_END, count), index, PageRequest(size=PAGE, cursor=end_of_month(count))),
     ]

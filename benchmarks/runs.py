@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +21,7 @@ import aiohttp
 import attrs
 import procrastinate
 
-from harness.client import Client, delta_of
+from harness.client import Client, Frame, delta_of
 from harness.fleet import Fleet, start
 from harness.postgres import with_database
 from harness.server import KEY
@@ -32,6 +33,7 @@ STALL: Final = 15.0
 FIRST_OUTPUT_AIM: Final = 5.0
 MEMORY_AIM: Final = 1024.0
 TAKE_OVER_AIM: Final = STALL + 2
+STOP_AIM: Final = 100.0
 SIZE: Final = "VmRSS:"
 IDLE: Final[dict[str, Any]] = {"triggerConfig": {"basePayload": {"idleTimeoutInSeconds": 1}}}
 LIVE: Final[dict[str, Any]] = {"triggerConfig": {"basePayload": {"idleTimeoutInSeconds": 3600}}}
@@ -72,9 +74,13 @@ class Times:
         """The median."""
         return statistics.median(self.samples)
 
+    @property
+    def p99(self) -> float:
+        """What one in a hundred exceeds."""
+        return sorted(self.samples)[int(len(self.samples) * 0.99)]
+
     def __str__(self) -> str:
-        ordered = sorted(self.samples)
-        return f"p50 {self.p50:.1f} ms, p99 {ordered[int(len(ordered) * 0.99)]:.1f} ms ({len(ordered)} samples)"
+        return f"p50 {self.p50:.1f} ms, p99 {self.p99:.1f} ms ({len(self.samples)} samples)"
 
 
 async def defer_to_start(url: str, count: int) -> Times:
@@ -113,12 +119,33 @@ async def append_to_first_output(client: Client, count: int) -> Times:
             async with client.subscribe(name, after=ends[name]) as (_, frames):
                 before = time.monotonic()
                 await client.say(name, "hello")
-                async for frame in frames:
-                    if any(delta_of(record) for record in frame.records):
-                        samples.append(1000 * (time.monotonic() - before))
-                        break
+                await _until_answering(frames)
+                samples.append(1000 * (time.monotonic() - before))
             _, ends[name] = await client.turn(name, ends[name])
     return Times(samples)
+
+
+async def stop_to_coroutine(client: Client, folder: Path, count: int) -> Times:
+    """Return how long a ``stop`` takes from the client that sends it to the coroutine on a worker that it cancels."""
+    await client.create("stopping", task="stopped")
+    after: int | None = None
+    samples: list[float] = []
+    for number in range(count):
+        note = folder / f"stopped-{number}"
+        async with client.subscribe("stopping", after=after, window=60) as (_, frames):
+            await client.say("stopping", str(note))
+            await _until_answering(frames)
+            before = time.time()
+            await client.append("stopping", json.dumps({"kind": "stop"}))
+        _, after = await client.turn("stopping", after)
+        samples.append(1000 * (float(note.read_text(encoding="ascii")) - before))
+    return Times(samples)
+
+
+async def _until_answering(frames: AsyncIterator[Frame]) -> None:
+    async for frame in frames:
+        if any(delta_of(record) for record in frame.records):
+            return
 
 
 async def megabytes_with_idle_runs(client: Client, workers: Sequence[WorkerProcess], count: int) -> float:
@@ -164,7 +191,7 @@ async def _make_bare(url: str) -> str:
     return with_database(url, "stock")
 
 
-async def _measure(fleet: Fleet, size: Size) -> None:
+async def _measure(fleet: Fleet, folder: Path, size: Size) -> None:
     stock = await defer_to_start(await _make_bare(fleet.postgres.url), size.starts)
     print(f"Procrastinate alone, defer to start: {stock}", flush=True)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
@@ -175,6 +202,8 @@ async def _measure(fleet: Fleet, size: Size) -> None:
             f"append on an idle session to first output: {first}; {ratio:.1f} times (aim: {FIRST_OUTPUT_AIM:.0f})",
             flush=True,
         )
+        stopped = await stop_to_coroutine(client, folder, size.starts)
+        print(f"stop to the coroutine: {stopped} (aim for p99: {STOP_AIM:.0f})", flush=True)
         megabytes = await megabytes_with_idle_runs(client, fleet.workers, size.idle)
         print(
             f"{size.idle} sessions with a live idle run: {megabytes:.0f} MB on two workers (aim: {MEMORY_AIM:.0f})",
@@ -192,7 +221,7 @@ def main() -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="bench-") as folder, ExitStack() as stack:
             given = {"SESSIONS_STALL": f"{STALL:.0f}", "SESSIONS_CONCURRENCY": "1000"}
-            asyncio.run(_measure(start(stack, Path(folder), 1, 2, **given), size))
+            asyncio.run(_measure(start(stack, Path(folder), 1, 2, **given), Path(folder), size))
     except CannotStartError as error:
         print(error, file=sys.stderr)
         return MISSING

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from typing import Any, Final
 
 import attrs
@@ -10,7 +11,7 @@ from benchmarks import requests
 from benchmarks.bench import Bench
 from benchmarks.broadcast import Broadcast, Delivered
 from benchmarks.fan_out import RATE
-from benchmarks.figures import Comparison, Figure, Series
+from benchmarks.figures import Comparison, Figure, Series, ratios
 from benchmarks.load import Writer
 from benchmarks.notifications import Notifications
 from benchmarks.samples import Samples
@@ -33,12 +34,12 @@ class WakeUps:
     series: dict[str, Series] = attrs.field(factory=dict)
     checked: Checked = attrs.field(init=False, default=Checked())
 
-    head = ("wake-up", "p50 ms", "p99 ms")
+    head = ("wake-up", "p50 ms", "p99 ms", f"p99 / {NOTIFY}")
 
     @property
     def rows(self) -> list[Row]:
         """One for each target."""
-        return [(target, f"{self.series[target].p50:.3f}", f"{self.series[target].p99:.3f}") for target in TARGETS]
+        return [self._row(target) for target in TARGETS]
 
     @property
     def figures(self) -> list[Figure]:
@@ -55,6 +56,11 @@ class WakeUps:
     def as_json(self) -> list[dict[str, Any]]:
         """Return everything that was measured."""
         return [{"target": target, **series.as_json()} for target, series in self.series.items()]
+
+    def _row(self, target: str) -> Row:
+        series = self.series[target]
+        p99s, plain = ([samples.p99 for samples in found.rounds] for found in (series, self.series[NOTIFY]))
+        return target, f"{series.p50:.3f}", f"{series.p99:.3f}", f"{statistics.median(ratios(p99s, plain)):.1f}"
 
     def take(self, target: str, delivered: Delivered) -> Samples:
         """Take note of the records that were read, and return the times."""

@@ -32,6 +32,7 @@
     ├── IncompatibleStoreError          the stored data cannot be used as it is, by this version or with this key
     │   └── StoreInUseError             another process owns it
     ├── IndexRefusedError               the index does not take these rows, now or later
+    ├── StrayCancellationError          something below was cancelled that nobody here had cancelled
     └── MissingExtraError               what was chosen needs a package that is not installed; an ImportError, too
 
 Each class carries the facts as attributes; ``str(error)`` is a sentence that names the thing and holds no
@@ -374,6 +375,14 @@ class IncompatibleStoreError(SessionsError):
 @attrs.define(eq=False)
 class StoreInUseError(IncompatibleStoreError):
     """Another process owns the stored data."""
+
+
+class StrayCancellationError(SessionsError):
+    """What was awaited let out a cancellation that belongs to none of the scopes around it."""
+
+    @property
+    def message(self) -> str:
+        return "Cancelled from within"
 
 
 class IndexRefusedError(SessionsError):

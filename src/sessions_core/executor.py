@@ -18,6 +18,7 @@ import attrs
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from sessions_core.agents import Agents
+from sessions_core.confining import confined
 from sessions_core.domain.channel import Channel, Io, Record
 from sessions_core.domain.events import RunBegun, SystemFailed
 from sessions_core.domain.ids import RunId
@@ -144,7 +145,7 @@ class RunExecutor:
         ending = Ending(RunStatus.CANCELED)
         try:
             with scope:
-                ending = await self._attempt(run)
+                ending = await confined(self._attempt(run))
         except Exception as error:  # noqa: BLE001 - a store that fails ends the run, not this process
             cause = unwrap(error)
             return _ending_of(cause, cause)

@@ -117,6 +117,12 @@ def test_what_is_wrong_with_replication(facts: dict[str, Any], found: list[tuple
     assert not_ok(judge_replication(attrs.evolve(REPLICATION, **facts), limit_bytes=1 << 20)) == found
 
 
+def test_a_server_that_takes_runs_from_postgres_needs_more_connections() -> None:
+    few = attrs.evolve(POSTGRES, room=97, connections=82)
+    assert not_ok(judge_postgres(few, replicates=False)) == []
+    assert not_ok(judge_postgres(few, replicates=False, has_jobs=True)) == [("warning", "connections")]
+
+
 def test_a_postgres_need_not_replicate_where_nothing_is_fed_from_it() -> None:
     assert not_ok(judge_postgres(attrs.evolve(POSTGRES, wal_level="replica"), replicates=False)) == []
 
@@ -251,10 +257,12 @@ async def test_a_database_that_is_not_migrated_and_a_key_that_is_not_shared(tmp_
     async with find_databases().bare() as url:
         backends = Backends(profile="postgres", database_url=url, data=tmp_path)
         findings = await diagnose(backends)
-        assert ("error", "migrations") in not_ok(findings)
+        assert {("error", "migrations"), ("error", "dispatcher")} <= set(not_ok(findings))
         assert any("run `sessions migrate`" in finding.message for finding in findings)
         await migrate(backends)
-        assert ("warning", "key") in not_ok(await diagnose(backends))
+        findings = await diagnose(backends)
+        assert ("warning", "key") in not_ok(findings)
+        assert [finding.health for finding in findings if finding.check == "dispatcher"] == [Health.OK]
         assert not list(tmp_path.iterdir())
 
 

@@ -87,10 +87,19 @@ class Front(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+class FrontServer(ThreadingHTTPServer):
+    """Takes connections; that one of them breaks is no news."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Tell what went wrong on our side."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 def main() -> None:
     """Serve until killed."""
     Front.folder = sys.argv[1]
-    with closing(connect(Front.folder)), ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2])), Front) as server:
+    with closing(connect(Front.folder)), FrontServer(("127.0.0.1", int(sys.argv[2])), Front) as server:
         sys.stdout.write(f"listening on {server.server_port}\n")
         sys.stdout.flush()
         server.serve_forever()

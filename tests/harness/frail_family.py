@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+from sessions_server.cli import streams
 from sessions_server.cli.processes import Family, Share
 
 
@@ -27,6 +28,8 @@ def serve(share: Share) -> None:
 
 
 def _live(folder: Path) -> None:
+    with (folder / "lives").open("a") as lives:
+        lives.write("0")
     # Held until the process has ended, and closed by nobody before.
     fcntl.flock(os.open(folder / "lock", os.O_CREAT | os.O_RDWR), fcntl.LOCK_EX)
     (folder / "pid").write_text(str(os.getpid()))
@@ -41,4 +44,6 @@ def _kill_the_first(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(Family(serve, (), 2, Path(sys.argv[1]), as_json=False).run())
+    code = Family(serve, (), 2, Path(sys.argv[1]), as_json=False).run()
+    streams.settle()
+    sys.exit(code)

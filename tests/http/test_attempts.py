@@ -142,7 +142,8 @@ async def test_a_retried_append_stores_nothing_twice(client: Client, run: str) -
 async def test_a_closed_session_has_no_run_to_carry_out(client: Client, run: str) -> None:
     attempt = await begin(client, run)
     await client.call("POST", "/api/v1/sessions/chat-1/close")
-    assert (await attempt.write("late")).body["code"] == "session_closed"
+    late = await attempt.write("late")
+    assert (late.status, late.body["code"], late.body["ok"]) == (409, "session_closed", False)
     assert (await start(client, run, 2)).body["code"] == "session_closed"
 
 

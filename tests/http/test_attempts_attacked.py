@@ -213,7 +213,7 @@ async def test_what_cannot_be_a_record_is_400_and_stores_nothing(client: Client,
 
 async def test_whatever_is_json_is_kept_as_it_is(client: Client, run: str) -> None:
     attempt = await begin(client, run)
-    values = [
+    values: list[Any] = [
         None,
         True,
         0.1,

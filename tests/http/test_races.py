@@ -304,16 +304,19 @@ async def say_at_once(client: Client, name: str, count: int, text: str) -> dict[
 
 
 async def insist(client: Client, name: str, text: str) -> int:
-    """Append a message, again and again while the server is away."""
+    """Append a message, again and again while the server is away or says that it has too much to do."""
     async with asyncio.timeout(20):
         while True:
             try:
                 answer = await client.say(name, text, part_id=text)
             except (aiohttp.ClientError, ConnectionError):
                 await asyncio.sleep(0.02)
-            else:
-                assert answer.status == 200, answer
-                return int(answer.body["seq"])
+                continue
+            if answer.status == 503 and answer.headers["Retry-After"]:
+                await asyncio.sleep(0.1)
+                continue
+            assert answer.status == 200, answer
+            return int(answer.body["seq"])
 
 
 async def after(seconds: float, call: Awaitable[Answer]) -> Answer:

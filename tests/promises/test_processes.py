@@ -8,7 +8,7 @@ import re
 import signal
 import sys
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -175,6 +175,24 @@ async def test_a_process_that_dies_while_another_is_starting_is_started_again(tm
         assert await anyio.to_thread.run_sync(family.stop) == 0
 
 
+async def test_a_server_whose_output_nobody_reads_any_more_goes_on(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    family = FrailFamily(tmp_path)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    process = await anyio.open_process(family.command(), stdout=writing, stderr=None, env=environment)
+    os.close(writing)
+    try:
+        await until(lambda: (tmp_path / "lives").exists() and (tmp_path / "lives").read_text() == "00")
+        process.terminate()
+        with anyio.fail_after(30):
+            assert await process.wait() == 0
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.aclose()
+
+
 async def test_readers_and_work_in_progress_are_brought_to_an_end_in_every_process(
     family: Family, client: Client
 ) -> None:
@@ -315,6 +333,17 @@ async def test_a_wait_times_out_after_the_process_that_made_it_has_died(
     answer = await two.call("GET", path, Timeout_Seconds="30")
     servers[0].start()
     assert (answer.body["status"], answer.body["outputIsError"]) == ("TIMED_OUT", True)
+
+
+async def test_of_engines_that_begin_through_several_processes_at_once_one_does(clients: list[Client]) -> None:
+    for number in range(10):
+        run = (await clients[0].create(f"begin-{number}", task="nobody")).body["runId"]
+        path, body = f"/engine/v1/runs/{run}/attempts/start", {"attempt": 1}
+        answers = await asyncio.gather(*(client.call("POST", path, body) for client in clients * 2))
+        refused = [answer.body["code"] for answer in answers if answer.status == 409]
+        assert refused == ["attempt_begun"] * 5
+        (begun,) = [answer.body for answer in answers if answer.status == 200]
+        assert (begun["attempt"], begun["epoch"]) == (1, 1)
 
 
 async def test_a_run_begun_through_one_process_is_refused_by_all_once_another_has_replaced_it(

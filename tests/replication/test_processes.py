@@ -78,19 +78,31 @@ async def test_a_second_process_takes_over_when_the_first_one_leaves_items_48_an
         assert len(await stage.settle()) == 200
 
 
-async def test_two_processes_on_one_slot_never_both_write_item_56(stage: Stage) -> None:
-    """Whatever is written twice would be a row more; and Postgres is asked all the time who streams."""
-    with stage.replicate(), stage.replicate():
+async def test_two_processes_on_one_slot_never_both_lead_nor_write_item_56(stage: Stage) -> None:
+    """Postgres is asked all the time who streams, the processes say when they lead, and what is written twice is a row more."""
+    with stage.replicate() as first, stage.replicate() as second:
         await stage.until_streaming()
         most = 0
         async with Load(stage).running(), stage.connection() as connection:
-            for _ in range(100):
-                most = max(most, await connection.fetchval(STREAMS))
-                await anyio.sleep(0.01)
+            for round_ in range(2):
+                for _ in range(50):
+                    most = max(most, await connection.fetchval(STREAMS))
+                    await anyio.sleep(0.01)
+                if round_ == 0:  # the other one takes over amid the load
+                    assert await stop(first if await word_of(first) == "leader" else second) == 0
         await stage.settle()
     assert most == 1
+    leads = [is_leader for _, is_leader in sorted(leadership(first) + leadership(second))]
+    assert leads == [True, False] * (len(leads) // 2), "each begins after the one before has ended"
+    assert len(leads) >= 4
     rows, different = await count(stage)
     assert rows == different
+
+
+def leadership(process: ReplicateProcess) -> list[tuple[str, bool]]:
+    """Return when the process began and ceased to lead, by its log."""
+    lines = [json.loads(line) for line in process.output if line.startswith("{")]
+    return [(line["time"], line["event"]["is_leader"]) for line in lines if line["message"] == "LeadershipChanged"]
 
 
 async def test_nothing_comes_again_after_a_clean_stop_item_54(stage: Stage) -> None:
@@ -154,7 +166,7 @@ async def test_metrics_have_the_names_of_the_contract_item_55(stage: Stage) -> N
     assert float(values["sessions_replication_dead_letters_total"]) == 0
 
 
-async def test_a_broken_stream_is_opened_again_items_57_and_60(stage: Stage) -> None:
+async def test_a_broken_stream_is_opened_again_item_57(stage: Stage) -> None:
     end = "select pg_terminate_backend(pid) from pg_stat_replication"
     async with stage.connection() as connection:
         with stage.replicate() as process:

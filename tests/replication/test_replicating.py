@@ -5,12 +5,35 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 
+import anyio
 import pytest
 
-from harness.replication import CLOSE, DELETE, INSERT, UPDATE, Stage
-from sessions_core.domain.events import ChangesRead, Event, RowsFlushed
+from harness.replication import CLOSE, DELETE, INSERT, UPDATE, Notes, Rows, Stage
+from sessions_adapters.profiles import open_replication
+from sessions_core.domain.events import ChangeDeadLettered, ChangesRead, Event, RowsFlushed
 
 pytestmark = [pytest.mark.needs_postgres, pytest.mark.needs_clickhouse, pytest.mark.slow]
+
+PATIENCE_SECONDS = 30
+
+
+async def until_letters(stage: Stage, count: int) -> list[tuple[str, str]]:
+    with anyio.fail_after(PATIENCE_SECONDS):
+        while len(letters := await stage.letters()) < count:
+            await anyio.sleep(0.02)
+    return letters
+
+
+async def until_indexed(stage: Stage, count: int) -> Rows:
+    with anyio.fail_after(PATIENCE_SECONDS):
+        while len(rows := await stage.indexed()) < count:
+            await anyio.sleep(0.02)
+    return rows
+
+
+async def command(stage: Stage, statement: str) -> None:
+    async with stage.index() as index:
+        await index.run(lambda client: client.command(statement))
 
 
 async def test_an_insert_brings_every_field_item_44(stage: Stage) -> None:
@@ -107,6 +130,55 @@ async def test_connections_may_be_kept_or_not(stage: Stage, keep_alive: timedelt
         for number in range(5):
             await connection.execute(INSERT, number, number)
             await stage.settle()
+
+
+async def test_after_a_stop_it_may_be_started_again_item_60(stage: Stage) -> None:
+    """The same replicator, in the same process: what happened between is brought, and nothing comes again."""
+    notes = Notes()
+    async with open_replication(stage.settings(), notes) as replication, stage.connection() as connection:
+        for number in range(3):
+            async with replication.running():
+                await stage.until_streaming()
+                await connection.execute(INSERT, 2 * number, 2 * number)
+                await stage.settle()
+            assert not replication.replicator.health.is_leader
+            await connection.execute(INSERT, 2 * number + 1, 2 * number + 1)
+    assert sum(event.rows for event in notes.events if isinstance(event, RowsFlushed)) == 5
+
+
+async def test_what_nobody_can_read_becomes_a_dead_letter_and_all_else_goes_on(stage: Stage) -> None:
+    """The index keeps the last state that could be read."""
+    events: list[Event] = []
+    async with stage.replicating(events), stage.connection() as connection:
+        async with connection.transaction():
+            await connection.execute(INSERT, 1, 3)
+            before = await connection.fetchval("select environment_type from session where id = 'session_2'")
+            await connection.execute("update session set environment_type = 'NOWHERE' where id = 'session_2'")
+        await connection.execute(INSERT, 4, 4)
+        [(session, reason)] = await until_letters(stage, 1)
+        indexed = await until_indexed(stage, 4)
+    assert (session, "NOWHERE" in reason) == ("session_2", True)
+    stored = await stage.stored()
+    assert [name for name in stored if indexed[name] != stored[name]] == ["session_2"]
+    assert before in indexed["session_2"]
+    assert len([event for event in events if isinstance(event, ChangeDeadLettered)]) == 1
+
+
+async def test_what_clickhouse_refuses_becomes_a_dead_letter_and_all_else_goes_on(stage: Stage) -> None:
+    """One row of two hundred, in a table on which somebody has put a rule of their own."""
+    await command(stage, "ALTER TABLE sessions_v1 ADD CONSTRAINT own CHECK session_id != 'session_77'")
+    try:
+        async with stage.replicating(), stage.connection() as connection:
+            await connection.execute(INSERT, 1, 200)
+            [(session, reason)] = await until_letters(stage, 1)
+            await until_indexed(stage, 199)
+            await connection.execute(INSERT, 201, 201)
+            indexed = await until_indexed(stage, 200)
+    finally:
+        await command(stage, "ALTER TABLE sessions_v1 DROP CONSTRAINT own")
+    assert session == "session_77"
+    assert "VIOLATED_CONSTRAINT" in reason
+    assert (await stage.stored()).keys() - indexed.keys() == {"session_77"}
 
 
 async def test_rows_that_clickhouse_gathers_are_waited_for(stage: Stage) -> None:

@@ -159,6 +159,7 @@ TABLE: Final[Mapping[type[BaseException], Answer]] = {
     errors.IncompatibleStoreError: Answer(503, "incompatible_store"),
     errors.StoreInUseError: Answer(503, "incompatible_store"),
     errors.IndexRefusedError: INTERNAL,
+    errors.StrayCancellationError: INTERNAL,
     errors.MissingExtraError: INTERNAL,
     HttpError: INTERNAL,
     errors.SessionsError: INTERNAL,

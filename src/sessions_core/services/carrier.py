@@ -10,6 +10,7 @@ import anyio
 import anyio.abc
 import attrs
 
+from sessions_core.confining import confined
 from sessions_core.domain.ids import RunId
 
 Execute = Callable[[RunId], Awaitable[None]]
@@ -80,7 +81,7 @@ class Carrier:
         assert self._execute is not None
         try:
             with self._scopes[run_id]:
-                await self._execute(run_id)
+                await confined(self._execute(run_id))
         except Exception as error:  # noqa: BLE001 - it is reported; the sweep finds what the run has left
             self.report(run_id, error)
         finally:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Awaitable
 from datetime import timedelta
 from typing import Any, Final, TypeAlias
 
@@ -13,7 +15,9 @@ from contract.makers import ENV_A, START, make_channel, record
 from sessions_adapters.postgres import (
     PostgresChannelLog,
     PostgresConfig,
+    PostgresDatabase,
     log_reader,
+    log_writer,
     open_database,
     session_index,
     session_store,
@@ -21,6 +25,7 @@ from sessions_adapters.postgres import (
 )
 from sessions_adapters.postgres import backlog as backlogs
 from sessions_adapters.postgres.values import channel_key
+from sessions_core.domain.channel import Appended, Channel
 from sessions_core.domain.guard import UNTOUCHED
 from sessions_core.domain.ids import SessionId
 from sessions_core.domain.pagination import Cursor, PageRequest, SessionFilter
@@ -160,3 +165,26 @@ async def test_an_append_planned_while_the_tables_were_empty_is_right_when_they_
     await admin.execute(FILL.replace("analyze;", ""))
     assert await blocks_of(admin, append, channel, b"two") <= 60
     await admin.execute("alter table channel reset (autovacuum_enabled); alter table part reset (autovacuum_enabled)")
+
+
+async def statements_of(db: PostgresDatabase, work: Awaitable[object]) -> list[str]:
+    """Return the statements that are sent over the connection that appends, while *work* is carried out."""
+    connection, sent = db.log._connection, list[str]()
+    assert connection is not None
+    with connection.query_logger(lambda query: sent.append(query.query)):
+        await work
+    return sent
+
+
+async def test_an_append_is_one_statement_and_so_are_those_of_many_writers_at_once(url: str) -> None:
+    channels = [make_channel(f"busy-{number}") for number in range(64)]
+    async with open_database(PostgresConfig(url=url)) as db:
+        log = PostgresChannelLog(db)
+
+        def append(channel: Channel, part: str) -> Awaitable[list[Appended]]:
+            return log.append(channel, [record("x", part=part)], guard=UNTOUCHED)
+
+        await asyncio.gather(*(append(channel, "first") for channel in channels))  # makes the channels' rows
+        assert await statements_of(db, append(channels[0], "alone")) == [log_writer.APPEND_ONE]
+        crowd = asyncio.gather(*(append(channel, "crowd") for channel in channels))
+        assert await statements_of(db, crowd) == [log_writer.APPEND]

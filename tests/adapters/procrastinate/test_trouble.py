@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -21,6 +22,7 @@ from sessions_adapters.procrastinate.jobs import Job
 from sessions_adapters.procrastinate.worker import Worker
 from sessions_core.domain.ids import RunId
 from sessions_core.domain.run import RunRecord
+from sessions_core.domain.trigger_config import TriggerConfig
 from sessions_core.errors import DispatcherUnavailableError
 
 pytestmark = [pytest.mark.needs_postgres, pytest.mark.kill]
@@ -227,3 +229,14 @@ async def test_an_old_version_takes_over_when_the_newer_one_is_gone(
 def test_versions_are_ranked_by_the_numbers_in_them(versions: tuple[str, str]) -> None:
     older, newer = (WorkerConfig(version=version or None).rank for version in versions)
     assert older < newer
+
+
+async def test_a_job_says_what_an_operator_looks_for(
+    config: ProcrastinateConfig, worker: WorkerConfig, admin: Admin
+) -> None:
+    members = {"basePayload": {}, "queue": "slow", "lockToVersion": "7", "tags": ["a", "b"]}
+    run = attrs.evolve(make_run(), config=TriggerConfig(members))
+    async with opened(config, worker) as dispatcher:
+        await dispatcher.dispatch(run)
+    told = json.loads(await admin.fetchval("select args from procrastinate_jobs"))
+    assert told == {"run": run.id, "task": run.task, "queue": "slow", "version": "7", "tags": ["a", "b"]}

@@ -43,8 +43,8 @@ MODULES = (
     trimmer,
     waitpoint_store,
 )
-ALL_ROWS = {"LIST_ENVIRONMENTS", "FIND_SEALED"}
-"""Statements whose answer is the whole table, or the last row of a small one at start-up."""
+ALL_ROWS = {"LIST_ENVIRONMENTS", "FIND_SEALED", "LIST_SEALED", "FORGET_ROOT_KEYS"}
+"""Statements whose answer is the whole table, all root keys, or the first and last row at start-up."""
 ENVIRONMENT = Environment(
     id=EnvironmentId("env_1"),
     organization_id=OrganizationId("org"),

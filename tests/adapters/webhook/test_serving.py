@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import AsyncGenerator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import anyio
@@ -91,7 +92,7 @@ async def test_nothing_of_a_run_request_is_in_the_log(tmp_path: Path, http: aioh
     assert said_secrets(server) == []
 
 
-async def taken_by(http: aiohttp.ClientSession, engine: str) -> list[dict[str, dict[str, dict[str, str]]]]:
+async def taken_by(http: aiohttp.ClientSession, engine: str) -> list[dict[str, Any]]:
     """Return the requests that an engine has taken."""
     async with http.get(f"{engine}/requests") as response:
         return list(await response.json())

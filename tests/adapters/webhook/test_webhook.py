@@ -210,6 +210,60 @@ async def test_an_engine_that_does_not_answer_costs_its_time_out_once(engine: En
     assert isinstance(caught.value.__cause__, TimeoutError)
 
 
+@asynccontextmanager
+async def answering(answer: bytes) -> AsyncGenerator[str]:
+    """Somebody who reads a bit of each request, says *answer* and keeps the connection open; gives the address."""
+
+    async def answer_it(stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            await stream.receive()
+            await stream.send(answer)
+            await anyio.sleep_forever()
+
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, answer_it)
+        yield f"http://127.0.0.1:{listener.extra(anyio.abc.SocketAttribute.local_port)}/runs"
+        tasks.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("size", [b"Content-Length: 1000000000", b"Transfer-Encoding: chunked"])
+async def test_an_answer_is_not_read_to_its_end(engine: Engine, size: bytes) -> None:
+    async with (
+        answering(b"HTTP/1.1 202 Accepted\r\n" + size + b"\r\n\r\n") as url,
+        engine.dispatcher(url=url, timeout=timedelta(minutes=10)) as dispatcher,
+    ):
+        with anyio.fail_after(30):
+            for name in ("one", "two", "three"):
+                await dispatcher.dispatch(make_run(name))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"SSH-2.0-OpenSSH_9.6\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+        b"HTTP/1.1 99999 No\r\n\r\n",
+    ],
+    ids=["no HTTP", "headers without end", "wrong length", "wrong status"],
+)
+async def test_what_is_no_answer_is_a_failure_of_the_engine(engine: Engine, answer: bytes) -> None:
+    async with answering(answer) as url, engine.dispatcher(url=url) as dispatcher:
+        for name, was_asked in (("one", True), ("two", False)):
+            with pytest.raises(DispatcherUnavailableError) as caught:
+                await dispatcher.dispatch(make_run(name))
+            assert caught.value.was_asked is was_asked
+
+
+async def test_a_token_is_not_led_elsewhere(engine: Engine) -> None:
+    there = f"Location: {engine.address}/runs\r\nContent-Length: 0\r\n\r\n".encode()
+    for status in (b"301 Moved", b"303 See Other", b"307 Temporary", b"308 Permanent"):
+        async with answering(b"HTTP/1.1 " + status + b"\r\n" + there) as url, engine.dispatcher(url=url) as dispatcher:
+            with pytest.raises(DispatcherUnavailableError):
+                await dispatcher.dispatch(make_run())
+    assert await engine.requests() == []
+
+
 async def test_an_engine_that_is_back_gets_what_it_missed(engine: Engine) -> None:
     run = make_run()
     await engine.tell("misbehave", [503])
@@ -275,6 +329,30 @@ async def test_an_engine_that_is_there_is_well(engine: Engine) -> None:
     findings = await diagnose(backends)
     assert [finding.health for finding in findings if finding.system == "engine"] == [Health.OK]
     assert await engine.requests() == []
+
+
+@pytest.mark.parametrize(
+    ("url", "is_readable"),
+    [
+        ("http://engine.example/runs", True),
+        ("http://10.0.0.7/runs", True),
+        ("http://localhost.example/runs", True),
+        ("https://engine.example/runs", False),
+        ("http://127.0.0.1:9000/runs", False),
+        ("http://[::1]/runs", False),
+        ("http://localhost/runs", False),
+        ("http://engine.localhost/runs", False),
+    ],
+)
+def test_what_leaves_the_machine_without_tls_can_be_read(url: str, is_readable: bool) -> None:
+    assert WebhookConfig(url=url, secrets=SECRET).is_readable_on_its_way is is_readable
+
+
+async def test_an_engine_whose_tokens_can_be_read_on_their_way_is_warned_of(engine: Engine) -> None:
+    url = engine.address.replace("127.0.0.1", "0.0.0.0")  # leads here, but no rule can know that
+    findings = await diagnose(Backends(profile="memory", dispatcher="webhook", webhook_url=url, webhook_secret=SECRET))
+    (warned,) = [finding for finding in findings if finding.system == "engine" and finding.health is Health.WARNING]
+    assert (warned.check, "use https" in warned.message) == ("encryption", True)
 
 
 # --- pauses ---

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -10,9 +11,11 @@ import pytest
 from benchmarks import chains, cli
 from benchmarks.appends import ALONE, CROWD, GOALS, Appends
 from benchmarks.figures import Series
-from benchmarks.lists import begin, middle
+from benchmarks.lists import APART, NOW, begin, end_of_month, middle
+from benchmarks.page_reads import KINDS, PAGE
 from benchmarks.pages import Pages
 from benchmarks.samples import Samples
+from benchmarks.scale import FULL, SHORT
 from benchmarks.targets import BARE, INSERT, S2_APPEND, SERVER, SYNCED
 from benchmarks.wake_ups import NOTIFY, OTHER, SAME, WakeUps
 from harness.chain import Chain
@@ -63,13 +66,24 @@ def test_what_many_writers_were_not_measured_with_is_left_out_of_their_compariso
 
 def test_pages_of_the_long_list_are_divided_by_those_of_the_short_one() -> None:
     found = Pages("Postgres", (10, 1000))
-    for kind, (short, long) in {"first page": (1.0, 2.0), "page in the middle": (2.0, 1.0)}.items():
+    for kind, (short, long) in zip(KINDS, ((1.0, 2.0), (2.0, 1.0), (1.0, 1.0)), strict=True):
         found.series.update({(kind, 10): series(short), (kind, 1000): series(long)})
-    assert [figure.values for figure in found.figures] == [[2.0], [0.5]]
+    assert [figure.values for figure in found.figures] == [[2.0], [0.5], [1.0]]
 
 
 def test_the_middle_of_a_list_lies_between_its_ends() -> None:
     assert middle(1000).created_at == begin(500)
+
+
+@pytest.mark.parametrize("count", sorted({*FULL.session_counts, *SHORT.session_counts}))
+def test_every_list_has_a_page_over_the_end_of_a_month_and_its_middle_is_none(count: int) -> None:
+    def months_of(beginning: datetime) -> set[int]:
+        return {(beginning - number * APART).month for number in range(1, PAGE + 1)}
+
+    over = end_of_month(count).created_at
+    assert begin(count) < over - PAGE * APART < NOW
+    assert len(months_of(over)) == 2
+    assert len(months_of(middle(count).created_at)) == len(months_of(NOW)) == 1
 
 
 def test_a_wake_up_is_judged_by_its_p99_in_another_process() -> None:
@@ -77,6 +91,7 @@ def test_a_wake_up_is_judged_by_its_p99_in_another_process() -> None:
     [figure] = found.figures
     assert figure.value == pytest.approx(30.0)
     assert not figure.is_met
+    assert [row[-1] for row in found.rows] == ["1.0", "2.0", "30.0"]
 
 
 def records(*seqs: int) -> list[dict[str, Any]]:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Final
 
+import attrs
 import pytest
 
+from sessions_adapters.profiles import ReplicationSettings
 from sessions_core.errors import InvalidError
+from sessions_core.services.replication.config import ReplicatorConfig
+from sessions_server.cli.backends import replication_of
 from sessions_server.config import ClientConfig, Config, ReplicationVariables, is_dumb, wants_plain_text
 
 
@@ -57,6 +62,84 @@ def test_a_setting_that_cannot_be_is_refused(name: str, text: str) -> None:
 
 
 # --- of replication ---
+
+OF_THE_CONTRACT: Final = {
+    "CLICKHOUSE_URL": None,
+    "ENABLED": False,
+    "DATABASE_URL": None,
+    "SLOT_NAME": "sessions_to_clickhouse_v1",
+    "PUBLICATION_NAME": "sessions_to_clickhouse_v1_publication",
+    "MAX_FLUSH_CONCURRENCY": 1,
+    "FLUSH_INTERVAL_MS": 1000,
+    "FLUSH_BATCH_SIZE": 100,
+    "LEADER_LOCK_TIMEOUT_MS": 30_000,
+    "LEADER_LOCK_EXTEND_INTERVAL_MS": 10_000,
+    "LEADER_LOCK_ADDITIONAL_TIME_MS": 10_000,
+    "LEADER_LOCK_RETRY_INTERVAL_MS": 500,
+    "LOG_LEVEL": "INFO",
+    "CLICKHOUSE_LOG_LEVEL": "INFO",
+    "KEEP_ALIVE_ENABLED": False,
+    "KEEP_ALIVE_IDLE_SOCKET_TTL_MS": None,
+    "MAX_OPEN_CONNECTIONS": 10,
+    "INSERT_STRATEGY": "insert",
+    "INSERT_MAX_RETRIES": 3,
+    "INSERT_BASE_DELAY_MS": 100,
+    "INSERT_MAX_DELAY_MS": 2000,
+}
+OUR_OWN: Final = {"WAIT_FOR_ASYNC_INSERT": True, "RETAINED_WAL_WARNING_MB": 1024}
+"""The first is in the contract, where it may be off, and then acknowledged rows may get lost."""
+
+
+def test_replication_has_the_defaults_of_the_contract() -> None:
+    given = ReplicationVariables.from_environment({})
+    assert {name.upper(): value for name, value in attrs.asdict(given).items()} == OF_THE_CONTRACT | OUR_OWN
+
+
+def test_every_setting_of_replication_reaches_what_it_is_for() -> None:
+    given = ReplicationVariables(
+        clickhouse_url="http://sink",
+        database_url="postgresql://direct/db",
+        slot_name="slot",
+        publication_name="publication",
+        max_flush_concurrency=2,
+        flush_interval_ms=3,
+        flush_batch_size=4,
+        leader_lock_timeout_ms=5,
+        leader_lock_additional_time_ms=6,
+        leader_lock_extend_interval_ms=8,
+        leader_lock_retry_interval_ms=7,
+        insert_strategy="insert_async",
+        keep_alive_enabled=True,
+        keep_alive_idle_socket_ttl_ms=9,
+        max_open_connections=11,
+        insert_max_retries=12,
+        insert_base_delay_ms=13,
+        insert_max_delay_ms=14,
+        retained_wal_warning_mb=15,
+    )
+    ms = [timedelta(milliseconds=number) for number in range(16)]
+    config = Config(profile="postgres", database_url="postgresql://pooled/db", clickhouse_url="http://elsewhere")
+    assert replication_of(config, given) == ReplicationSettings(
+        database_url="postgresql://direct/db",
+        clickhouse_url="http://sink",
+        slot="slot",
+        publication="publication",
+        replicator=ReplicatorConfig(
+            flush_concurrency=2,
+            flush_interval=ms[3],
+            flush_batch_size=4,
+            leader_lock_timeout=ms[5],
+            leader_lock_additional_time=ms[6],
+            insert_attempts=12,
+            insert_base_delay=ms[13],
+            insert_max_delay=ms[14],
+        ),
+        leader_check=ms[7],
+        insert_async=True,
+        keep_alive=ms[9],
+        workers=11,
+        retained_bytes=15 << 20,
+    )
 
 
 def test_replication_has_names_of_its_own() -> None:

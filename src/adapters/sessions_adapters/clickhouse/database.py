@@ -40,7 +40,10 @@ except ImportError as exc:
 T = TypeVar("T")
 
 FAILURES: Final = (ClickHouseError, OSError, TimeoutError)
-REFUSALS: Final = ("CANNOT_PARSE", "INCORRECT_DATA", "TYPE_MISMATCH", "ARGUMENT_OUT_OF_BOUND", "TOO_DEEP_RECURSION")
+REFUSALS: Final = (
+    *("CANNOT_PARSE", "INCORRECT_DATA", "TYPE_MISMATCH", "ARGUMENT_OUT_OF_BOUND", "TOO_DEEP_RECURSION"),
+    "VIOLATED_CONSTRAINT",  # of somebody who has put one on the table
+)
 """How the names of ClickHouse's errors begin that are about the data, which will be the same at the next try."""
 
 

@@ -31,10 +31,21 @@ _TAKES: Final = """
                 and (newer.queues is null or args->>'queue' = any(newer.queues))
         ) end
 """
+# The queues that have jobs, found one by one in the index of their names, however many jobs wait in each.
 FETCH: Final = f"""
-    select job.id, job.args->>'run' as run_id from procrastinate_fetch_job_v2(
-        array(select distinct queue_name from procrastinate_jobs where status = 'todo' and {_TAKES}), %(worker)s
-    ) as job where job.id is not null
+    with recursive waiting as (
+        (select queue_name, args from procrastinate_jobs where status = 'todo' order by queue_name limit 1)
+        union all
+        select following.* from waiting cross join lateral (
+            select queue_name, args from procrastinate_jobs
+            where status = 'todo' and queue_name > waiting.queue_name order by queue_name limit 1
+        ) following
+    ), ours as (
+        select array_agg(queue_name) as names from waiting where {_TAKES}
+    )
+    select job.id, job.args->>'run' as run_id
+    from ours cross join lateral procrastinate_fetch_job_v2(ours.names, %(worker)s) as job
+    where ours.names is not null and job.id is not null
 """  # noqa: S608 - constants
 CANCEL: Final = """
     select procrastinate_cancel_job_v1(id, true, true) from procrastinate_jobs

@@ -116,9 +116,10 @@ async def _look_at_postgres(backends: Backends, patience: timedelta) -> list[Fin
     from sessions_adapters import postgres
 
     facts: PostgresFacts = await postgres.inspect(config)
-    verdicts = judge_postgres(facts, replicates=backends.clickhouse_url is not None)
+    has_jobs = backends.dispatcher == PROCRASTINATE
+    verdicts = judge_postgres(facts, replicates=backends.clickhouse_url is not None, has_jobs=has_jobs)
     key = [] if facts.problem else [_look_at_key("Postgres", backends, facts.sealed)]
-    jobs = await _look_at_procrastinate(backends, patience) if backends.dispatcher == PROCRASTINATE else []
+    jobs = await _look_at_procrastinate(backends, patience) if has_jobs else []
     return [_reached("Postgres", backends.database_url), *verdicts, *key, *jobs]
 
 
@@ -139,7 +140,10 @@ async def _look_at_engine(backends: Backends, _: timedelta) -> list[Finding]:
     from sessions_adapters import webhook
 
     await webhook.reach(config)
-    return [_reached(ENGINE, config.url)]
+    found = [_reached(ENGINE, config.url)]
+    if config.is_readable_on_its_way:
+        found.append(warning(ENGINE, "encryption", "tokens and payloads of runs leave this machine readable; use https"))
+    return found
 
 
 async def _look_at_s2(backends: Backends, patience: timedelta) -> list[Finding]:

@@ -27,16 +27,18 @@ NEWEST_POSTGRES: Final = 18
 OLDEST_REDIS: Final = (6, 2)
 OLDEST_CLICKHOUSE: Final = (25, 3)
 CONNECTIONS: Final = 13
-"""How many connections to Postgres one server process opens at most."""
+"""How many connections to Postgres one server process opens at most …"""
+OF_WORKERS: Final = 6
+"""… and how many more if runs wait there: those for jobs, one that listens, and one for heartbeats."""
 
 
-def judge_postgres(facts: PostgresFacts, *, replicates: bool) -> Iterator[Finding]:
-    """Judge a server; with *replicates* it is to feed an index."""
+def judge_postgres(facts: PostgresFacts, *, replicates: bool, has_jobs: bool = False) -> Iterator[Finding]:
+    """Judge a server; with *replicates* it is to feed an index, with *has_jobs* runs wait there for a worker."""
     yield _postgres_version(facts)
     yield migrations(POSTGRES, facts.problem)
     yield clock(POSTGRES, facts.skew)
     yield _durability(facts)
-    yield _connections(facts)
+    yield _connections(facts, CONNECTIONS + (OF_WORKERS if has_jobs else 0))
     yield _replication(facts, replicates=replicates)
 
 
@@ -75,13 +77,11 @@ def _durability(facts: PostgresFacts) -> Finding:
     )
 
 
-def _connections(facts: PostgresFacts) -> Finding:
+def _connections(facts: PostgresFacts, needed: int) -> Finding:
     left = facts.room - facts.connections
     message = f"{left} of {facts.room} are free"
-    if left < CONNECTIONS:
-        return warning(
-            POSTGRES, "connections", f"{message}, but a server opens up to {CONNECTIONS}; raise max_connections"
-        )
+    if left < needed:
+        return warning(POSTGRES, "connections", f"{message}, but a server opens up to {needed}; raise max_connections")
     return ok(POSTGRES, "connections", message)
 
 

@@ -10,6 +10,7 @@ import attrs
 
 from sessions_adapters.s2 import reader
 from sessions_adapters.s2.basin import S2Basin
+from sessions_adapters.s2.both import both
 from sessions_adapters.s2.failures import translated
 from sessions_adapters.s2.follower import follow
 from sessions_adapters.s2.records import Entry, check_batch, entry_of, trim_entry
@@ -53,7 +54,7 @@ class S2ChannelLog(ChannelLog):
             end = await stream.tail()
             if end.seq_num == 0:
                 return Tail()
-            first, guard = await asyncio.gather(stream.first_seq(), self._guard(channel, stream, end.seq_num))
+            first, guard = await both(stream.first_seq(), self._guard(channel, stream, end.seq_num))
         first_seq = end.seq_num if first is None else min(first, end.seq_num)
         return Tail(next_seq=end.seq_num, first_seq=first_seq, timestamp=end.timestamp, guard=guard)
 

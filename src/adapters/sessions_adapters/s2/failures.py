@@ -12,9 +12,9 @@ from typing import Final
 from s2_sdk import AppendConditionError, S2ClientError, S2Error, S2ServerError
 
 from sessions_core.domain.guard import Guard
-from sessions_core.errors import ChannelUnavailableError
+from sessions_core.errors import ChannelUnavailableError, StrayCancellationError
 
-FAILURES: Final = (S2Error, OSError, TimeoutError)
+FAILURES: Final = (S2Error, OSError, TimeoutError, StrayCancellationError)
 """Whatever the driver may raise."""
 NO_STREAM: Final = "stream_not_found"
 PASSING: Final = (408, 409, 425, 429)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from s2_sdk import SequencedRecord, StreamPosition
 
+from sessions_adapters.s2.both import both
 from sessions_adapters.s2.records import record_of
 from sessions_adapters.s2.stream import Stream
 from sessions_core.domain.channel import Batch, Record
@@ -19,7 +19,7 @@ FIRST_LOOK: Final = 64
 
 async def read(stream: Stream, start: int, limit: int) -> Batch:
     """Read as the port's ``read`` says."""
-    first, tail = await asyncio.gather(stream.read(start, limit), stream.tail())
+    first, tail = await both(stream.read(start, limit), stream.tail())
     records, found, size = list(first.records), first, _size(first.records)
     while found.records and len(records) < limit and size < READ_BYTES and records[-1].seq_num + 1 < tail.seq_num:
         found = await stream.read(records[-1].seq_num + 1, limit - len(records))

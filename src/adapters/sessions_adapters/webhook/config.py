@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 import attrs
@@ -49,3 +50,16 @@ class WebhookConfig:
     secrets: tuple[bytes, ...] = attrs.field(repr=False, converter=_parse_secrets)
     timeout: timedelta = attrs.field(default=timedelta(seconds=5), validator=attrs.validators.gt(timedelta()))
     connections: int = attrs.field(default=32, validator=attrs.validators.ge(1))
+
+    @property
+    def is_readable_on_its_way(self) -> bool:
+        """Tell whether requests, and the tokens in them, leave this machine without TLS."""
+        parts = urlsplit(self.url)
+        return parts.scheme == "http" and not _is_here(parts.hostname or "")
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")

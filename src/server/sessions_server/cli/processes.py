@@ -20,6 +20,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -170,7 +171,8 @@ class Family:
         return [child.pid for child in self._children if child.pid]
 
     def _say(self, event: dict[str, object], sentence: str) -> None:
-        print(to_json(event) if self.as_json else sentence, flush=True)
+        with suppress(OSError):  # whoever read it may have gone; that is no reason to end
+            print(to_json(event) if self.as_json else sentence, flush=True)
 
     def _listen_to_signals(self) -> None:
         for end in self._signals:

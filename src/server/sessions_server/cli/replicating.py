@@ -26,6 +26,8 @@ from sessions_server.replication_health import ReplicationStatus, listening
 
 EXIT_INTERRUPTED: Final = 130
 STEP_SECONDS: Final = 1.0
+CLICKHOUSE_LOGGERS: Final = ("clickhouse_connect", "urllib3")
+"""Of the driver, and of what it sends with."""
 
 
 def replicate(config: Config, given: ReplicationVariables, host: str, port: int | None, *, as_json: bool) -> None:
@@ -144,4 +146,5 @@ def _set_up_logging(config: Config, given: ReplicationVariables) -> None:
 
 def _set_levels(given: ReplicationVariables) -> None:
     replication_logger.setLevel(given.log_level)
-    logging.getLogger("clickhouse_connect").setLevel(given.clickhouse_log_level)
+    for name in CLICKHOUSE_LOGGERS:
+        logging.getLogger(name).setLevel(given.clickhouse_log_level)

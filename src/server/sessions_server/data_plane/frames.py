@@ -7,6 +7,7 @@ status and a JSON object; only servers send it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 import attrs
@@ -54,32 +55,31 @@ class FrameReader:
     failure: S2Error | None = attrs.field(init=False, default=None)
     _buffer: bytearray = attrs.field(init=False, factory=bytearray)
 
-    def feed(self, data: bytes) -> list[bytes]:
-        """Return the payloads that *data* completes.
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yield the payloads that *data* completes; go through them to the end before there is more.
 
+        Each is decompressed when its turn comes: a few kilobytes may hold thousands of frames of two megabytes.
         A frame that is too large, empty, terminal, cannot be decompressed, or has flags that mean nothing becomes :attr:`failure`.
         """
-        payloads: list[bytes] = []
-        if self.failure is None:
-            self._buffer += data
-            try:
-                self._take(payloads)
-            except S2Error as failure:
-                self.failure = failure
-                self._buffer.clear()
-        return payloads
+        if self.failure is not None:
+            return
+        self._buffer += data
+        start = 0
+        try:
+            while (end := self._end_of_frame(start)) is not None:
+                payload = _payload(self._buffer[start + _LENGTH_BYTES], bytes(self._buffer[start + _HEAD_BYTES : end]))
+                start = end
+                yield payload
+        except S2Error as failure:
+            self.failure = failure
+            self._buffer.clear()
+        else:
+            del self._buffer[:start]
 
     def close(self) -> None:
         """Say that nothing more comes. A last frame that is cut short becomes :attr:`failure`."""
         if self._buffer:
             self.failure = S2Error.of(BAD_FRAME, "The last frame is cut short")
-
-    def _take(self, payloads: list[bytes]) -> None:
-        buffer, start = self._buffer, 0
-        while (end := self._end_of_frame(start)) is not None:
-            payloads.append(_payload(buffer[start + _LENGTH_BYTES], bytes(buffer[start + _HEAD_BYTES : end])))
-            start = end
-        del buffer[:start]
 
     def _end_of_frame(self, start: int) -> int | None:
         """Return where the frame at *start* ends, or None if it is not whole."""

@@ -14,7 +14,7 @@ import msgspec
 
 from sessions_core.domain.channel import Record
 from sessions_server.data_plane.failures import BAD_HEADER, BAD_JSON, INVALID, S2Error
-from sessions_server.data_plane.records import Ack, AppendInput, Position, make_record
+from sessions_server.data_plane.records import MAX_HEADERS, MAX_RECORDS, Ack, AppendInput, Position, make_record
 
 _RAW: Final = ("raw", "json")
 _BASE64: Final = ("base64", "json-binsafe")
@@ -61,6 +61,7 @@ def decode_append_input(data: bytes, *, as_base64: bool) -> AppendInput:
         raise S2Error.of(BAD_JSON, message) from None
     if given.match_seq_num is not None and given.match_seq_num < 0:
         raise S2Error.of(BAD_JSON, "Expected `int` >= 0 - at `$.match_seq_num`")
+    _check_counts(given)
     read = _from_base64 if as_base64 else str.encode
     try:
         records = tuple(
@@ -70,6 +71,14 @@ def decode_append_input(data: bytes, *, as_base64: bool) -> AppendInput:
     except (binascii.Error, ValueError):
         raise S2Error.of(INVALID, "A text does not stand for bytes in this s2-format") from None
     return AppendInput(records, given.match_seq_num, given.fencing_token)
+
+
+def _check_counts(given: _JsonInput) -> None:
+    """Refuse what would take long to look at, before it is looked at."""
+    if len(given.records) > MAX_RECORDS:
+        raise S2Error.of(INVALID, f"A batch has 1 to {MAX_RECORDS} records")
+    if sum(len(record.headers) for record in given.records) > MAX_HEADERS:
+        raise S2Error.of(INVALID, f"A batch has at most {MAX_HEADERS} headers")
 
 
 def encode_append_ack(ack: Ack) -> bytes:

@@ -10,9 +10,11 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from sessions_core.domain.channel import NewRecord, Record
-from sessions_server.data_plane.failures import BAD_PROTO, S2Error
-from sessions_server.data_plane.records import Ack, AppendInput, Position, make_record
+from sessions_server.data_plane.failures import BAD_PROTO, INVALID, S2Error
+from sessions_server.data_plane.records import MAX_HEADERS, MAX_RECORDS, Ack, AppendInput, Position, make_record
 
+_MAX_FIELDS: Final = 4 * MAX_RECORDS + 3 * MAX_HEADERS
+"""Of a batch with all that is in it: a record takes up to four, a header three."""
 _VARINT: Final = 0
 _FIXED64: Final = 1
 _BYTES: Final = 2
@@ -22,6 +24,8 @@ _MAX_UINT64: Final = 2**64 - 1
 _LONGEST_VARINT: Final = 10
 _BODY_TAG: Final = 3 << 3 | _BYTES
 _Pairs = list[tuple[bytes, bytes]]
+_Budget = Iterator[int]
+"""Gives one number for each field that may still come: what a message costs is the number of its fields more than its bytes."""
 
 
 def decode_append_input(data: bytes) -> AppendInput:
@@ -33,10 +37,11 @@ def decode_append_input(data: bytes) -> AppendInput:
     records: list[NewRecord] = []
     match_seq_num: int | None = None
     token: str | None = None
-    for number, value in _fields(data):
+    budget = iter(range(_MAX_FIELDS))
+    for number, value in _fields(data, budget):
         match number, value:
             case 1, bytes():
-                records.append(_record(value))
+                records.append(_record(value, budget))
             case 2, int():
                 match_seq_num = value
             case 3, bytes():
@@ -61,7 +66,7 @@ def encode_read_batch(records: Iterable[Record], tail: Position | None) -> bytes
     return b"".join(parts)
 
 
-def _record(data: bytes) -> NewRecord:
+def _record(data: bytes, budget: _Budget) -> NewRecord:
     """Read an ``AppendRecord``; usually it is nothing but a body. Its timestamp does not count: records have that of their arrival."""
     if data[:1] == _BODY_START:
         length, start = _varint(data, 1)
@@ -69,12 +74,12 @@ def _record(data: bytes) -> NewRecord:
             return make_record((), data[start:])
     headers: _Pairs = []
     body = b""
-    for number, value in _fields(data):
+    for number, value in _fields(data, budget):
         match number, value:
             case 1, int():
                 pass
             case 2, bytes():
-                headers.append(_header(value))
+                headers.append(_header(value, budget))
             case 3, bytes():
                 body = value
             case 1 | 2 | 3, _:
@@ -87,9 +92,9 @@ def _record(data: bytes) -> NewRecord:
 _BODY_START: Final = bytes((_BODY_TAG,))
 
 
-def _header(data: bytes) -> tuple[bytes, bytes]:
+def _header(data: bytes, budget: _Budget) -> tuple[bytes, bytes]:
     name = content = b""
-    for number, value in _fields(data):
+    for number, value in _fields(data, budget):
         match number, value:
             case 1, bytes():
                 name = value
@@ -102,10 +107,12 @@ def _header(data: bytes) -> tuple[bytes, bytes]:
     return name, content
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, int | bytes | None]]:
+def _fields(data: bytes, budget: _Budget) -> Iterator[tuple[int, int | bytes | None]]:
     """Yield the number and value of each field; None for a kind of value that no field of ours has."""
     at, end = 0, len(data)
     while at < end:
+        if next(budget, None) is None:
+            raise S2Error.of(INVALID, f"A batch has at most {MAX_RECORDS} records and {MAX_HEADERS} headers")
         tag, at = _varint(data, at)
         number, kind = tag >> 3, tag & 7
         if number == 0:

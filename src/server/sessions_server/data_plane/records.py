@@ -14,6 +14,8 @@ from sessions_core.domain.ids import RESERVED_PARTS
 from sessions_server.data_plane.failures import INVALID, S2Error
 
 MAX_RECORDS: Final = 1000
+MAX_HEADERS: Final = 10_000
+"""Of all records of a batch. S2 has no such limit; without one, a message of two megabytes keeps the server busy for seconds."""
 MAX_BYTES: Final = 1_048_576
 MAX_TOKEN: Final = 36
 FENCE: Final = "fence"

@@ -7,7 +7,7 @@ ends them in that way, too, with a code at which clients come back at once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import aclosing
 
 import anyio
@@ -69,13 +69,25 @@ class LongAnswers:
         await self._stream(exchange, stream, query, Events(as_base64), EVENTS)
 
     async def _append_all(self, exchange: Exchange, stream: str, compression: Compression) -> None:
-        async for batches in _batches(exchange):
-            for group in joined(batches):
-                with anyio.CancelScope(shield=True):  # a server that stops still says what became of this
-                    acks = await self._append_group(exchange, stream, group)
-                    frames = [encode_frame(encode_append_ack(ack), compression) for ack in acks]
-                    await self._write(exchange, b"".join(frames))
-                await anyio.lowlevel.checkpoint()
+        incoming = _Incoming()
+        try:
+            async for data in exchange.body():
+                for group in joined(incoming.batches(data)):
+                    await self._append_shielded(exchange, stream, group, compression)
+                incoming.check()
+        except BodyCutError:
+            raise S2Error.of(BAD_FRAME, "The body is cut short") from None
+        incoming.close()
+
+    async def _append_shielded(
+        self, exchange: Exchange, stream: str, group: Sequence[AppendInput], compression: Compression
+    ) -> None:
+        """Append *group* and acknowledge it: a server that stops still says what became of it."""
+        with anyio.CancelScope(shield=True):
+            acks = await self._append_group(exchange, stream, group)
+            frames = [encode_frame(encode_append_ack(ack), compression) for ack in acks]
+            await self._write(exchange, b"".join(frames))
+        await anyio.lowlevel.checkpoint()
 
     async def _append_group(self, exchange: Exchange, stream: str, group: Sequence[AppendInput]) -> list[Ack]:
         """Append *group* as one; what is refused so is tried one by one, so that each fails for itself."""
@@ -137,37 +149,42 @@ class LongAnswers:
             raise ConnectionResetError("the client is too slow") from None
 
 
-async def _batches(exchange: Exchange) -> AsyncIterator[list[AppendInput]]:
-    """Yield what comes: each time all batches that have come together.
+@attrs.define
+class _Incoming:
+    """What comes in an append session. Batches are read when their turn comes, so that little is held at a time."""
 
-    Raises:
-        S2Error: Something is wrong with what comes next.
-    """
-    frames = FrameReader()
-    try:
-        async for data in exchange.body():
-            batches, error = _read_all(frames.feed(data))
-            if batches:
-                yield batches
-            if error is not None or frames.failure is not None:
-                raise error or frames.failure or AssertionError
-    except BodyCutError:
-        raise S2Error.of(BAD_FRAME, "The body is cut short") from None
-    frames.close()
-    if frames.failure is not None:
-        raise frames.failure
+    _frames: FrameReader = attrs.field(init=False, factory=FrameReader)
+    _failure: S2Error | None = attrs.field(init=False, default=None)
 
+    def batches(self, data: bytes) -> Iterator[AppendInput]:
+        """Yield the batches that *data* completes, up to the first that is wrong."""
+        for payload in self._frames.feed(data):
+            try:
+                batch = decode_append_input(payload)
+            except S2Error as error:
+                is_frame = error.body.get("code") == BAD_PROTO
+                self._failure = S2Error.of(BAD_FRAME, error.body["message"]) if is_frame else error
+                return
+            yield batch
 
-def _read_all(payloads: Sequence[bytes]) -> tuple[list[AppendInput], S2Error | None]:
-    """Return the batches in *payloads* up to the first that is wrong, and what is wrong with it."""
-    batches: list[AppendInput] = []
-    for payload in payloads:
-        try:
-            batches.append(decode_append_input(payload))
-        except S2Error as error:
-            is_frame = error.body.get("code") == BAD_PROTO
-            return batches, S2Error.of(BAD_FRAME, error.body["message"]) if is_frame else error
-    return batches, None
+    def check(self) -> None:
+        """Say what was wrong.
+
+        Raises:
+            S2Error: With the batch after the last that was given.
+        """
+        failure = self._failure or self._frames.failure
+        if failure is not None:
+            raise failure
+
+    def close(self) -> None:
+        """Say that nothing more comes.
+
+        Raises:
+            S2Error: The last frame is cut short.
+        """
+        self._frames.close()
+        self.check()
 
 
 def _explained(error: Exception) -> S2Error:

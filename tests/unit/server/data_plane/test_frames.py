@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import tracemalloc
 
 import pytest
 import zstandard
@@ -33,7 +34,7 @@ def theirs(payload: bytes, compression: Compression = Compression.NONE) -> bytes
 def failure_after(data: bytes) -> str:
     """Return the code with which a reader refuses *data*."""
     reader = FrameReader()
-    assert reader.feed(data) == []
+    assert list(reader.feed(data)) == []
     reader.close()
     assert reader.failure is not None
     assert reader.failure.status == 400
@@ -45,7 +46,8 @@ def test_frames_of_the_sdk_are_read_however_they_are_cut(
     sent: list[tuple[bytes, Compression]], data: st.DataObject
 ) -> None:
     stream = b"".join(theirs(*one) for one in sent)
-    reader, found = FrameReader(), []
+    reader = FrameReader()
+    found: list[bytes] = []
     at = 0
     while at < len(stream):
         step = data.draw(st.integers(1, len(stream) - at))
@@ -98,9 +100,9 @@ def test_frames_that_mean_nothing_are_refused_as_soon_as_that_is_known(frame: by
 
 def test_what_came_before_a_bad_frame_is_given_and_nothing_after_it() -> None:
     reader = FrameReader()
-    assert reader.feed(theirs(b"a") + theirs(b"b") + b"\x00\x00\x00" + theirs(b"c")) == [b"a", b"b"]
+    assert list(reader.feed(theirs(b"a") + theirs(b"b") + b"\x00\x00\x00" + theirs(b"c"))) == [b"a", b"b"]
     assert reader.failure is not None
-    assert reader.feed(theirs(b"d")) == []
+    assert list(reader.feed(theirs(b"d"))) == []
 
 
 @pytest.mark.parametrize("compression", [Compression.ZSTD, Compression.GZIP])
@@ -108,6 +110,23 @@ def test_a_small_frame_that_becomes_large_is_refused_before_it_is_large(compress
     bomb = compress(bytes(64 * 1024 * 1024), compression)
     assert len(bomb) < MAX_FRAME
     assert failure_after(len(bomb + b"!").to_bytes(3, "big") + bytes((compression << 5,)) + bomb) == "bad_frame"
+
+
+def test_frames_are_decompressed_one_by_one() -> None:
+    large = compress(bytes(MAX_FRAME - 1), Compression.ZSTD)
+    frame = (len(large) + 1).to_bytes(3, "big") + bytes((Compression.ZSTD << 5,)) + large
+    many = frame * (256 * 1024 // len(frame))
+    reader, count = FrameReader(), 0
+    tracemalloc.start()
+    try:
+        for payload in reader.feed(many):
+            count += 1
+            assert len(payload) == MAX_FRAME - 1
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert count > 500, "a gigabyte in all"
+    assert peak < 8 * MAX_FRAME
 
 
 def test_a_frame_that_does_not_tell_its_size_is_decompressed_within_the_limit() -> None:

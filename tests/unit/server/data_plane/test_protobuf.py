@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from contextlib import suppress
 
 import pytest
@@ -12,7 +13,9 @@ from hypothesis import strategies as st
 from sessions_core.domain.channel import Record
 from sessions_server.data_plane.failures import S2Error
 from sessions_server.data_plane.protobuf import decode_append_input, encode_append_ack, encode_read_batch
-from sessions_server.data_plane.records import Ack, Position
+from sessions_server.data_plane.records import MAX_HEADERS, MAX_RECORDS, Ack, Position
+
+MIB = 1024 * 1024
 
 numbers = st.integers(0, 2**64 - 1)
 positions = st.builds(Position, numbers, numbers)
@@ -118,3 +121,43 @@ def test_what_is_no_such_message_is_refused(message: bytes) -> None:
     with pytest.raises(S2Error) as refusal:
         decode_append_input(message)
     assert (refusal.value.status, refusal.value.body["code"]) == (400, "bad_proto")
+
+
+def field(number: int, content: bytes) -> bytes:
+    """Write a field that holds bytes."""
+    length, head = len(content), bytearray((number << 3 | 2,))
+    while length >= 0x80:
+        head.append(length & 0x7F | 0x80)
+        length >>= 7
+    return bytes(head) + bytes((length,)) + content
+
+
+MANY = {
+    "records": b"\x0a\x00" * MIB,
+    "headers": field(1, b"\x12\x00" * MIB),
+    "headers with a name": field(1, b"\x12\x03\x0a\x01a" * (2 * MIB // 5)),
+    "headers of many records": field(1, b"\x12\x03\x0a\x01a" * 1000) * 400,
+    "unknown fields": b"\x78\x00" * MIB,
+}
+
+
+@pytest.mark.parametrize("message", MANY.values(), ids=MANY)
+def test_a_message_that_takes_long_to_read_is_not_read_to_its_end(message: bytes) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(S2Error, match="at most") as refusal:
+            decode_append_input(message)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert refusal.value.status == 422
+    assert peak < 24 * MIB
+
+
+def test_as_many_records_and_headers_as_a_batch_may_have_are_read() -> None:
+    sent = pb.AppendInput()
+    for _ in range(MAX_RECORDS):
+        record = sent.records.add(timestamp=1, body=b"x")
+        for number in range(MAX_HEADERS // MAX_RECORDS):
+            record.headers.add(name=b"%d" % number, value=b"x")
+    assert len(decode_append_input(sent.SerializeToString()).records) == MAX_RECORDS

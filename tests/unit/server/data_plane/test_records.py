@@ -64,6 +64,8 @@ def test_bytes_come_back_from_base64_as_they_are_and_raw_as_text(body: bytes) ->
         (b'{"records":[]}', "invalid"),
         (b'{"records":[{}],"fencing_token":"' + b"x" * 37 + b'"}', "invalid"),
         (b'{"records":' + b"[" * 5000, "bad_json"),
+        (b'{"records":[' + b"{}," * 1000 + b"{}]}", "invalid"),
+        (b'{"records":[{"headers":[' + b'["a",""],' * 10_000 + b'["a",""]]}]}', "invalid"),
     ],
 )
 def test_other_json_is_refused(body: bytes, code: str) -> None:

@@ -11,6 +11,8 @@ from sessions_adapters.postgres.replication.reader import EPOCH, MalformedMessag
 
 _DATA: Final = ord("w")
 _KEEPALIVE: Final = ord("k")
+_ORIGIN: Final = struct.Struct("!QQq")
+"""Where in the log a message comes from, how far the server had come, and when. Nobody needs it, and there are many."""
 _STATUS: Final = struct.Struct("!cQQQqb")
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -24,7 +26,8 @@ def decode_frame(frame: bytes) -> Frame:
     reader = Reader(frame)
     kind = reader.byte()
     if kind == _DATA:
-        return LogData(reader.position(), reader.position(), reader.moment(), reader.rest())
+        reader.skip(_ORIGIN.size)
+        return LogData(reader.rest())
     if kind == _KEEPALIVE:
         keepalive = Keepalive(reader.position(), reader.moment(), reader.flag())
         reader.finish()

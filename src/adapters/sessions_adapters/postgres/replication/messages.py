@@ -29,16 +29,8 @@ RowValues = tuple[Value, ...]
 
 @attrs.frozen
 class LogData:
-    """A frame that carries a message.
+    """A frame that carries a message."""
 
-    Attributes:
-        start: Where in the log it comes from; 0 where it has no place of its own.
-        end: How far the server had come.
-    """
-
-    start: int
-    end: int
-    sent_at: datetime
     message: bytes
 
 

@@ -48,6 +48,12 @@ class Reader:
         self.place = end
         return int(value)
 
+    def skip(self, count: int) -> None:
+        """Leave out so many bytes."""
+        self.place += count
+        if self.place > len(self.data):
+            raise MalformedMessageError("a message ends too early")
+
     def int32(self) -> int:
         """Read a number of four bytes."""
         return self.number(_INT32)

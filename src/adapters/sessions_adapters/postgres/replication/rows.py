@@ -52,8 +52,8 @@ class SessionTable:
         """Return the table that *relation* describes."""
         return cls(tuple((column.name, PARSERS.get(column.type, _as_it_is)) for column in relation.columns))
 
-    def read(self, message: RowMessage, version: int) -> Change | UnreadableChange:
-        """Return the change of a session that *message* tells of."""
+    def read(self, message: RowMessage, version: int, size: int) -> Change | UnreadableChange:
+        """Return the change of a session that *message* tells of, which was streamed in *size* bytes."""
         kind, values = _last_state(message)
         try:
             if isinstance(message, Delete) and not message.old.is_whole:
@@ -63,7 +63,6 @@ class SessionTable:
             return self._unreadable(kind, values, version, str(error))
         except StoreUnavailableError as error:
             return self._unreadable(kind, values, version, f"{type(error.__cause__).__name__}: {error.__cause__}")
-        size = sum([len(value) for value in values if isinstance(value, bytes)])
         return Change(kind, IndexRow(session, version, kind is ChangeKind.DELETE), size)
 
     def _parsed(self, values: RowValues) -> dict[str, Any]:

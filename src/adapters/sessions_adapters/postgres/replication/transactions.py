@@ -105,7 +105,7 @@ class Transactions:
                 case Insert() | Update() | Delete():
                     table = self._table(message)
                     if table is not None:
-                        yield table.read(message, version), len(raw)
+                        yield table.read(message, version, len(raw)), len(raw)
                 case Relation():
                     self._learn(message)
                 case Truncate():
