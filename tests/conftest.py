@@ -33,6 +33,24 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let it be asked what ran on what."""
+    parser.addoption(
+        "--matrix", action="store_true", help="print passed tests by port and adapter, by suite and profile"
+    )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print it."""
+    if config.getoption("--matrix"):
+        from harness.matrix import describe  # it imports every adapter under test
+
+        reports = (each for group in terminalreporter.stats.values() for each in group)
+        terminalreporter.section("passed tests")
+        for line in describe(each for each in reports if isinstance(each, pytest.TestReport)):
+            terminalreporter.line(line)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Start what the test is marked to need."""
     for marker in item.iter_markers():

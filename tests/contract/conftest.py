@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
-from typing import TypeVar
+from pathlib import Path
+from typing import Final, TypeVar
 
 import pytest
 
@@ -21,12 +22,20 @@ from sessions_core.ports.waitpoint_store import WaitpointStore, WaitRegistry
 from sessions_core.testing import ManualClock
 
 T = TypeVar("T")
+FOLDER: Final = Path(__file__).parent
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test over every case that offers all the ports and capabilities it takes."""
     if "case" in metafunc.fixturenames:
         metafunc.parametrize("case", cases_with((PORTS | CAPABILITIES) & set(metafunc.fixturenames)), ids=str)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give models the minutes that dozens of random stories may take on a busy machine."""
+    for item in items:
+        if item.path.parent == FOLDER and item.path.stem.endswith("_model"):
+            item.add_marker(pytest.mark.timeout(300))
 
 
 @pytest.fixture

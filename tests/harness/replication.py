@@ -132,7 +132,7 @@ class Stage:
         """Replicate in this process inside the block, from when changes are streamed."""
         observer = Notes([] if events is None else events)
         async with open_replication(self.settings(**members), observer) as replication, replication.running():
-            with anyio.fail_after(30):
+            with anyio.fail_after(60):
                 while not replication.replicator.health.is_streaming:
                     await anyio.sleep(0.01)
             yield replication
@@ -181,7 +181,7 @@ class Stage:
             found = await database.query(INDEXED, dict(zip(("first", "last"), ids, strict=True)))
             return {row[0]: _whole(row) for row in found}
 
-    async def until_streaming(self, patience: float = 20) -> None:
+    async def until_streaming(self, patience: float = 60) -> None:
         """Wait until somebody streams: what is committed from here on comes by itself, and what was before needs a backfill.
 
         Raises:
@@ -197,7 +197,7 @@ class Stage:
         async with self.connection() as connection:
             return [tuple(row) for row in await connection.fetch(LETTERS)]
 
-    async def settle(self, patience: float = 30, ids: Ids = ALL) -> Rows:
+    async def settle(self, patience: float = 60, ids: Ids = ALL) -> Rows:
         """Wait until the index has exactly what the store has; return that.
 
         Raises:
@@ -328,7 +328,7 @@ async def kill_rounds(stage: Stage, rounds: int, seed: int) -> list[str]:
                 killed.append(chance.choice(("replicator", "postgres", "sink")))
                 await anyio.to_thread.run_sync(_kill_and_start, stage, process, killed[-1])
             await anyio.sleep(0.5)
-        rows = await stage.settle(60)
+        rows = await stage.settle()
         assert await stage.letters() == [], "nothing was written that nobody can read"
         assert process.stop() == 0, process.output[-10:]
     killed.append(f"{load.commits} commits, {len(rows)} sessions at the end")
@@ -358,7 +358,7 @@ async def backfill_beside_writers(stage: Stage, rows: int) -> str:
             ended = await replication.backfill.run()
         took = anyio.current_time() - began
         used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-        compared = [len(await stage.settle(60, ids)) for ids in pairwise(SLICES)]
+        compared = [len(await stage.settle(ids=ids)) for ids in pairwise(SLICES)]
     counts = f"{ended.done} sessions in {took:.0f} s beside {load.commits} commits"
     return f"{counts}, {used} MiB at most; {sum(compared)} compared, all the same"
 

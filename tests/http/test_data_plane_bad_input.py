@@ -19,7 +19,7 @@ from s2_sdk import S2, AppendInput, AppendSession, Endpoints, Record, S2ServerEr
 from yarl import URL
 
 from harness.client import Client
-from harness.direct import BASIN, Credentials, call, channel, open_stream, own_credentials, token_for
+from harness.direct import BASIN, Answer, Credentials, call, channel, open_stream, own_credentials, token_for
 from harness.http2 import connect
 from harness.in_process import ENVIRONMENT, OTHER_ENVIRONMENT, OTHER_KEY, ROOT_KEY, Site
 from sessions_adapters.profiles import EMBEDDED
@@ -305,6 +305,27 @@ async def test_a_session_does_not_outlive_the_key_that_its_token_is_signed_with(
     await site.sessions.environments.rotate_root_key(ENVIRONMENT, "tr_dev_" + "c" * 24, grace=timedelta(0))
     error = await writing
     assert (error.status_code, error.code) == (401, "authn")
+
+
+async def test_who_takes_no_acks_is_not_read_on(chat: Client, site: Site) -> None:
+    given, count = own_credentials(), 64
+    path = f"/v1/streams/{quote(given.stream, safe='')}/records"
+    headers = [("authorization", f"Bearer {given.token}"), ("s2-basin", BASIN), ("content-type", SESSION)]
+    async with asyncio.timeout(20), connect(site.port, window=100) as client:
+        client.gives_window = False
+        session = client.begin("POST", path, headers)
+        sending = asyncio.create_task(session.send(encode_frame(append_input(b"x" * 20_000)) * count, end=True))
+        while client.connection.local_flow_control_window(session.id) or session.received < 100:
+            assert not sending.done(), "everything was taken"
+            await asyncio.sleep(0.01)
+        await client.call_ping()
+        assert len(await chat.records("chat-1", "out")) < count
+        client.gives_window = True
+        client.give(session.id, 10_000)
+        await sending
+        answer = Answer(200, {}, (await session.answer()).body)
+    assert (len(answer.frames.payloads), answer.frames.error) == (count, None)
+    assert len(await chat.records("chat-1", "out")) == count
 
 
 async def test_oversized_frames_are_refused_before_they_have_come(chat: Client, site: Site) -> None:

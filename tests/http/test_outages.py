@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 from time import monotonic
@@ -16,7 +17,7 @@ from harness.client import Answer, Client
 from harness.in_process import ENVIRONMENT, Site, open_site_on
 from harness.redis import RedisServer
 from sessions_adapters.clickhouse import ClickHouseConfig, ClickHouseIndexWriter, migrate, open_database
-from sessions_adapters.profiles import CLICKHOUSE, SCALE
+from sessions_adapters.profiles import CLICKHOUSE, SCALE, STORE
 from sessions_core.ports.session_index import IndexRow
 
 pytestmark = [pytest.mark.needs_postgres, pytest.mark.needs_redis, pytest.mark.needs_s2, pytest.mark.kill]
@@ -58,6 +59,24 @@ async def listed(client: Client) -> list[tuple[int, list[str]]]:
     """Return status and external ids of each list."""
     answers = [await client.call("GET", path) for path in LISTS]
     return [(answer.status, [row["externalId"] for row in answer.body["data"]]) for answer in answers]
+
+
+@pytest.mark.parametrize("index", [STORE, CLICKHOUSE])
+async def test_a_server_begins_without_clickhouse_and_lists_if_that_is_left_to_the_store(
+    tmp_path: Path, index: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        nowhere = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+    async with (
+        open_backends(SCALE, tmp_path) as backends,
+        open_site_on(attrs.evolve(backends, index=index, clickhouse_url=nowhere)) as site,
+    ):
+        client = site.client()
+        assert [answer.status for answer in await all_but_lists(client, "s")] == [201, *[200] * 6]
+        answers = [await client.call("GET", path) for path in LISTS]
+    assert [answer.status for answer in answers] == ([200] * 2 if index == STORE else [503] * 2)
+    if index == STORE:
+        assert [row["externalId"] for row in answers[0].body["data"]] == ["s"]
 
 
 @pytest.mark.needs_clickhouse

@@ -12,9 +12,9 @@ from harness.replication import CLOSE, DELETE, INSERT, UPDATE, Notes, Rows, Stag
 from sessions_adapters.profiles import open_replication
 from sessions_core.domain.events import ChangeDeadLettered, ChangesRead, Event, RowsFlushed
 
-pytestmark = [pytest.mark.needs_postgres, pytest.mark.needs_clickhouse, pytest.mark.slow]
+pytestmark = [pytest.mark.needs_postgres, pytest.mark.needs_clickhouse, pytest.mark.slow, pytest.mark.timeout(180)]
 
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 60
 
 
 async def until_letters(stage: Stage, count: int) -> list[tuple[str, str]]:

@@ -27,7 +27,7 @@ from sessions_core.domain.access import Action, Credential, Resource, allows_any
 from sessions_core.domain.bounded import BoundedDict
 from sessions_core.domain.environment import Environment, KeyGrant, RootKey
 from sessions_core.domain.ids import EnvironmentId
-from sessions_core.errors import StoreUnavailableError
+from sessions_core.errors import StoreUnavailableError, UnavailableError
 from sessions_core.ports.clock import Clock
 from sessions_core.ports.environment_store import EnvironmentStore, TokenLedger
 from sessions_server import tokens
@@ -35,6 +35,8 @@ from sessions_server.key_uses import KeyUses
 from sessions_server.problems import UnauthenticatedError
 
 KEY_SECONDS: Final = 1.0
+RECHECK_SECONDS: Final = 10.0
+"""How often the credential of an open stream is looked at again."""
 REMEMBERED: Final = 10_000
 REMEMBERED_DECISIONS: Final = 64
 _BEARER: Final = "Bearer "
@@ -159,6 +161,17 @@ class Authenticator:
         if environment_id is not None:
             return await self._by_token(header, credential, environment_id)
         return await self._by_key(header, credential)
+
+    async def wait_until_refused(self, header: str | None) -> None:
+        """Return when what was admitted is no longer: revoked, rotated or over. While the store is silent, it is."""
+        while True:
+            await asyncio.sleep(RECHECK_SECONDS)
+            try:
+                await self.authenticate(header)
+            except UnauthenticatedError:
+                return
+            except UnavailableError:
+                continue
 
     async def use_up(self, caller: Caller) -> None:
         """Count the one use of a one-time token; for other callers nothing happens.

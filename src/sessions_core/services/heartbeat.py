@@ -69,8 +69,9 @@ class Heart:
                         await anyio.sleep(self.interval_seconds)
                         if lost := await self._beat_once(beat):
                             home.start_task_soon(self.lose, lost)
-            except SessionsError as error:
-                home.start_task_soon(self.observer, SystemFailed(step="heartbeat", error=str(error)))
+            except Exception as error:  # noqa: BLE001 - nobody would notice its end, and all runs would count as dead
+                told = str(error) if isinstance(error, SessionsError) else type(error).__name__
+                home.start_task_soon(self.observer, SystemFailed(step="heartbeat", error=told))
                 await anyio.sleep(self.interval_seconds / 2)
 
     async def _beat_once(self, beat: Beat) -> frozenset[RunId]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -43,6 +45,14 @@ DISPATCHER: Final = "dispatcher"
 ENGINE: Final = "engine"
 
 Look = Callable[[Backends, timedelta], Awaitable[list[Finding]]]
+DRIVERS: Final = {
+    "Postgres": "postgres",
+    "S2": "s2",
+    "Redis": "redis",
+    "ClickHouse": "clickhouse",
+    REPLICATION: "postgres.replication",
+}
+"""The adapter whose import brings in the driver of a system."""
 
 
 async def diagnose(
@@ -69,6 +79,7 @@ async def diagnose(
         looks.append((ENGINE, backends.webhook_url or "", _look_at_engine))
     if replication is not None:
         looks.append((REPLICATION, replication.database_url, partial(_look_at_replication, replication)))
+    _import_drivers(system for system, _, _ in looks)
     found: list[list[Finding]] = [[] for _ in looks]
 
     async def look(number: int) -> None:
@@ -79,6 +90,14 @@ async def diagnose(
         for number in range(len(looks)):
             group.start_soon(look, number)
     return [finding for findings in found for finding in findings]
+
+
+def _import_drivers(systems: Iterable[str]) -> None:
+    """Import what is going to be needed: that takes seconds on a busy machine, which are nobody's patience."""
+    for system in systems:
+        with suppress(ImportError):  # told of by the one that needs it
+            if system in DRIVERS:
+                import_module(f"sessions_adapters.{DRIVERS[system]}")
 
 
 def _store_of(backends: Backends) -> tuple[str, str]:
@@ -142,7 +161,9 @@ async def _look_at_engine(backends: Backends, _: timedelta) -> list[Finding]:
     await webhook.reach(config)
     found = [_reached(ENGINE, config.url)]
     if config.is_readable_on_its_way:
-        found.append(warning(ENGINE, "encryption", "tokens and payloads of runs leave this machine readable; use https"))
+        found.append(
+            warning(ENGINE, "encryption", "tokens and payloads of runs leave this machine readable; use https")
+        )
     return found
 
 

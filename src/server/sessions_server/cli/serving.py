@@ -114,7 +114,7 @@ async def _serve(config: Config, agents: Agents, *, as_json: bool, share: Share 
 def _collect_rarely() -> None:
     """Let Python's search for cycles pass over what stays to the end, and come less often.
 
-    At its default of 700 objects it finds the requests under way, again and again, and no garbage: a sixth of an append.
+    At its default of 700 objects it finds the requests under way, again and again, and no garbage.
     """
     gc.collect()
     gc.freeze()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from typing import Final
 
+import anyio
 from aiohttp import web
 
 from sessions_core.domain.channel import Io, data_record, sanitise_input
@@ -139,8 +141,12 @@ async def _stream(call: Call, reading: Reading, pace: Pace, headers: dict[str, s
     sink = Sink(response, transport, pace.slow_write)
     last = DONE
     try:
-        with call.context.streams.open(_lifetime(call)):
-            last = await pump_or_explain(reading, sink, pace, encode)
+        with call.context.streams.open(_lifetime(call)) as scope:
+            watch = asyncio.create_task(_end_when_refused(call, scope))
+            try:
+                last = await pump_or_explain(reading, sink, pace, encode)
+            finally:
+                watch.cancel()
         await sink.write(last)
         await response.write_eof()
     except ConnectionError:
@@ -148,6 +154,11 @@ async def _stream(call: Call, reading: Reading, pace: Pace, headers: dict[str, s
             raise
         # The reader has left. Raised, this would be logged as a failure; returned, aiohttp notices it and is silent.
     return response
+
+
+async def _end_when_refused(call: Call, scope: anyio.CancelScope) -> None:
+    await call.context.auth.wait_until_refused(call.header("Authorization"))
+    scope.cancel()
 
 
 def _lifetime(call: Call) -> float:

@@ -1,0 +1,32 @@
+"""What is held of an append session while it is carried out."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import s2_sdk._generated.s2.v1.s2_pb2 as pb
+
+from sessions_server.data_plane.appending import joined
+from sessions_server.data_plane.compression import Compression
+from sessions_server.data_plane.frames import encode_frame
+from sessions_server.data_plane.records import MAX_BYTES
+from sessions_server.data_plane.sessions import _Incoming
+
+HALF = MAX_BYTES // 2
+
+
+def test_of_many_batches_that_came_together_no_more_are_held_than_one_append_takes() -> None:
+    batch = pb.AppendInput(records=[pb.AppendRecord(body=bytes(HALF - 100))]).SerializeToString()
+    data = encode_frame(batch, Compression.ZSTD) * 400
+    incoming, count = _Incoming(), 0
+    tracemalloc.start()
+    try:
+        for group in joined(incoming.batches(data)):
+            assert sum(batch.size for batch in group) <= MAX_BYTES
+            count += len(group)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    incoming.close()
+    assert (len(data) < 100_000, count) == (True, 400)
+    assert peak < 10 * MAX_BYTES
