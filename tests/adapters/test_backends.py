@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -60,16 +61,37 @@ def test_scale_needs_s2_and_redis(url: str, kind: str) -> None:
         ("s2_url", "https://:hunter2@basin", "s2"),
         ("redis_url", "http://:hunter2@h", "redis"),
         ("clickhouse_url", "clickhouse://u:hunter2@h", "clickhouse"),
+        ("database_url", "postgresql://u:hunter2#more@h/d", "postgres"),
+        ("database_url", "postgresql://u:hunter2/more@h/d", "postgres"),
+        ("database_url", "postgresql://u:1/hunter2@h/d", "postgres"),
+        ("database_url", "postgresql://u:hunter2@h:port/d", "postgres"),
+        ("database_url", "postgresql://u:hunter2@one:5432,two:port/d", "postgres"),
+        ("redis_url", "redis://:hunter2#more@h:6379", "redis"),
+        ("clickhouse_url", "http://u:hunter2?more@h:8123", "clickhouse"),
+        ("clickhouse_url", "http://u:hunter2@[h:8123", "clickhouse"),
     ],
 )
-def test_a_url_of_another_kind_is_refused_by_the_name_of_its_setting_and_not_shown(
+def test_a_url_that_is_wrong_is_refused_by_the_name_of_its_setting_and_not_shown(
     setting: str, value: str, kind: str
 ) -> None:
     given: dict[str, Any] = {setting: value}
     backends = Backends(profile="postgres", **given)
     with pytest.raises(InvalidError, match=f"SESSIONS_{setting.upper()}") as refusal:
         getattr(backends, kind)()
-    assert "hunter2" not in str(refusal.value)
+    assert "hunter2" not in "".join(traceback.format_exception(refusal.value))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:hunter%232@h/d",
+        "postgres:///d?host=/run/postgresql",
+        "postgresql://u:p@one:5432,two:5433/d?target_session_attrs=read-write",
+        "postgresql://u:p@[::1]:5432/d",
+    ],
+)
+def test_a_url_that_postgres_takes_is_taken(url: str) -> None:
+    assert Backends(profile="postgres", database_url=url).postgres().url == url
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,8 @@ POSTGRES = PostgresFacts(
     wal_level="logical",
     free_slots=10,
     may_replicate=True,
+    is_standby=False,
+    forbidden=(),
     skew=timedelta(),
     problem=None,
     sealed=(),
@@ -87,6 +89,8 @@ def silent_server() -> Iterator[int]:
         ({"version": 140012}, [("error", "version")]),
         ({"version": 190000}, [("warning", "version")]),
         ({"problem": "run `sessions migrate` first"}, [("error", "migrations")]),
+        ({"is_standby": True}, [("error", "role")]),
+        ({"forbidden": ("record", "session")}, [("error", "role")]),
         ({"skew": timedelta(seconds=90)}, [("warning", "clock")]),
         ({"skew": timedelta(seconds=-90)}, [("warning", "clock")]),
         ({"is_durable": False}, [("warning", "durability")]),
@@ -121,6 +125,7 @@ def test_a_server_that_takes_runs_from_postgres_needs_more_connections() -> None
     few = attrs.evolve(POSTGRES, room=97, connections=82)
     assert not_ok(judge_postgres(few, replicates=False)) == []
     assert not_ok(judge_postgres(few, replicates=False, has_jobs=True)) == [("warning", "connections")]
+    assert not_ok(judge_postgres(few, replicates=False, processes=2)) == [("warning", "connections")]
 
 
 def test_a_postgres_need_not_replicate_where_nothing_is_fed_from_it() -> None:

@@ -8,7 +8,7 @@ import attrs
 import pytest
 from anyio.from_thread import BlockingPortal
 from hypothesis import strategies as st
-from hypothesis.stateful import invariant, precondition, rule
+from hypothesis.stateful import invariant, rule
 
 from contract.adapters import Case, cases_with
 from contract.machines import AdapterMachine, run_machine
@@ -110,12 +110,12 @@ class EnvironmentStoreMachine(AdapterMachine):
         if listed.last_used_at is None or listed.last_used_at <= self.clock.now() - USE_PRECISION:
             known.listed = attrs.evolve(listed, last_used_at=self.clock.now())
 
-    @precondition(lambda self: any(key.listed for key in self.keys.values()))
-    @rule(number=st.integers(0, 5), after=st.sampled_from([0, 1, 299, 300, 301]))
-    def record_use_of_one_that_is_there(self, number: int, after: int) -> None:
+    @rule(environment=environments, key=keys, after=st.sampled_from([0, 1, 299, 300, 301]))
+    def use_twice(self, environment: Environment, key: str, after: int) -> None:
+        self.create(environment, f"root key of {environment.id}")
+        self.add_key(environment, key, ("read",), None, "ci")
+        self.record_use(environment, key)
         self.clock.advance(after * SECOND)
-        there = [(key.environment, value) for value, key in self.keys.items() if key.listed]
-        environment, key = there[number % len(there)]
         self.record_use(environment, key)
         self.list_keys(environment)
 

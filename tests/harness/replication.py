@@ -76,6 +76,8 @@ CLOSE: Final = "update session set closed_at = now(), closed_reason = $2, update
 DELETE: Final = "delete from session where id = $1"
 LETTERS: Final = "select session_id, reason from dead_letter order by number"
 STREAMS: Final = "select count(*) from pg_stat_replication"
+HAS_BEGUN: Final = "select exists (select from pg_replication_slots join pg_stat_replication on pid = active_pid)"
+"""A slot is active while it is made, too, and a stream is there before it has a slot."""
 LOST: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
@@ -189,7 +191,7 @@ class Stage:
         """
         async with self.connection() as connection:
             with anyio.fail_after(patience):
-                while not await connection.fetchval(STREAMS):
+                while not await connection.fetchval(HAS_BEGUN):
                     await anyio.sleep(0.01)
 
     async def letters(self) -> list[tuple[str, str]]:

@@ -22,7 +22,7 @@ LOST: Final = (
     *(aiohttp.ClientError, OSError, TimeoutError),
     *(asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError),
 )
-TIMEOUTS: Final = {"1s": 1, "5s": 5, "20s": 20}
+TIMEOUTS: Final = {"1s": 1, "3s": 3, "8s": 8}
 PATIENCE_SECONDS: Final = 60.0
 RETRY_SECONDS: Final = 0.05
 SIGNATURE: Final = re.compile(r"<(\d+)>")

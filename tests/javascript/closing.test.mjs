@@ -71,7 +71,7 @@ topic("closing", () => {
 
   scenario("an expired session is closed to its clients", async () => {
     const id = newId("expired");
-    const { publicAccessToken, expiresAt } = await newSession(id, { expiresAt: new Date(Date.now() + 500).toISOString() });
+    const { publicAccessToken, expiresAt } = await newSession(id, { expiresAt: new Date(Date.now() + 3000).toISOString() });
     const transport = newTransport({ sessions: { [id]: { publicAccessToken } } });
     await until(() => Date.now() > expiresAt.getTime(), "its time to be over");
     await assert.rejects(atOnce(send(transport, id, "late"), "a refusal"), isClosed("expired"));

@@ -239,5 +239,5 @@ def replicate(stage: Stage, variables: dict[str, Any]) -> subprocess.CompletedPr
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=60,
     )

@@ -104,7 +104,7 @@ def diagnose(stage: Stage) -> dict[str, tuple[str, str]]:
     """Return what ``sessions doctor`` finds of replication."""
     command = [sys.executable, "-m", "sessions_server", "doctor", "--json"]
     environment = {**os.environ, **variables(stage)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=30)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
     rows = [row for row in json.loads(done.stdout) if row["system"] == "replication"]
     return {row["check"]: (row["health"], row["message"]) for row in rows}
 

@@ -14,7 +14,7 @@ from harness.fleet import start
 from harness.fleet_storm import storm
 from sessions_adapters.profiles import POSTGRES, SCALE
 
-pytestmark = [pytest.mark.needs_postgres, pytest.mark.kill, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.needs_postgres, pytest.mark.kill, pytest.mark.slow, pytest.mark.timeout(400)]
 SYSTEMS_OF_SCALE = [pytest.mark.needs_redis, pytest.mark.needs_s2, pytest.mark.needs_clickhouse]
 
 

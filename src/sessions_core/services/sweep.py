@@ -93,8 +93,10 @@ class Sweep:
                 tasks.start_soon(self._repeat, step)
 
     async def _repeat(self, step: Step) -> None:
+        may_be_more = step in (self._bury, self._settle)  # of the others, some may be there for good
         while True:
-            await self._take(step)
+            if await self._take(step) == self.config.batch and may_be_more:
+                continue
             with anyio.move_on_after(self.config.interval.total_seconds()):
                 await (self._deaths.wait() if step == self._settle else anyio.sleep_forever())
 

@@ -12,7 +12,7 @@ from sessions_core.errors import IncompatibleStoreError, StoreUnavailableError
 
 pytestmark = pytest.mark.needs_postgres
 
-ALL = [f"{step.part}/{step.name}" for step in schema.list_migrations(PostgresConfig(url=""))]
+ALL = [f"{step.part}/{step.name}" for step in schema.list_migrations(PostgresConfig(url="postgresql://"))]
 
 
 async def run(url: str, statement: str) -> None:

@@ -15,10 +15,10 @@ from s2_sdk import S2Error
 
 from adapters.s2.conftest import config
 from contract.logs import OUT, bodies_of, stored
-from contract.makers import Call, at_once, record
+from contract.makers import Call, at_once, make_channel, record
 from harness.s2_proxy import STATUSES, Fault, Proxy
 from sessions_adapters.s2 import S2ChannelLog, S2Config, open_basin
-from sessions_core.domain.channel import Appended, Batch, Record, control_record
+from sessions_core.domain.channel import Appended, Batch, Channel, Record, control_record
 from sessions_core.domain.guard import UNTOUCHED, Guard
 from sessions_core.errors import ChannelUnavailableError, GuardMismatchError
 
@@ -124,6 +124,34 @@ async def test_without_patience_the_outcome_stays_open_and_a_retry_with_the_part
         (place,) = await spoilt.append(OUT, [record("a", "part")], guard=UNTOUCHED)
     assert place == Appended(0, is_new=fault is Fault.BUSY)
     assert await stored(log) == ["a"]
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["appends", "readings"])
+async def test_no_append_waits_longer_than_its_patience(proxy: Proxy, options: S2Config, is_known: bool) -> None:
+    """One hangs in S2, one waits for its channel, and one for its turn among the channels; no attempt ends by itself."""
+    hung = config(
+        proxy.endpoint,
+        basin=options.basin,
+        timeout=timedelta(minutes=2),
+        patience=timedelta(seconds=1),
+        flights=1,
+    )
+
+    async def append(channel: Channel) -> None:
+        with pytest.raises(ChannelUnavailableError) as caught:
+            await spoilt.append(channel, [record("a", "part")], guard=UNTOUCHED)
+        assert caught.value.__cause__ is not None
+
+    async with open_basin(hung) as basin:
+        spoilt = S2ChannelLog(basin)
+        if is_known:
+            proxy.always = Fault.SILENT
+        else:
+            proxy.read_faults.extend([Fault.SILENT] * 100)
+        with anyio.fail_after(30):
+            await at_once([partial(append, OUT), partial(append, OUT), partial(append, make_channel("other"))])
+            with pytest.raises(ChannelUnavailableError):
+                await spoilt.set_guard(OUT, LIVE, expect=UNTOUCHED)
 
 
 async def test_what_would_be_refused_again_is_given_up_at_once(spoilt: S2ChannelLog, proxy: Proxy) -> None:

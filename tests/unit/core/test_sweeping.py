@@ -16,6 +16,7 @@ from sessions_core.domain.status import RunStatus
 from sessions_core.domain.waitpoint import WaitpointStatus
 from sessions_core.errors import StoreUnavailableError
 from sessions_core.ports.leader_lock import LeaderLock
+from sessions_core.services.sweep import SweepConfig
 from sessions_core.services.wait_service import WaitRequest
 from unit.core.kit import HOME, NAME, SlowAt, Tap, World, say, spec
 
@@ -105,3 +106,15 @@ async def test_one_repair_that_hangs_does_not_keep_the_others_waiting(world: Wor
     with anyio.move_on_after(60):
         await sessions.sweep.run_forever()
     assert sorted(run.status.value for run in world.runs()) == ["CRASHED"] * 19 + ["EXECUTING"]
+
+
+async def test_after_a_large_worker_has_died_all_its_runs_are_looked_after_without_a_pause(world: World) -> None:
+    sessions = world.sessions()
+    sessions.sweep.config = SweepConfig(batch=10)
+    for number in range(45):
+        created = await sessions.sessions.create(HOME, spec(name=f"{number}"))
+        assert await world.ports().runs.begin(created.run_id, 1) is not None
+    with anyio.move_on_after(STALL_SECONDS + 2):
+        await sessions.sweep.run_forever()
+    assert {run.status for run in world.runs()} == {RunStatus.CRASHED}
+    assert all(run.settled_at is not None for run in world.runs())

@@ -6,15 +6,10 @@ from datetime import timedelta
 
 import attrs
 
-from sessions_core.errors import InvalidError
+from sessions_adapters.shared.urls import url_of
 
 SCHEMES = ("http://", "https://", "chdb:")
 _POSITIVE = attrs.validators.gt(timedelta())
-
-
-def _check_url(_: object, __: object, url: str) -> None:
-    if not url.startswith(SCHEMES):
-        raise InvalidError("URL of ClickHouse", f"must begin with one of {', '.join(SCHEMES)}")
 
 
 @attrs.frozen(kw_only=True)
@@ -31,10 +26,10 @@ class ClickHouseConfig:
             it after each statement.
 
     Raises:
-        InvalidError: The URL is of no such kind.
+        InvalidError: The URL is of no such kind, or cannot be read.
     """
 
-    url: str = attrs.field(repr=False, validator=_check_url)
+    url: str = attrs.field(repr=False, validator=url_of("ClickHouse", *SCHEMES))
     database: str = attrs.field(default="sessions", validator=attrs.validators.matches_re(r"[A-Za-z_][A-Za-z0-9_]*"))
     workers: int = attrs.field(default=4, validator=attrs.validators.ge(1))
     timeout: timedelta = attrs.field(default=timedelta(seconds=10), validator=_POSITIVE)

@@ -8,8 +8,10 @@ from typing import Any, Final
 
 import attrs
 
+from sessions_adapters.shared.urls import url_of
 from sessions_core.errors import InvalidError
 
+SCHEMES: Final = ("postgresql://", "postgres://")
 _SCHEMA: Final = re.compile(r"[a-z_][a-z0-9_]{0,47}")
 
 
@@ -44,9 +46,12 @@ class PostgresConfig:
         poll_interval: So often this process looks for news that it was not told.
         leader_check: So often a leader makes sure that its connection lives, and others try to lead.
         buffered_bytes: How much a slow follower may have waiting before it reads from the database instead.
+
+    Raises:
+        InvalidError: The URL is of no such kind, or cannot be read; or one of the others means nothing.
     """
 
-    url: str = attrs.field(repr=False)
+    url: str = attrs.field(repr=False, validator=url_of("Postgres", *SCHEMES))
     schema: str = attrs.field(default="sessions", validator=_schema_name)
     lists: bool = True
     connections: int = attrs.field(default=10, validator=attrs.validators.ge(2))

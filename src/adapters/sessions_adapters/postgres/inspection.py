@@ -22,7 +22,17 @@ SERVER: Final = """
         (select count(*) from pg_stat_activity where backend_type = 'client backend') as connections,
         current_setting('wal_level') as wal_level,
         current_setting('max_replication_slots')::int - (select count(*) from pg_replication_slots) as free_slots,
-        (select rolreplication or rolsuper from pg_roles where rolname = current_user) as may_replicate
+        (select rolreplication or rolsuper from pg_roles where rolname = current_user) as may_replicate,
+        pg_is_in_recovery() as is_standby
+"""
+FORBIDDEN: Final = """
+    select relname from pg_class
+    where relnamespace = (select oid from pg_namespace where nspname = $1) and relkind in ('r', 'p') and not (
+        has_table_privilege(oid, 'select') and (relname = 'schema_version' or (
+            has_table_privilege(oid, 'insert') and has_table_privilege(oid, 'update') and has_table_privilege(oid, 'delete')
+        ))
+    )
+    order by relname
 """
 
 
@@ -38,6 +48,8 @@ class PostgresFacts:
         connections: How many are open.
         free_slots: How many replication slots can still be made.
         skew: How far its clock is before ours; nothing within the time that the answer took.
+        is_standby: It can only be read.
+        forbidden: The tables that our role may not read and write.
         problem: What is wrong with the schema, and what to do; None if it fits.
         sealed: The oldest and the newest root key as they are stored.
     """
@@ -50,6 +62,8 @@ class PostgresFacts:
     wal_level: str
     free_slots: int
     may_replicate: bool
+    is_standby: bool
+    forbidden: tuple[str, ...]
     skew: timedelta
     problem: str | None
     sealed: tuple[bytes, ...]
@@ -66,6 +80,7 @@ async def inspect(config: PostgresConfig) -> PostgresFacts:
             row = await connection.fetchrow(SERVER)
             assert row is not None
             problem = await _problem(connection, config)
+            forbidden = () if problem else await _forbidden(connection, config)
             return PostgresFacts(
                 version=row["version"],
                 release=row["release"],
@@ -75,9 +90,11 @@ async def inspect(config: PostgresConfig) -> PostgresFacts:
                 wal_level=row["wal_level"],
                 free_slots=row["free_slots"],
                 may_replicate=bool(row["may_replicate"]),
+                is_standby=row["is_standby"],
+                forbidden=forbidden,
                 skew=await _skew(connection),
                 problem=problem,
-                sealed=() if problem else await _sealed(connection),
+                sealed=() if problem or forbidden else await _sealed(connection),
             )
 
 
@@ -87,6 +104,10 @@ async def _problem(connection: Connection, config: PostgresConfig) -> str | None
     except IncompatibleStoreError as error:
         return str(error)
     return None
+
+
+async def _forbidden(connection: Connection, config: PostgresConfig) -> tuple[str, ...]:
+    return tuple(row["relname"] for row in await connection.fetch(FORBIDDEN, config.schema))
 
 
 async def _sealed(connection: Connection) -> tuple[bytes, ...]:

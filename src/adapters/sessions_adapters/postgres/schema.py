@@ -25,6 +25,9 @@ COMMAND: Final = "sessions migrate"
 LOCK: Final = "select pg_advisory_lock(hashtextextended('sessions migrate ' || $1, 0))"
 UNLOCK: Final = "select pg_advisory_unlock(hashtextextended('sessions migrate ' || $1, 0))"
 HAS_SCHEMA: Final = "select exists (select from pg_namespace where nspname = $1)"
+IS_BARRED: Final = """
+    select coalesce((select not has_schema_privilege(oid, 'usage') from pg_namespace where nspname = $1), false)
+"""
 CREATE_VERSIONS: Final = """
     create table if not exists schema_version (
         part text not null, number int not null, applied_at timestamptz not null default now(), primary key (part, number)
@@ -82,6 +85,10 @@ async def check(connection: Connection, config: PostgresConfig) -> None:
     Raises:
         IncompatibleStoreError: It is older or newer than this software; says what to do.
     """
+    if await connection.fetchval(IS_BARRED, config.schema):
+        raise IncompatibleStoreError(
+            f"The database's schema {config.schema!r} is there, but this role may not use it; grant it usage, and its tables"
+        )
     if find_pending(await _versions(connection), config):
         raise IncompatibleStoreError(
             f"The database's schema {config.schema!r} is missing or older than this software; run `{COMMAND}` first"

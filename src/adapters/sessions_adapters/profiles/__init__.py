@@ -18,7 +18,7 @@ from sessions_adapters.profiles.backends import (
 )
 from sessions_adapters.profiles.dispatchers import Workload
 from sessions_adapters.profiles.doctor import diagnose
-from sessions_adapters.profiles.findings import Finding, Health
+from sessions_adapters.profiles.findings import Finding, Health, reason
 from sessions_adapters.profiles.keys import add_encryption_key
 from sessions_adapters.profiles.opening import migrate, open_environments, open_sessions
 from sessions_adapters.profiles.replication import Replication, ReplicationSettings, open_replication
@@ -51,6 +51,7 @@ __all__ = [
     "open_environments",
     "open_replication",
     "open_sessions",
+    "reason",
 ]
 
 

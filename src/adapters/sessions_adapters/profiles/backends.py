@@ -34,7 +34,6 @@ PROCRASTINATE: Final = "procrastinate"
 DISPATCHERS: Final = (LOCAL, PROCRASTINATE, WEBHOOK)
 DATABASE_NAME: Final = "sessions.db"
 KEY_NAME: Final = "encryption.key"
-POSTGRES_SCHEMES: Final = ("postgresql://", "postgres://")
 
 
 def setting(name: str) -> str:
@@ -137,11 +136,10 @@ class Backends:
     def postgres(self) -> PostgresConfig:
         """Say where the Postgres store is."""
         url = self._needed("database_url")
-        if not url.startswith(POSTGRES_SCHEMES):
-            raise InvalidError(setting("database_url"), f"must begin with {' or '.join(POSTGRES_SCHEMES)}")
         from sessions_adapters import postgres
 
-        return postgres.PostgresConfig(url=url, lists=self.index == STORE)
+        with _naming("database_url"):
+            return postgres.PostgresConfig(url=url, lists=self.index == STORE)
 
     def s2(self) -> S2Config | None:
         """Say where channels are, if not in the store."""

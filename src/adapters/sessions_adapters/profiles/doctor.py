@@ -59,6 +59,7 @@ async def diagnose(
     backends: Backends,
     *,
     replication: ReplicationSettings | None = None,
+    processes: int = 1,
     patience: timedelta = timedelta(seconds=5),
 ) -> list[Finding]:
     """Look at every system of *backends* as a server would use it, and change nothing.
@@ -66,9 +67,10 @@ async def diagnose(
     Args:
         backends: Need not be complete or right: that is a finding, too.
         replication: What is to replicate, if anything is.
+        processes: How many server processes there are to be on this machine.
         patience: How long each system has; all are asked at once. Never takes longer than this and a few seconds.
     """
-    looks: list[tuple[str, str, Look]] = [(*_store_of(backends), _look_at_store)]
+    looks: list[tuple[str, str, Look]] = [(*_store_of(backends), partial(_look_at_store, processes))]
     if backends.profile == "scale" or backends.s2_url is not None:
         looks.append(("S2", backends.s2_url or "", _look_at_s2))
     if backends.profile == "scale" or backends.redis_url is not None:
@@ -120,24 +122,29 @@ async def _limited(system: str, url: str, look: Look, backends: Backends, patien
         return [error(system, "data", str(failure))]
     except (UnavailableError, TimeoutError) as failure:
         return [error(system, REACHABLE, f"{where}{reason(failure)}; start it, or correct its address and credentials")]
+    except Exception as failure:  # noqa: BLE001 - one system that is odd must not hide the others
+        return [
+            error(system, "setting", f"{where}could not be looked at ({type(failure).__name__}); check its setting")
+        ]
 
 
-async def _look_at_store(backends: Backends, patience: timedelta) -> list[Finding]:
+async def _look_at_store(processes: int, backends: Backends, patience: timedelta) -> list[Finding]:
     if backends.uses_postgres:
-        return await _look_at_postgres(backends, patience)
+        return await _look_at_postgres(processes, backends, patience)
     if backends.profile == EMBEDDED:
         return await _look_at_sqlite(backends)
     return [ok("memory", "store", "nothing survives the process")]
 
 
-async def _look_at_postgres(backends: Backends, patience: timedelta) -> list[Finding]:
+async def _look_at_postgres(processes: int, backends: Backends, patience: timedelta) -> list[Finding]:
     config = attrs.evolve(backends.postgres(), connect_timeout=patience, statement_timeout=patience)
     from sessions_adapters import postgres
 
     facts: PostgresFacts = await postgres.inspect(config)
     has_jobs = backends.dispatcher == PROCRASTINATE
-    verdicts = judge_postgres(facts, replicates=backends.clickhouse_url is not None, has_jobs=has_jobs)
-    key = [] if facts.problem else [_look_at_key("Postgres", backends, facts.sealed)]
+    replicates = backends.clickhouse_url is not None
+    verdicts = judge_postgres(facts, replicates=replicates, has_jobs=has_jobs, processes=processes)
+    key = [] if facts.problem or facts.forbidden else [_look_at_key("Postgres", backends, facts.sealed)]
     jobs = await _look_at_procrastinate(backends, patience) if has_jobs else []
     return [_reached("Postgres", backends.database_url), *verdicts, *key, *jobs]
 

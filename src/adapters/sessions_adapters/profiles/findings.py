@@ -13,6 +13,15 @@ from urllib.parse import urlsplit
 import attrs
 
 _CODE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_IN_OUR_WORDS: Final = {
+    "InvalidCatalogNameError": "there is no such database",
+    "InsufficientPrivilegeError": "its role lacks a right",
+    "InvalidPasswordError": "user or password is wrong",
+    "InvalidAuthorizationSpecificationError": "user or password is wrong",
+    "TooManyConnectionsError": "all its connections are taken",
+    "ReadOnlySQLTransactionError": "it can only be read",
+}
+"""What common errors of Postgres mean, by their names in its driver."""
 
 
 class Health(StrEnum):
@@ -75,7 +84,8 @@ def reason(failure: Exception) -> str:
         return "no answer in time"
     if isinstance(deepest, OSError):
         return os.strerror(deepest.errno).lower() if deepest.errno else "no connection"
-    return _code_of(deepest) or type(deepest).__name__
+    name = _code_of(deepest) or type(deepest).__name__
+    return _IN_OUR_WORDS.get(name, name)
 
 
 def _chain(failure: Exception) -> Iterator[Exception]:

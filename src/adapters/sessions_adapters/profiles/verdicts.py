@@ -32,13 +32,23 @@ OF_WORKERS: Final = 6
 """… and how many more if runs wait there: those for jobs, one that listens, and one for heartbeats."""
 
 
-def judge_postgres(facts: PostgresFacts, *, replicates: bool, has_jobs: bool = False) -> Iterator[Finding]:
-    """Judge a server; with *replicates* it is to feed an index, with *has_jobs* runs wait there for a worker."""
+def judge_postgres(
+    facts: PostgresFacts, *, replicates: bool, has_jobs: bool = False, processes: int = 1
+) -> Iterator[Finding]:
+    """Judge a server.
+
+    Args:
+        facts: What it has said.
+        replicates: Whether it is to feed an index.
+        has_jobs: Whether runs wait there for a worker.
+        processes: How many of ours use it, on this machine.
+    """
     yield _postgres_version(facts)
+    yield _role(facts)
     yield migrations(POSTGRES, facts.problem)
     yield clock(POSTGRES, facts.skew)
     yield _durability(facts)
-    yield _connections(facts, CONNECTIONS + (OF_WORKERS if has_jobs else 0))
+    yield _connections(facts, processes * (CONNECTIONS + (OF_WORKERS if has_jobs else 0)))
     yield _replication(facts, replicates=replicates)
 
 
@@ -52,6 +62,16 @@ def _postgres_version(facts: PostgresFacts) -> Finding:
             POSTGRES, "version", f"{facts.release} is newer than what this release was tested with ({known})"
         )
     return ok(POSTGRES, "version", facts.release)
+
+
+def _role(facts: PostgresFacts) -> Finding:
+    if facts.is_standby:
+        name = setting("database_url")
+        return error(POSTGRES, "role", f"a standby cannot be written; let {name} name the primary")
+    if facts.forbidden:
+        tables = ", ".join(facts.forbidden)
+        return error(POSTGRES, "role", f"may not read and write {tables}; grant it select, insert, update and delete")
+    return ok(POSTGRES, "role", "takes writes")
 
 
 def migrations(system: str, problem: str | None) -> Finding:

@@ -6,14 +6,9 @@ from datetime import timedelta
 
 import attrs
 
-from sessions_core.errors import InvalidError
+from sessions_adapters.shared.urls import url_of
 
 SCHEMES = ("redis://", "rediss://", "unix://")
-
-
-def _check_url(_: object, __: object, url: str) -> None:
-    if not url.startswith(SCHEMES):
-        raise InvalidError("URL of Redis", f"must begin with one of {', '.join(SCHEMES)}")
 
 
 @attrs.frozen(kw_only=True)
@@ -28,10 +23,10 @@ class RedisConfig:
         max_connections: How many connections are open at most; further calls wait for one.
 
     Raises:
-        InvalidError: The URL is of no such kind.
+        InvalidError: The URL is of no such kind, or cannot be read.
     """
 
-    url: str = attrs.field(repr=False, validator=_check_url)
+    url: str = attrs.field(repr=False, validator=url_of("Redis", *SCHEMES))
     prefix: str = "sessions:"
     timeout: timedelta = attrs.field(default=timedelta(milliseconds=500), validator=attrs.validators.gt(timedelta()))
     max_connections: int = attrs.field(default=32, validator=attrs.validators.ge(1))

@@ -38,6 +38,7 @@ from sessions_core.ports.clock import Clock
 
 READ_ATTEMPTS: Final = 5
 CLOSE_SECONDS: Final = 5.0
+CONNECT_TIMEOUT: Final = timedelta(seconds=3)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _BASIN_NOT_OURS: Final = 403
@@ -98,6 +99,10 @@ class S2Basin:
         stamp = self.stamp()
         return time.time_ns() // 1_000_000 if stamp is None else stamp
 
+    def deadline(self) -> float:
+        """Return when an append is given up that comes now, by the clock of the loop."""
+        return asyncio.get_running_loop().time() + self.config.patience.total_seconds()
+
     async def close(self) -> None:
         """End what is under way."""
         for task in self._tasks:
@@ -108,7 +113,7 @@ class S2Basin:
         stream, config = self.stream(channel), self.config
         parts = PartWindow(config.part_window_records, config.part_window // _MILLISECOND)
         tail = KnownTail(stream, parts, self.now, config.window_bytes)
-        return Writer(stream, tail, config.patience.total_seconds(), self._spawn)
+        return Writer(stream, tail, self._spawn)
 
     def _spawn(self, writer: Writer) -> None:
         task = asyncio.get_running_loop().create_task(writer.run())
@@ -150,7 +155,8 @@ async def _client(config: S2Config, *, attempts: int) -> AsyncGenerator[S2]:
     """
     endpoints = Endpoints.default() if config.endpoint is None else Endpoints(config.endpoint, config.endpoint)
     retry = Retry(max_attempts=attempts, append_retry_policy=AppendRetryPolicy.ALL)
-    client = S2(config.token, endpoints=endpoints, timeout=Timeout(request=config.timeout), retry=retry)
+    timeout = Timeout(request=config.timeout, connection=min(config.timeout, CONNECT_TIMEOUT))
+    client = S2(config.token, endpoints=endpoints, timeout=timeout, retry=retry)
     try:
         yield client
     finally:

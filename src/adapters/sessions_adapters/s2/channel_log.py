@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
+from typing import TypeVar
 
 import attrs
 
@@ -14,11 +15,13 @@ from sessions_adapters.s2.both import both
 from sessions_adapters.s2.failures import translated
 from sessions_adapters.s2.follower import follow
 from sessions_adapters.s2.records import Entry, check_batch, entry_of, trim_entry
-from sessions_adapters.s2.requests import Append, SetGuard
+from sessions_adapters.s2.requests import Append, Request, SetGuard
 from sessions_adapters.s2.stream import Stream
 from sessions_core.domain.channel import Appended, Batch, Channel, NewRecord, Record, Tail
 from sessions_core.domain.guard import Guard, GuardChange
 from sessions_core.ports.channel_log import ChannelLog
+
+T = TypeVar("T")
 
 
 @attrs.define
@@ -44,9 +47,8 @@ class S2ChannelLog(ChannelLog):
         self, channel: Channel, new: Guard, *, expect: Guard, if_tail: int | None = None
     ) -> GuardChange:
         answer: asyncio.Future[GuardChange] = asyncio.get_running_loop().create_future()
-        self._basin.writer(channel).put(SetGuard(new, expect, if_tail, self._basin.stamp(), answer))
-        with translated():
-            return await answer
+        request = SetGuard(new, expect, if_tail, self._basin.stamp(), self._basin.deadline(), answer)
+        return await self._ask(channel, request, answer)
 
     async def tail(self, channel: Channel) -> Tail:
         stream = self._basin.stream(channel)
@@ -80,9 +82,15 @@ class S2ChannelLog(ChannelLog):
         for entry in entries:
             entry.stored.timestamp = timestamp
         answer: asyncio.Future[list[Appended]] = asyncio.get_running_loop().create_future()
-        self._basin.writer(channel).put(Append(entries, guard, answer, if_tail))
+        request = Append(entries, guard, self._basin.deadline(), answer, if_tail)
+        return await self._ask(channel, request, answer)
+
+    async def _ask(self, channel: Channel, request: Request, answer: asyncio.Future[T]) -> T:
+        """Wait for the *answer* to *request* until its deadline, whatever its writer is waiting for."""
+        self._basin.writer(channel).put(request)
         with translated():
-            return await answer
+            async with asyncio.timeout_at(request.deadline):
+                return await answer
 
     async def _guard(self, channel: Channel, stream: Stream, next_seq: int) -> Guard:
         """Return the guard; from memory if nothing was stored since we knew it, for setting it would have taken a seq."""

@@ -15,10 +15,15 @@ from sessions_core.domain.guard import Guard, GuardChange
 
 @attrs.frozen(eq=False)
 class Append:
-    """Append *entries*, all or none, under *guard* and, if given, where the next seq is *if_tail*."""
+    """Append *entries*, all or none, under *guard* and, if given, where the next seq is *if_tail*.
+
+    Attributes:
+        deadline: When its caller leaves, by the clock of the loop.
+    """
 
     entries: Sequence[Entry]
     guard: Guard
+    deadline: float
     answer: asyncio.Future[list[Appended]]
     if_tail: int | None = None
 
@@ -30,12 +35,17 @@ class Append:
 
 @attrs.frozen(eq=False)
 class SetGuard:
-    """Compare-and-set the guard."""
+    """Compare-and-set the guard.
+
+    Attributes:
+        deadline: When its caller leaves, by the clock of the loop.
+    """
 
     new: Guard
     expect: Guard
     if_tail: int | None
     timestamp: int | None
+    deadline: float
     answer: asyncio.Future[GuardChange]
 
 

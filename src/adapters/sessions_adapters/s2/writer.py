@@ -11,13 +11,15 @@ two can be stored: if the second is taken, the first can never be; and if S2 say
 the batch is either there, at its place, or never will be. So the outcome is known as soon as S2 answers again.
 
 If somebody else has written at that place, what came is read, part ids are looked up again, and the rest goes out anew.
+
+Every caller leaves at its own deadline, wherever its request is then. A batch is tried until the last of them has left.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
 import attrs
 from s2_sdk import AppendAck, FencingTokenMismatchError, SeqNumMismatchError, StreamPosition
@@ -41,7 +43,6 @@ class Writer:
 
     _stream: Stream
     tail: KnownTail
-    _patience: float
     _spawn: Callable[[Writer], None]
     _queue: deque[Request] = attrs.field(init=False, factory=deque)
     _is_running: bool = attrs.field(init=False, default=False)
@@ -89,7 +90,7 @@ class Writer:
         return taken
 
     async def _serve(self, requests: Sequence[Request]) -> None:
-        backoff = Backoff.of(self._patience)
+        backoff = Backoff(max(request.deadline for request in requests))
         if isinstance(requests[0], SetGuard):
             answer(requests[0], await self._set_guard(requests[0], backoff))
         else:
@@ -187,7 +188,7 @@ class Writer:
         is_unsure = False
         while True:
             try:
-                ack = await self._stream.append(records, seq=start, token=token_of(believed))
+                ack = await backoff.attempt(lambda: self._stream.append(records, seq=start, token=token_of(believed)))
             except (SeqNumMismatchError, FencingTokenMismatchError) as refusal:
                 if is_unsure and await self._is_stored(entries, start, backoff):
                     return start
@@ -218,10 +219,10 @@ class Writer:
         self.tail.advance(entries, StreamPosition(ack.end.seq_num, ack.end.timestamp), guard)
 
     @staticmethod
-    async def _patiently(call: Callable[[], Awaitable[T]], backoff: Backoff) -> T:
+    async def _patiently(call: Callable[[], Coroutine[Any, Any, T]], backoff: Backoff) -> T:
         """Make a call that changes nothing, again and again until it is answered or there is no patience left."""
         while True:
             try:
-                return await call()
+                return await backoff.attempt(call)
             except FAILURES as exc:
                 await backoff.pause(exc)

@@ -43,7 +43,10 @@ def run(arguments: argparse.Namespace) -> int:
     config = Config.load()
     findings = asyncio.run(
         diagnose(
-            backends_of(config), replication=find_replication(config, ReplicationVariables.load()), patience=PATIENCE
+            backends_of(config),
+            replication=find_replication(config, ReplicationVariables.load()),
+            processes=config.processes,
+            patience=PATIENCE,
         )
     )
     _show(findings, as_json=arguments.json)

@@ -6,9 +6,12 @@ import argparse
 import asyncio
 from typing import Any, Final
 
+from sessions_core.errors import UnavailableError
 from sessions_server.cli.parsers import add_subparser
+from sessions_server.cli.streams import tell
 from sessions_server.config import Config
 
+EXIT_FAILED: Final = 1
 DESCRIPTION: Final = """Bring the databases that SESSIONS_DATABASE_URL and SESSIONS_CLICKHOUSE_URL name up to date.
 
 Run it before servers of a new version start. Of several at once one works and the others wait; servers that run need not
@@ -27,11 +30,19 @@ def add_parser(commands: Any) -> None:
 
 
 def run(_: argparse.Namespace) -> int:
-    """Apply what is missing; return 0."""
-    from sessions_adapters.profiles import migrate
+    """Apply what is missing; return 0, or 1 if a system does not let it."""
+    from sessions_adapters.profiles import migrate, reason
     from sessions_server.cli.backends import backends_of
 
-    for name in asyncio.run(migrate(backends_of(Config.load()))):
+
+    try:
+        applied = asyncio.run(migrate(backends_of(Config.load())))
+    except UnavailableError as error:
+        tell(
+            f"the {error.system} could not be brought up to date: {reason(error)}; `sessions doctor` looks at every system"
+        )
+        return EXIT_FAILED
+    for name in applied:
         print(f"applied {name}")
     print("everything is up to date")
     return 0
