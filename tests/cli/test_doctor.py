@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from harness.command import sessions
+
 SECRET = "hunter2"
 
 
@@ -55,3 +57,22 @@ def test_a_profile_that_does_not_exist_is_one_sentence() -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert "(SESSIONS_PROFILE) must be one of memory, embedded, postgres, scale" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_migrate_says_why_it_cannot_and_what_to_do_next() -> None:
+    given = {"SESSIONS_PROFILE": "postgres", "SESSIONS_DATABASE_URL": "postgresql://u:hunter2@127.0.0.1:1/none"}
+    ended = sessions("migrate", **given)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert "could not be brought up to date: connection refused" in ended.stderr
+    assert "sessions doctor" in ended.stderr
+    assert "hunter2" not in ended.stderr
+
+
+def test_a_url_that_cannot_be_read_is_a_line_without_the_password() -> None:
+    given = {"SESSIONS_PROFILE": "postgres", "SESSIONS_DATABASE_URL": "postgresql://u:hunter#2@127.0.0.1/none"}
+    for command in (["doctor"], ["migrate"], ["env", "list"]):
+        ended = sessions(*command, **given)
+        assert ended.returncode == 1
+        assert "SESSIONS_DATABASE_URL" in ended.stdout + ended.stderr
+        assert "hunter" not in ended.stdout + ended.stderr
+        assert "Traceback" not in ended.stderr

@@ -38,6 +38,7 @@ class PostgresConfig:
             and one for each name that this process leads or would like to.
         connect_timeout: How long a connection may take to open, and a caller waits for a free one of the pool.
         statement_timeout: After this the server stops a statement. Two seconds later nothing is expected of it any more.
+        lock_timeout: So long an append waits for a channel that somebody has locked. The others in its group wait with it.
         part_window_records: A part id is remembered while its record is among this many latest ones of its channel …
         part_window: … or younger than this.
         group_size: How many appends share a transaction at most.
@@ -57,6 +58,7 @@ class PostgresConfig:
     connections: int = attrs.field(default=10, validator=attrs.validators.ge(2))
     connect_timeout: timedelta = attrs.field(default=timedelta(seconds=5), validator=_more_than_nothing)
     statement_timeout: timedelta = attrs.field(default=timedelta(seconds=10), validator=_more_than_nothing)
+    lock_timeout: timedelta = attrs.field(default=timedelta(seconds=2), validator=_more_than_nothing)
     part_window_records: int = attrs.field(default=1000, validator=attrs.validators.ge(1))
     part_window: timedelta = timedelta(minutes=15)
     group_size: int = attrs.field(default=256, validator=attrs.validators.ge(1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -29,7 +30,7 @@ KEEPALIVE: Final = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "3",
 CLOSING_SECONDS: Final = 5.0
 
 
-def _options(config: PostgresConfig, *, patient: bool) -> dict[str, Any]:
+def _options(config: PostgresConfig, *, patient: bool, lock_timeout: timedelta = timedelta()) -> dict[str, Any]:
     statement = 0 if patient else config.statement_timeout // MILLISECOND
     return {
         "dsn": config.url,
@@ -40,6 +41,7 @@ def _options(config: PostgresConfig, *, patient: bool) -> dict[str, Any]:
             "search_path": config.schema,
             "timezone": "UTC",
             "statement_timeout": str(statement),
+            "lock_timeout": str(lock_timeout // MILLISECOND),
             "idle_in_transaction_session_timeout": f"{IDLE_TRANSACTION_SECONDS}s",
             "jit": "off",  # our statements are short: compiling one costs more than it saves
             **KEEPALIVE,
@@ -62,9 +64,18 @@ async def connect(config: PostgresConfig, *, patient: bool = False) -> AsyncIter
         await close_connection(connection)
 
 
-async def open_connection(config: PostgresConfig, *, patient: bool = False) -> Connection:
-    """Open a connection outside the pool. Close it with :func:`close_connection`."""
-    connection: Connection = await asyncpg.connect(**_options(config, patient=patient))
+async def open_connection(
+    config: PostgresConfig, *, patient: bool = False, lock_timeout: timedelta = timedelta()
+) -> Connection:
+    """Open a connection outside the pool. Close it with :func:`close_connection`.
+
+    Args:
+        config: Says where.
+        patient: Let statements take as long as they need.
+        lock_timeout: So long a statement waits for a lock; none: as long as it may take.
+    """
+    options = _options(config, patient=patient, lock_timeout=lock_timeout)
+    connection: Connection = await asyncpg.connect(**options)
     return connection
 
 

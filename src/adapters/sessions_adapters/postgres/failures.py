@@ -18,6 +18,8 @@ _LOST: Final = ("08", "57P", "58", "XX")
 """Beginnings of codes that come when a server goes away, perhaps after a commit."""
 _ENDED: Final = ("08", "57P01", "57P02")
 """Those of a connection that has come to its end."""
+_VALUES: Final = ("22", "23", "54")
+"""Those that come because of what is in a statement: a wrong value, a broken constraint, more than there may be."""
 
 
 Failure = type[StoreUnavailableError] | type[ChannelUnavailableError]
@@ -36,7 +38,7 @@ class _Translation:
 
     def __exit__(self, _: type[BaseException] | None, exc: BaseException | None, __: TracebackType | None) -> None:
         if isinstance(exc, FAILURES):
-            raise _noted(self._failure, UNKNOWN if self._is_sent and not is_undone(exc) else UNDONE) from exc
+            raise _translation_of(exc, self._failure, is_sent=self._is_sent) from exc
 
 
 def translated(failure: Failure) -> _Translation:
@@ -49,10 +51,24 @@ def translated_before(failure: Failure) -> _Translation:
     return _Translation(failure, False)
 
 
-def _noted(failure: Failure, note: str) -> Exception:
-    error = failure()
-    error.add_note(note)
-    return error
+def for_each_caller(error: BaseException) -> BaseException:
+    """Return what one of several callers of the log gets who share the failure *error*: an exception that nobody else raises."""
+    if isinstance(error, FAILURES):
+        own = _translation_of(error, ChannelUnavailableError, is_sent=True)
+        own.__cause__ = error
+    elif isinstance(error, ChannelUnavailableError):
+        own = ChannelUnavailableError()
+        own.__notes__ = list(error.__notes__)
+        own.__cause__ = error.__cause__
+    else:
+        return error  # a mistake of ours: nobody catches it
+    return own
+
+
+def _translation_of(error: BaseException, failure: Failure, *, is_sent: bool) -> Exception:
+    translation = failure()
+    translation.add_note(UNKNOWN if is_sent and not is_undone(error) else UNDONE)
+    return translation
 
 
 def is_undone(error: BaseException) -> bool:
@@ -60,6 +76,13 @@ def is_undone(error: BaseException) -> bool:
     if isinstance(error, asyncpg.PostgresError):
         return not (error.sqlstate or "08").startswith(_LOST)
     return is_unsent(error) or isinstance(error, ValueError)  # the latter: the driver could not write a value down
+
+
+def is_about_values(error: BaseException) -> bool:
+    """Tell whether what was in the statement made it fail, without any effect: without that it may well succeed."""
+    if isinstance(error, asyncpg.PostgresError):
+        return (error.sqlstate or "").startswith(_VALUES)
+    return isinstance(error, ValueError)  # the driver could not write a value down
 
 
 def is_unsent(error: BaseException | None) -> bool:

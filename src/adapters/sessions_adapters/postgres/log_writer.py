@@ -5,8 +5,12 @@ How this works
 Callers queue up. One task takes what is there, hands it to ``append_records`` as arrays, and answers everybody when that
 has been committed; meanwhile the next group gathers by itself. So a lone writer pays one round trip and many writers
 share one. A record that is alone goes through ``append_record``, which costs half as much. A statement that fails for what
-is in it is repeated with each request alone, so what fails, fails alone; one that got no answer is not repeated, since its
-records may be there.
+is in it is repeated with each request alone, so what fails, fails alone. One that waits too long for a channel that somebody
+has locked is repeated once, without the channels that are locked. Any other failure is everybody's in the group; one that
+got no answer is not repeated, since its records may be there.
+
+Nobody waits for ever behind a slow group: who has waited too long for a turn is refused, and a group's connection is cut at
+the deadline of its oldest request.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ import attrs
 
 from sessions_adapters.postgres.config import PostgresConfig
 from sessions_adapters.postgres.connecting import Connection, close_connection, open_connection
-from sessions_adapters.postgres.failures import FAILURES, is_undone, is_unsent, translated_before
+from sessions_adapters.postgres.failures import FAILURES, for_each_caller, is_about_values, is_unsent, translated_before
 from sessions_adapters.postgres.values import MILLISECOND, channel_key, encode_text, name_column, storable
 from sessions_core.domain.channel import Appended, Channel, NewRecord, Record, encode_json
 from sessions_core.domain.guard import Guard
@@ -40,6 +44,7 @@ APPEND_ONE: Final = """
     )
 """
 LOCK_CHANNEL: Final = "select next_seq from channel where id = $1 for update"
+FIND_FREE: Final = "select id from channel where id = any($1::bytea[]) for update skip locked"
 NO_GUARD: Final = "none"
 """No channel has this guard, so an append under it stores nothing new."""
 # In the order of ids, so that two of these at once cannot wait for each other.
@@ -58,6 +63,7 @@ class Append:
         key: The channel's.
         records: Without those whose part id is that of an earlier one of this request.
         sources: For each record that was given, its index in ``records``.
+        since: When it came, by the event loop's clock.
         if_tail: The next seq that the channel must have; None for any.
         tail: What it was, where that was asked for.
     """
@@ -68,6 +74,7 @@ class Append:
     sources: Sequence[int]
     guard: Guard
     future: asyncio.Future[list[Appended]]
+    since: float
     if_tail: int | None = None
     tail: int | None = None
 
@@ -84,8 +91,8 @@ class Append:
                 if record.part_id is not None:
                     seen[record.part_id] = len(records)
                 records.append(record)
-        future = asyncio.get_running_loop().create_future()
-        return cls(channel, channel_key(channel), records, sources, guard, future, if_tail)
+        loop = asyncio.get_running_loop()
+        return cls(channel, channel_key(channel), records, sources, guard, loop.create_future(), loop.time(), if_tail)
 
     def parts(self) -> Iterator[tuple[bytes, PartId]]:
         """Yield the part ids, each with its channel."""
@@ -132,11 +139,13 @@ class LogWriter:
     ) -> list[Appended]:
         """Append *records*; a cancelled caller leaves it open whether they are stored.
 
+        Answers within ``connect_timeout`` and ``statement_timeout`` together.
+
         Raises:
             GuardMismatchError: The guard is another one.
             TailMismatchError: The next seq is another one.
-            ChannelUnavailableError: No connection could be had.
-            asyncpg.PostgresError: Or any other error of the driver.
+            ChannelUnavailableError: They could not be stored, or no answer came. Its cause is the driver's error.
+            asyncpg.InterfaceError: The database is closed.
         """
         if self._is_over:
             raise closed_error()
@@ -185,7 +194,7 @@ class LogWriter:
             if request.key in held_up or not parts.isdisjoint(request.parts()):
                 held_up.add(request.key)
                 left.append(request)
-            elif not request.future.done():
+            elif self._is_wanted(request):
                 group.append(request)
                 parts.update(request.parts())
                 size += request.size
@@ -194,18 +203,47 @@ class LogWriter:
         self._waiting.extendleft(reversed(left))
         return group
 
+    def _is_wanted(self, request: Append) -> bool:
+        """Tell whether somebody still waits for *request*; one that has waited too long for its turn is refused."""
+        patience = self._config.statement_timeout.total_seconds()
+        if asyncio.get_running_loop().time() - request.since > patience:
+            request.settle(asyncpg.InterfaceError(f"the append has waited for {patience} s"))
+        return not request.future.done()
+
     async def _decide(self, group: Sequence[Append]) -> None:
         try:
             await self._store(group)
+        except asyncpg.LockNotAvailableError as error:
+            await self._decide_free(group, error)
         except Exception as error:  # noqa: BLE001 - the callers get it, and the writer goes on
-            if len(group) > 1 and is_undone(error):
-                for request in group:
+            if len(group) > 1 and is_about_values(error):
+                for request in filter(self._is_wanted, group):
                     await self._decide((request,))
             else:
                 _fail(group, error)
         except BaseException:
             _fail(group, asyncpg.ConnectionDoesNotExistError("the database was closed meanwhile"))
             raise
+
+    async def _decide_free(self, group: Sequence[Append], error: asyncpg.LockNotAvailableError) -> None:
+        """Try again, after *error*, without the channels that somebody has locked."""
+        free = await self._find_free(group)
+        _fail([request for request in group if request.key not in free], error)
+        left = [request for request in group if request.key in free and self._is_wanted(request)]
+        if 0 < len(left) < len(group):
+            await self._decide(left)
+        else:
+            _fail(left, error)
+
+    async def _find_free(self, group: Sequence[Append]) -> set[bytes]:
+        """Return the keys of the group's channels that nobody has locked; none if that cannot be found out."""
+        if len(group) == 1 or self._connection is None:
+            return set()
+        try:
+            rows = await self._connection.fetch(FIND_FREE, [request.key for request in group])
+        except FAILURES:
+            return set()
+        return {row["id"] for row in rows}
 
     async def _store(self, group: Sequence[Append]) -> None:
         try:
@@ -219,6 +257,7 @@ class LogWriter:
     async def _append(self, group: Sequence[Append]) -> list[asyncpg.Record]:
         with translated_before(ChannelUnavailableError):
             connection = await self._connect()
+        ending = asyncio.get_running_loop().call_at(group[0].since + self._patience, connection.terminate)
         try:
             rows = await self._append_on(connection, group)
             if not rows:
@@ -228,6 +267,8 @@ class LogWriter:
             if not isinstance(error, asyncpg.PostgresError):
                 connection.terminate()  # whatever it is in the middle of, nobody waits for it
             raise
+        finally:
+            ending.cancel()
         return rows
 
     async def _append_on(self, connection: Connection, group: Sequence[Append]) -> list[asyncpg.Record]:
@@ -236,8 +277,9 @@ class LogWriter:
         if request.if_tail is None:
             return await self._send(connection, group)
         async with connection.transaction():
-            request.tail = await connection.fetchval(LOCK_CHANNEL, request.key) or 0
-            return await self._send(connection, group)
+            request.tail = await connection.fetchval(LOCK_CHANNEL, request.key)
+            # Without a row nothing is locked: it has to be made first, or others could append in between.
+            return [] if request.tail is None else await self._send(connection, group)
 
     async def _send(self, connection: Connection, group: Sequence[Append]) -> list[asyncpg.Record]:
         rows = [(number, *_row(request, record)) for number, request in enumerate(group) for record in request.records]
@@ -254,8 +296,13 @@ class LogWriter:
     async def _connect(self) -> Connection:
         """Return the connection, which is opened anew when it has been lost."""
         if self._connection is None or self._connection.is_closed():
-            self._connection = await open_connection(self._config)
+            self._connection = await open_connection(self._config, lock_timeout=self._config.lock_timeout)
         return self._connection
+
+    @property
+    def _patience(self) -> float:
+        """Within so many seconds a request is answered."""
+        return (self._config.connect_timeout + self._config.statement_timeout).total_seconds()
 
     def _window(self) -> tuple[int, int]:
         return self._config.part_window_records, self._config.part_window // MILLISECOND
@@ -327,4 +374,4 @@ def _judge(
 
 def _fail(group: Iterable[Append], error: BaseException) -> None:
     for request in group:
-        request.settle(error)
+        request.settle(for_each_caller(error))
