@@ -34,7 +34,6 @@ def run(_: argparse.Namespace) -> int:
     from sessions_adapters.profiles import migrate, reason
     from sessions_server.cli.backends import backends_of
 
-
     try:
         applied = asyncio.run(migrate(backends_of(Config.load())))
     except UnavailableError as error:

@@ -16,7 +16,7 @@ from sessions_adapters.profiles import WEBHOOK, find_tracers, open_sessions
 from sessions_core import chat
 from sessions_core.agents import Agents
 from sessions_core.domain.environment import EnvironmentType
-from sessions_core.errors import InvalidError
+from sessions_core.errors import InvalidError, SessionsError
 from sessions_core.facade import Sessions
 from sessions_core.ports.environment_store import EnvironmentStore
 from sessions_server.app import HttpServer, build_server
@@ -38,6 +38,14 @@ YOUNG_OBJECTS: Final = 20_000
 """So many new objects that may hold others are there before Python looks for garbage in cycles."""
 
 
+class UnaskedEndError(SessionsError):
+    """A server has ended, though nobody asked it to and nothing has failed: something cancelled it from within."""
+
+    @property
+    def message(self) -> str:
+        return "the server has ended although nobody asked it to; start it again, and please report its log"
+
+
 def serve(config: Config, *, as_json: bool, share: Share | None = None) -> None:
     """Serve until SIGTERM or SIGINT.
 
@@ -48,6 +56,7 @@ def serve(config: Config, *, as_json: bool, share: Share | None = None) -> None:
 
     Raises:
         InvalidError: The agents cannot be loaded, or the address cannot be listened on.
+        UnaskedEndError: It has ended by itself.
     """
     set_up_logging(config)
     asyncio.run(_serve(config, _agents_of(config), as_json=as_json, share=share))
@@ -109,6 +118,8 @@ async def _serve(config: Config, agents: Agents, *, as_json: bool, share: Share 
             await server.drain()
         finally:
             await server.close()
+    if not stop.is_set():  # a block above has taken a cancellation for its own
+        raise UnaskedEndError
 
 
 def _collect_rarely() -> None:
