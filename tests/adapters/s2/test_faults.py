@@ -154,6 +154,21 @@ async def test_no_append_waits_longer_than_its_patience(proxy: Proxy, options: S
                 await spoilt.set_guard(OUT, LIVE, expect=UNTOUCHED)
 
 
+async def test_each_caller_is_told_of_a_failure_by_an_exception_of_its_own(spoilt: S2ChannelLog, proxy: Proxy) -> None:
+    proxy.always = Fault.FORBIDDEN
+    errors: list[Exception] = []
+
+    async def append() -> None:
+        with pytest.raises(ChannelUnavailableError) as caught:
+            await spoilt.append(OUT, [record("a")], guard=UNTOUCHED)
+        errors.append(caught.value)
+
+    await at_once([append] * 5)
+    assert len([request for request in proxy.seen if request.is_append]) < 5
+    assert len({id(error) for error in errors}) == 5
+    assert all(isinstance(error.__cause__, S2Error) for error in errors)
+
+
 async def test_what_would_be_refused_again_is_given_up_at_once(spoilt: S2ChannelLog, proxy: Proxy) -> None:
     proxy.always = Fault.FORBIDDEN
     with anyio.fail_after(5), pytest.raises(ChannelUnavailableError):

@@ -87,14 +87,32 @@ def test_a_url_names_everything() -> None:
     [
         "http://my-basin",
         "s2://",
-        "s2://short",
-        "s2://my-basin/path",
-        "s2://my-basin?x=1",
+        "s2://short?endpoint=http://x",
+        "s2://:hunter2@short",
+        "s2://:hunter2@my-basin/path",
+        "s2://:hunter2@my-basin?x=1",
         "s2://my-basin?endpoint=ftp://x",
         "s2://my-basin?endpoint=http://x/path",
-        "s2://my-basin?prefix=a%2F%2Fb",
+        "s2://:hunter2@my-basin?prefix=a%2F%2Fb",
+        "s2://hunter2@my-basin?endpoint=http://x",
+        "s2://user:hunter2@my-basin",
+        "s2://:hunter2@my-basin:8080",
+        "s2://:hunter2@my-basin:port",
+        "s2://my-basin:8080?endpoint=http://x",
+        "s2://:hunter2@my-basin#x",
+        "s2://:[hunter2@my-basin",
+        "s2://:hun/ter2@my-basin",
+        "s2://:hun#ter2@my-basin",
     ],
 )
 def test_a_url_that_is_wrong_is_refused(url: str) -> None:
-    with pytest.raises(InvalidError):
+    with pytest.raises(InvalidError) as caught:
+        S2Config.from_url(url)
+    assert "ter2" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize("url", ["s2://my-basin", "s2://:@my-basin", "s2://my-basin?prefix=a/"])
+def test_the_hosted_service_is_not_asked_without_a_token(url: str) -> None:
+    with pytest.raises(InvalidError, match="token"):
         S2Config.from_url(url)

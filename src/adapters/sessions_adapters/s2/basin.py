@@ -28,7 +28,7 @@ from s2_sdk import S2Basin as DriverBasin
 from sessions_adapters.s2.config import S2Config
 from sessions_adapters.s2.failures import EXISTS, translated
 from sessions_adapters.s2.names import stream_name
-from sessions_adapters.s2.parts import PartWindow
+from sessions_adapters.s2.parts import PartMemory
 from sessions_adapters.s2.stream import Stream
 from sessions_adapters.s2.tail import KnownTail
 from sessions_adapters.s2.writer import Writer
@@ -59,6 +59,7 @@ class S2Basin:
     _writes: DriverBasin
     _reads: DriverBasin
     _flights: asyncio.Semaphore = attrs.field(init=False)
+    _parts: PartMemory = attrs.field(init=False)
     _young: dict[Channel, Writer] = attrs.field(init=False, factory=dict)
     _old: dict[Channel, Writer] = attrs.field(init=False, factory=dict)
     _tasks: set[asyncio.Task[None]] = attrs.field(init=False, factory=set)
@@ -66,6 +67,11 @@ class S2Basin:
     @_flights.default
     def _make_flights(self) -> asyncio.Semaphore:
         return asyncio.Semaphore(self.config.flights)
+
+    @_parts.default
+    def _make_parts(self) -> PartMemory:
+        config = self.config
+        return PartMemory(config.part_window_records, config.part_window // _MILLISECOND, config.parts)
 
     def stream(self, channel: Channel) -> Stream:
         """Return the stream of *channel*, which need not be there yet."""
@@ -111,8 +117,7 @@ class S2Basin:
 
     def _make_writer(self, channel: Channel) -> Writer:
         stream, config = self.stream(channel), self.config
-        parts = PartWindow(config.part_window_records, config.part_window // _MILLISECOND)
-        tail = KnownTail(stream, parts, self.now, config.window_bytes)
+        tail = KnownTail(stream, self._parts, self.now, config.window_bytes)
         return Writer(stream, tail, self._spawn)
 
     def _spawn(self, writer: Writer) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from typing import Any, Final, Self
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 import attrs
 from attrs.validators import ge, gt, optional
@@ -17,6 +17,8 @@ UNSCOPED_TOKEN: Final = "s2-skip-access-tokens"  # noqa: S105 - says that there 
 """What direct writers are given where tokens are not checked: their client refuses an empty one."""
 MAX_PREFIX_BYTES: Final = 64
 _BASIN: Final = re.compile(r"[a-z0-9][a-z0-9-]{6,46}[a-z0-9]")
+_PLACE: Final = re.compile(r"(:.+@)?[^:@]+")
+_FORM: Final = "must look like s2://:token@basin or s2://basin?endpoint=http://host:port"
 _PREFIX: Final = re.compile(r"([A-Za-z0-9._~:@-]+/)*[A-Za-z0-9._~:@-]*")
 
 
@@ -35,6 +37,11 @@ def _check_origin(_: object, __: object, endpoint: str | None) -> None:
         raise InvalidError("endpoint of S2", "must be an origin such as http://127.0.0.1:8080")
 
 
+def _check_token(config: S2Config, _: object, token: str) -> None:
+    if config.endpoint is None and token == UNSCOPED_TOKEN:
+        raise InvalidError("token of S2", "must be given for the hosted service, as in s2://:token@basin")
+
+
 @attrs.frozen(kw_only=True)
 class S2Config:
     """Where S2 is, what is kept there, and how long it is waited for.
@@ -42,6 +49,7 @@ class S2Config:
     Attributes:
         basin: Holds all streams. One basin may serve several systems with different prefixes.
         token: What we show S2; it must be allowed to read, append, trim, fence and create streams under the prefix.
+            The hosted service needs one.
         endpoint: Origin of a server of one's own (s2-lite); None is the hosted service.
         direct_endpoint: Origin of the same server as direct writers see it, where that differs.
         prefix: What all names of streams begin with.
@@ -54,16 +62,17 @@ class S2Config:
         flush_interval_ms: How long direct writers gather records before they send them.
         part_window_records: A part id is remembered while its record is among this many latest ones of its channel …
         part_window: … or is no older than this.
-        window_bytes: How much of a channel is read back at most by a process that does not know its part ids yet.
-        channels: How many channels' tails and part ids are kept in memory, roughly.
+        window_bytes: How much of a channel is read back, to the next 1 000 records, by a process that does not know its part ids.
+        parts: How many part ids are kept in memory at most, of all channels together; one takes about 230 bytes.
+        channels: How many channels' tails are kept in memory, roughly.
         flights: How many appends to S2 are under way at once at most; each carries all that waits for its channel.
 
     Raises:
-        InvalidError: A name or an endpoint that S2 would not take.
+        InvalidError: A name or an endpoint that S2 would not take, or no token for the hosted service.
     """
 
     basin: str = attrs.field(validator=_check_basin)
-    token: str = attrs.field(default=UNSCOPED_TOKEN, repr=False)
+    token: str = attrs.field(default=UNSCOPED_TOKEN, repr=False, validator=_check_token)
     endpoint: str | None = attrs.field(default=None, validator=_check_origin)
     direct_endpoint: str | None = attrs.field(default=None, validator=_check_origin)
     prefix: str = attrs.field(default="", validator=_check_prefix)
@@ -77,6 +86,7 @@ class S2Config:
     part_window_records: int = attrs.field(default=1000, validator=ge(1))
     part_window: timedelta = timedelta(minutes=15)
     window_bytes: int = attrs.field(default=32 * 1_048_576, validator=ge(1_048_576))
+    parts: int = attrs.field(default=500_000, validator=ge(1))
     channels: int = attrs.field(default=4096, validator=ge(2))
     flights: int = attrs.field(default=128, validator=ge(1))
 
@@ -89,15 +99,23 @@ class S2Config:
         """Read ``s2://[:token@]basin[?endpoint=http://host:port&prefix=…]``.
 
         Raises:
-            InvalidError: It is not of that form.
+            InvalidError: It is not of that form: nothing in it is passed over, least of all a token without its colon.
         """
-        parts = urlsplit(url)
-        if parts.scheme != SCHEME or not parts.hostname or parts.path.strip("/"):
-            raise InvalidError("URL of S2", "must look like s2://:token@basin or s2://basin?endpoint=http://host:port")
+        parts = _split(url)
         query = dict(parse_qsl(parts.query))
         unknown = query.keys() - {"endpoint", "direct_endpoint", "prefix"}
         if unknown:
             raise InvalidError("URL of S2", "has a parameter that is not endpoint, direct_endpoint or prefix")
         if parts.password:
             options["token"] = unquote(parts.password)
-        return cls(basin=parts.hostname, **(options | query))
+        return cls(basin=parts.hostname or "", **(options | query))
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # its text may show a part of the token
+        raise InvalidError("URL of S2", _FORM) from None
+    if parts.scheme != SCHEME or not _PLACE.fullmatch(parts.netloc) or parts.path.strip("/") or parts.fragment:
+        raise InvalidError("URL of S2", _FORM)
+    return parts

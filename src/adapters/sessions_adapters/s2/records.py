@@ -3,8 +3,8 @@
 How this works
 --------------
 Every record that we write can be told from every other, so that after a lost answer it can be found again: a data record
-by the id in its envelope, any other by a header of ours, its last, which holds its part id or else a random one. Readers of
-the log never see that header. Commands can have no second header; writing one twice does what writing it once does.
+by the id in its envelope, any other by a header of ours, its last, which holds its part id or else a random mark. Nobody asks
+for a mark again, so it begins with a byte that no text has, and is not remembered. Readers of the log never see that header. Commands can have no second header; writing one twice does what writing it once does.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from sessions_core.errors import InvalidError, RecordTooLargeError
 
 PART_HEADER: Final = b"sessions-part"
 LARGEST_SEQ: Final = 2**63 - 1
+NO_TEXT: Final = b"\xff"
+"""What marks begin with; part ids are UTF-8."""
 MAX_BATCH_RECORDS: Final = 1000
 MAX_BATCH_BYTES: Final = 1_048_576
 _ENVELOPE_ID: Final = b',"id":'
@@ -115,7 +117,8 @@ def record_of(found: SequencedRecord) -> Record:
 def part_of(found: StoredRecord | SequencedRecord) -> bytes | None:
     """Return what a stored record is the same by, whoever wrote it; None if it has no id."""
     if found.headers and found.headers[-1][0] == PART_HEADER:
-        return found.headers[-1][1]
+        part = found.headers[-1][1]
+        return None if part.startswith(NO_TEXT) else part
     part_id = envelope_id(found.body)
     return None if part_id is None else _encode(part_id)
 
@@ -136,10 +139,14 @@ def _mark(record: NewRecord, part: bytes | None, stored: StoredRecord) -> bytes 
         return part
     if part_of(stored) is not None:
         # What looks like our header must not be the last one.
-        return secrets.token_bytes(8) if stored.headers and stored.headers[-1][0] == PART_HEADER else None
-    mark = secrets.token_bytes(8)
+        return _new_mark() if stored.headers and stored.headers[-1][0] == PART_HEADER else None
+    mark = _new_mark()
     fits = metered_bytes([stored]) + 2 + len(PART_HEADER) + len(mark) <= MAX_RECORD_BYTES
     return mark if fits else None
+
+
+def _new_mark() -> bytes:
+    return NO_TEXT + secrets.token_bytes(8)
 
 
 def _encode(text: str) -> bytes:

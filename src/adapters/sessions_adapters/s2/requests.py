@@ -8,9 +8,11 @@ from typing import Any
 
 import attrs
 
+from sessions_adapters.s2.failures import FAILURES
 from sessions_adapters.s2.records import Entry
 from sessions_core.domain.channel import Appended
 from sessions_core.domain.guard import Guard, GuardChange
+from sessions_core.errors import ChannelUnavailableError, GuardMismatchError, TailMismatchError
 
 
 @attrs.frozen(eq=False)
@@ -59,7 +61,20 @@ def answer(request: Request, result: Any) -> None:
 
 
 def fail(requests: Iterable[Request], error: Exception) -> None:
-    """Let those who still wait know that there will be no answer."""
+    """Let those who still wait know that there will be no answer. Each gets an exception of its own to raise."""
     for request in requests:
         if not request.answer.done():
-            request.answer.set_exception(error)
+            request.answer.set_exception(_another(error))
+
+
+def _another(error: Exception) -> Exception:
+    another: Exception
+    cause: BaseException | None
+    if isinstance(error, FAILURES):
+        another, cause = ChannelUnavailableError(), error
+    elif isinstance(error, (ChannelUnavailableError, GuardMismatchError, TailMismatchError)):
+        another, cause = attrs.evolve(error), error.__cause__
+    else:
+        another, cause = RuntimeError("the writer of a channel has failed"), error
+    another.__cause__ = cause
+    return another

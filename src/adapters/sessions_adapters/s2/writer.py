@@ -147,8 +147,7 @@ class Writer:
         if any(entry.part is not None for append in appends for entry in append.entries):
             await self._patiently(self.tail.catch_up, backoff)
             appends = (await self._plan(appends, backoff)).answer_known()
-        for append in appends:
-            fail([append], attrs.evolve(error))
+        fail(appends, error)
 
     async def _set_guard(self, request: SetGuard, backoff: Backoff) -> GuardChange:
         new, expect = request.new, request.expect
