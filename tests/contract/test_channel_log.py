@@ -136,6 +136,27 @@ async def test_appends_with_and_without_a_tail_do_not_disturb_each_other(channel
     assert all(seq == number // 2 for number, seq in enumerate(seqs) if seq >= 0 and number % 2 == 0)
 
 
+async def test_the_first_append_that_asks_for_the_tail_is_first_or_refused(channel_log: ChannelLog) -> None:
+    """Also where appending makes a channel that was not there."""
+
+    async def attempt(channel: Channel) -> int | None:
+        try:
+            return (await channel_log.append(channel, [record("mine")], guard=UNTOUCHED, if_tail=0))[0].seq
+        except TailMismatchError:
+            return None
+
+    channels = [make_channel(f"{number}") for number in range(20)]
+    calls = [
+        call
+        for channel in channels
+        for call in (partial(put, channel_log, channel, "other"), partial(attempt, channel))
+    ]
+    seqs = (await at_once(calls))[1::2]
+    assert set(seqs) <= {0, None}
+    for channel, seq in zip(channels, seqs, strict=True):
+        assert await stored(channel_log, channel) == (["other"] if seq is None else ["mine", "other"])
+
+
 async def test_concurrent_batches_are_not_mixed(channel_log: ChannelLog) -> None:
     batches = [[f"{number}.{part}" for part in range(5)] for number in range(40)]
     appended = await at_once([partial(put, channel_log, OUT, *batch) for batch in batches])

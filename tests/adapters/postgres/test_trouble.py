@@ -230,6 +230,90 @@ async def test_a_statement_that_takes_too_long_is_stopped(url: str, admin: Admin
         assert [place.seq for place in await append()] == [1]
 
 
+# --- channels that somebody has locked ---
+
+LOCK = "select 1 from channel where key = $1 for update"
+
+
+async def test_a_channel_that_is_locked_holds_the_others_up_for_one_lock_timeout_and_fails_none_of_them(
+    url: str, admin: Admin
+) -> None:
+    config = PostgresConfig(url=url, lock_timeout=timedelta(milliseconds=200), statement_timeout=timedelta(seconds=30))
+    async with open_database(config) as db:
+        log, locked = PostgresChannelLog(db), make_channel("locked")
+        channels = [make_channel(f"{number}") for number in range(20)]
+        for channel in (locked, *channels):
+            await log.append(channel, [record("first")], guard=UNTOUCHED)
+        async with admin.transaction():
+            await admin.execute(LOCK, "locked")
+            refused = [asyncio.ensure_future(failure_of(partial(put_one, log, locked))) for _ in range(20)]
+            stored = [asyncio.ensure_future(put_one(log, channel)) for channel in channels]
+            with anyio.fail_after(SOON):
+                assert await asyncio.gather(*stored) == [1] * 20
+                errors = await asyncio.gather(*refused)
+        for error in errors:
+            assert isinstance(error.__cause__, asyncpg.LockNotAvailableError)
+            assert error.__notes__ == [UNDONE]
+            check_words(error)
+        assert len(set(map(id, errors))) == 20, "each caller gets an exception of its own"
+        assert await put_one(log, locked) == 1
+
+
+async def test_the_statements_of_a_group_that_is_stopped_are_not_repeated_one_by_one(url: str, admin: Admin) -> None:
+    async with open_database(PostgresConfig(url=url, statement_timeout=timedelta(seconds=1))) as db:
+        log, calls = PostgresChannelLog(db), list[Call]()
+        for number in range(100):
+            await put_one(log, make_channel(f"{number}"))
+            calls.append(partial(failure_of, partial(put_one, log, make_channel(f"{number}"))))
+        async with admin.transaction():
+            await admin.execute("select 1 from channel for update")
+            with anyio.fail_after(SOON):  # one by one they would take 100 s
+                errors = await at_once(calls)
+        assert {tuple(error.__notes__) for error in errors} == {(UNDONE,)}
+
+
+async def test_an_append_that_has_waited_too_long_for_its_turn_is_refused_and_never_stored(
+    url: str, admin: Admin, channel: Channel
+) -> None:
+    config = PostgresConfig(url=url, statement_timeout=timedelta(seconds=1), group_size=1)
+    async with open_database(config) as db:
+        log = PostgresChannelLog(db)
+        await put_one(log, channel)
+        async with admin.transaction():
+            await admin.execute("select 1 from channel for update")
+            calls = [partial(failure_of, partial(put_one, log, channel)) for _ in range(100)]
+            with anyio.fail_after(SOON):
+                errors = await at_once(calls)
+        assert {tuple(error.__notes__) for error in errors} == {(UNDONE,)}
+        assert sum(isinstance(error.__cause__, asyncpg.InterfaceError) for error in errors) > 90
+        assert await put_one(log, channel) == 1
+
+
+@pytest.mark.parametrize(("if_tail", "note"), [(None, UNKNOWN), (1, UNDONE)])
+async def test_an_append_whose_server_has_gone_silent_is_answered_at_its_deadline(
+    url: str, admin: Admin, channel: Channel, if_tail: int | None, note: str
+) -> None:
+    second = timedelta(seconds=1)
+    async with open_database(PostgresConfig(url=url, connect_timeout=second, statement_timeout=second)) as db:
+        log = PostgresChannelLog(db)
+        await put_one(log, channel)
+        assert db.log._connection is not None
+        await db.log._connection.execute("set statement_timeout = 0; set lock_timeout = 0")  # it stops nothing any more
+        async with admin.transaction():
+            await admin.execute("select 1 from channel for update")
+            with anyio.fail_after(SOON):
+                error = await failure_of(partial(log.append, channel, [record()], guard=UNTOUCHED, if_tail=if_tail))
+        assert not isinstance(error.__cause__, TimeoutError), "the driver's own patience ends later"
+        assert error.__notes__ == [note]
+        check_words(error)
+        assert await put_one(log, channel) in ((1,) if note == UNDONE else (1, 2))
+
+
+async def put_one(log: PostgresChannelLog, channel: Channel) -> int:
+    (place,) = await log.append(channel, [record()], guard=UNTOUCHED)
+    return place.seq
+
+
 # --- callers that go away ---
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import partial
 
@@ -17,16 +18,17 @@ from sessions_adapters.postgres import (
     PostgresConfig,
     PostgresDatabase,
     PostgresWaitpointStore,
-    PostgresWaitRegistry,
     clock,
     open_database,
 )
+from sessions_adapters.postgres.connecting import Connection
+from sessions_adapters.postgres.followers import WatchingFollowers
+from sessions_adapters.postgres.log_writer import Append, LogWriter
 from sessions_adapters.postgres.trimmer import Trimmer
-from sessions_core.domain.channel import Channel, Record
+from sessions_core.domain.channel import Appended, Channel, Record
 from sessions_core.domain.guard import SEALED, UNTOUCHED
-from sessions_core.domain.ids import WaitpointId
 from sessions_core.domain.waitpoint import Completion, WaitpointStatus
-from sessions_core.errors import GuardMismatchError
+from sessions_core.errors import GuardMismatchError, TailMismatchError
 
 pytestmark = pytest.mark.needs_postgres
 
@@ -140,54 +142,29 @@ async def test_who_waits_is_woken_by_a_completion_elsewhere(db: PostgresDatabase
                 assert await other_store.complete(waitpoint.id, DONE)
 
 
-async def test_a_wait_registered_elsewhere_is_drained_here(db: PostgresDatabase, other_db: PostgresDatabase) -> None:
-    registry, other = PostgresWaitRegistry(db), PostgresWaitRegistry(other_db)
-    channel, waitpoint = make_channel(), make_waitpoint()
-    await other.drain(channel)
-    await registry.register(channel, waitpoint.id, DAY)
-    drained: list[str] = []
-    with anyio.fail_after(SOON):
-        while not drained:
-            drained += await other.drain(channel)
-            await checkpoint()
-    assert drained == [waitpoint.id]
-    assert list(await registry.drain(channel)) == []
-
-
-async def test_a_process_that_starts_later_knows_who_waits(config: PostgresConfig, db: PostgresDatabase) -> None:
-    channel, waitpoint = make_channel(), make_waitpoint()
-    await PostgresWaitRegistry(db).register(channel, waitpoint.id, DAY)
-    async with open_database(config) as later:
-        assert list(await PostgresWaitRegistry(later).drain(channel)) == [waitpoint.id]
-
-
-async def test_a_channel_that_nobody_waits_on_is_not_asked_about(db: PostgresDatabase) -> None:
-    registry, drained = PostgresWaitRegistry(db), make_channel("drained")
-    with anyio.fail_after(SOON):
-        while db.waits.may_have(b"any"):
-            await checkpoint()
-    await registry.register(drained, make_waitpoint().id, DAY)
-    assert list(await registry.drain(drained)) == [make_waitpoint().id]
-    held = [await db.pool.acquire() for _ in range(db.config.connections)]
-    for channel in (make_channel(), drained):
-        assert list(await registry.drain(channel)) == [], "it would have needed a connection"
-    for connection in held:
-        await db.pool.release(connection)
-
-
-async def test_who_waits_no_more_is_forgotten_unless_somebody_waits_longer_on_that_channel(
-    db: PostgresDatabase, admin: asyncpg.Connection[asyncpg.Record]
+async def test_a_mistake_in_the_background_is_told_at_once_and_the_work_goes_on(
+    url: str,
+    other_log: PostgresChannelLog,
+    channel: Channel,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    registry, over, kept = PostgresWaitRegistry(db), make_channel("over"), make_channel("kept")
-    first, second = make_waitpoint().id, WaitpointId("waitpoint_second")
-    for channel, waitpoint, keep in ((over, first, -DAY), (kept, first, -DAY), (kept, second, DAY)):
-        await registry.register(channel, waitpoint, keep)
-    db.trimmer.wake()
-    with anyio.fail_after(SOON):
-        while await admin.fetchval("select count(*) from sessions.wait_member") > 2:
-            await checkpoint()
-    assert set(await registry.drain(kept)) == {first, second}
-    assert list(await registry.drain(over)) == []
+    look, mistakes = WatchingFollowers.look, [RuntimeError("a mistake")]
+
+    async def look_wrongly(self: WatchingFollowers, connection: Connection, *, anew: bool) -> None:
+        if mistakes:
+            raise mistakes.pop()
+        await look(self, connection, anew=anew)
+
+    async with open_database(PostgresConfig(url=url, poll_interval=timedelta(milliseconds=50))) as db:
+        monkeypatch.setattr(WatchingFollowers, "look", look_wrongly)
+        with anyio.fail_after(SOON):
+            while not caplog.messages:
+                await anyio.sleep(0.01)
+            assert caplog.messages == ["Listener.run failed; it is started again"]
+            async with PostgresChannelLog(db).follow(channel, 0) as batches:
+                await other_log.append(channel, [record("heard")], guard=UNTOUCHED)
+                assert (await anext(batches)).records[0].body == b"heard"
 
 
 async def test_the_clock_follows_the_servers(db: PostgresDatabase, admin: asyncpg.Connection[asyncpg.Record]) -> None:
@@ -210,6 +187,26 @@ async def test_one_part_id_in_two_processes_is_one_record(
         assert first[0].seq == second[0].seq
         assert {first[0].is_new, second[0].is_new} == {True, False}
     assert (await log.tail(channel)).next_seq == 40 * (1 + 2 * more)
+
+
+async def test_no_append_of_another_process_slips_in_before_the_first_that_asks_for_the_tail(
+    log: PostgresChannelLog, other_log: PostgresChannelLog, channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The channel has no row yet that could be locked; the other one comes as soon as the tail has been looked at."""
+    send = LogWriter._send
+    others = [partial(other_log.append, channel, [record("other")], guard=UNTOUCHED)]
+
+    async def send_later(self: LogWriter, connection: Connection, group: Sequence[Append]) -> list[asyncpg.Record]:
+        if group[0].if_tail is not None and others:
+            with anyio.move_on_after(0.2):  # it waits for us, if it has to
+                await others.pop()()
+        return await send(self, connection, group)
+
+    monkeypatch.setattr(LogWriter, "_send", send_later)
+    assert await log.append(channel, [record("mine")], guard=UNTOUCHED, if_tail=0) == [Appended(0)]
+    assert not others
+    with pytest.raises(TailMismatchError):
+        await log.append(channel, [record("mine")], guard=UNTOUCHED, if_tail=0)
 
 
 async def test_no_append_of_another_process_slips_in_behind_a_seal(

@@ -38,6 +38,7 @@ from sessions_core.ports.environment_store import Cipher
 T = TypeVar("T")
 
 _CLOSING_SECONDS: Final = 10.0
+_PAUSE_SECONDS: Final = 1.0
 _logger = logging.getLogger("sessions.postgres")
 _logger.addHandler(logging.NullHandler())
 
@@ -209,8 +210,9 @@ async def open_database(
 async def _served(db: PostgresDatabase) -> AsyncIterator[None]:
     """Run what works in the background inside the block."""
     loop = asyncio.get_running_loop()
-    writing = loop.create_task(db.log.run())
-    others = [loop.create_task(work) for work in (db.announcer.run(), db.listener.run(), db.trimmer.run())]
+    writing = loop.create_task(_carry_on(db.log.run))
+    works = (db.announcer.run, db.listener.run, db.trimmer.run)
+    others = [loop.create_task(_carry_on(work)) for work in works]
     try:
         yield
     finally:
@@ -226,9 +228,17 @@ async def _served(db: PostgresDatabase) -> AsyncIterator[None]:
             await _end((writing, *others))
 
 
+async def _carry_on(work: Callable[[], Awaitable[None]]) -> None:
+    """Do *work* until it ends by itself, again after a failure: it expects the driver's, so this one is a mistake of ours."""
+    while True:
+        try:
+            return await work()
+        except Exception:
+            _logger.exception("%s failed; it is started again", work.__qualname__)
+        await asyncio.sleep(_PAUSE_SECONDS)
+
+
 async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
-    for task, ending in zip(tasks, await asyncio.gather(*tasks, return_exceptions=True), strict=True):
-        if isinstance(ending, Exception):
-            _logger.error("%s failed", task.get_coro(), exc_info=ending)
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -85,8 +85,8 @@ class Listener:
             finally:
                 self._connection = None
                 self._is_open.clear()
-            for watcher in self._watchers:
-                watcher.lose()
+                for watcher in self._watchers:
+                    watcher.lose()
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 

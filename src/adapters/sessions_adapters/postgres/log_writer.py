@@ -230,17 +230,16 @@ class LogWriter:
         free = await self._find_free(group)
         _fail([request for request in group if request.key not in free], error)
         left = [request for request in group if request.key in free and self._is_wanted(request)]
-        if 0 < len(left) < len(group):
+        if left:
             await self._decide(left)
-        else:
-            _fail(left, error)
 
     async def _find_free(self, group: Sequence[Append]) -> set[bytes]:
         """Return the keys of the group's channels that nobody has locked; none if that cannot be found out."""
         if len(group) == 1 or self._connection is None:
             return set()
         try:
-            rows = await self._connection.fetch(FIND_FREE, [request.key for request in group])
+            keys = [request.key for request in group]
+            rows = await self._connection.fetch(FIND_FREE, keys, timeout=self._time_left(group))
         except FAILURES:
             return set()
         return {row["id"] for row in rows}
@@ -249,7 +248,7 @@ class LogWriter:
         try:
             rows = await self._append(group)
         except FAILURES as error:
-            if not is_unsent(error):
+            if not is_unsent(error) or self._time_left(group) < 0:
                 raise
             rows = await self._append(group)
         self._settle(group, rows)
@@ -257,7 +256,7 @@ class LogWriter:
     async def _append(self, group: Sequence[Append]) -> list[asyncpg.Record]:
         with translated_before(ChannelUnavailableError):
             connection = await self._connect()
-        ending = asyncio.get_running_loop().call_at(group[0].since + self._patience, connection.terminate)
+        ending = asyncio.get_running_loop().call_later(self._time_left(group), connection.terminate)
         try:
             rows = await self._append_on(connection, group)
             if not rows:
@@ -299,10 +298,10 @@ class LogWriter:
             self._connection = await open_connection(self._config, lock_timeout=self._config.lock_timeout)
         return self._connection
 
-    @property
-    def _patience(self) -> float:
-        """Within so many seconds a request is answered."""
-        return (self._config.connect_timeout + self._config.statement_timeout).total_seconds()
+    def _time_left(self, group: Sequence[Append]) -> float:
+        """Return in how many seconds the oldest of *group* is to have its answer."""
+        patience = self._config.connect_timeout + self._config.statement_timeout
+        return group[0].since + patience.total_seconds() - asyncio.get_running_loop().time()
 
     def _window(self) -> tuple[int, int]:
         return self._config.part_window_records, self._config.part_window // MILLISECOND

@@ -18,7 +18,7 @@ from typing import Final
 
 import attrs
 
-from sessions_adapters.postgres.connecting import Pool
+from sessions_adapters.postgres.connecting import Connection, Pool
 from sessions_adapters.postgres.failures import FAILURES
 
 FIND_UNSWEPT: Final = "select id from channel where swept_seq < first_seq limit 100"
@@ -44,6 +44,7 @@ class Trimmer:
     _patience: float
     _at: Callable[[], datetime | None]
     _bell: asyncio.Event = attrs.field(init=False, factory=asyncio.Event)
+    _forgets_at: float = attrs.field(init=False, default=0.0)
 
     def wake(self) -> None:
         """Take note that there is something to delete."""
@@ -65,8 +66,15 @@ class Trimmer:
     async def _sweep_all(self) -> None:
         self._bell.clear()
         async with self._pool.acquire(timeout=self._patience) as connection:
-            await connection.execute(FORGET_WAITS, self._at())
+            await self._forget_waits(connection)
             while rows := await connection.fetch(FIND_UNSWEPT):
                 for row in rows:
                     while await connection.fetchval(SWEEP, row["id"], STEP):
                         pass
+
+    async def _forget_waits(self, connection: Connection) -> None:
+        """Look through all members, but not as often as something is trimmed: no trim makes one of them go."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._forgets_at:
+            await connection.execute(FORGET_WAITS, self._at())
+            self._forgets_at = now + PAUSE_SECONDS

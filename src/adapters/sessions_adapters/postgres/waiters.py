@@ -11,7 +11,7 @@ import attrs
 
 from sessions_adapters.postgres.connecting import Connection
 from sessions_adapters.postgres.listener import Watcher
-from sessions_adapters.postgres.values import key_of
+from sessions_adapters.postgres.values import bindable, key_of
 from sessions_adapters.shared.waiters import Waiters
 from sessions_core.domain.ids import WaitpointId
 
@@ -43,7 +43,7 @@ class WatchingWaiters(Waiters, Watcher):
     async def look(self, connection: Connection, *, anew: bool) -> None:
         del anew  # there is but one way to look
         if self._by_id:
-            for row in await connection.fetch(FIND_ENDED, list(self._by_id)):
+            for row in await connection.fetch(FIND_ENDED, list(map(bindable, self._by_id))):
                 self.wake(row["id"])
 
     def lose(self) -> None:
