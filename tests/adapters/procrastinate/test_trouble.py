@@ -203,6 +203,8 @@ async def test_a_dead_workers_job_gives_way_to_a_newer_one_of_the_same_run(
     assert await admin.fetchval(JOBS) == 2
     async with opened(config, worker, hands):
         await hands.until(hands.begun, run)
+        while await admin.fetchval(JOBS) > 1:
+            await asyncio.sleep(0.05)
         hands.free.set()
         await until_empty(admin)
     assert hands.begun == [run.id]

@@ -164,16 +164,17 @@ async def _first_environment(sessions: Sessions, dev_key: str | None) -> str | N
 
     Of any number of processes that do this at once on one database, exactly one makes it.
     """
-    while not await sessions.environments.list_all():
+    while not (made := await sessions.environments.list_all()):
         async with sessions.ports.leader.hold("first environment") as scope:
             with scope:
-                return await _make_first(sessions.environments, dev_key)
+                if (key := await _make_first(sessions.environments, dev_key)) is not None:
+                    return key
+    await sessions.environments.find_root_keys(made[0].id)  # raises if our encryption key is another than its maker's
     return None
 
 
 async def _make_first(environments: EnvironmentStore, dev_key: str | None) -> str | None:
-    if made := await environments.list_all():
-        await environments.find_root_keys(made[0].id)  # raises if our encryption key is another than its maker's
+    if await environments.list_all():
         return None
     key = dev_key or new_root_key(EnvironmentType.DEVELOPMENT)
     await environments.create(new_environment(EnvironmentType.DEVELOPMENT), key)
