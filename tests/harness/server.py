@@ -64,7 +64,7 @@ class ServerProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**os.environ, **self.environment},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **self.environment},
         )
         assert self._process.stdout is not None
         threading.Thread(target=self._collect, args=(self._process.stdout, self._lines), daemon=True).start()
@@ -92,7 +92,11 @@ class ServerProcess:
         return self._process.wait(patience)
 
     def __enter__(self) -> Self:
-        return self.start()
+        try:
+            return self.start()
+        except BaseException:
+            self.__exit__()  # nobody else will end one that did not come up
+            raise
 
     def __exit__(self, *_: object) -> None:
         if self._process is not None and self.is_running:
