@@ -69,6 +69,7 @@ class _Writer(AbstractStreamWriter):
         """Do nothing: the end of the stream is the end of the body."""
 
     def enable_compression(self, encoding: str = "deflate", strategy: int | None = None) -> None:
+        """Refuse: no route packs its answers, and one that began to would have to do it here, too."""
         raise NotImplementedError
 
     async def write_headers(self, status_line: str, headers: CIMultiDict[str]) -> None:
