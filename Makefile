@@ -14,7 +14,7 @@ INDEX = UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$($(BIN)/pytho
 INSTALL = $(INDEX) $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -b constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check lint types imports fmt bench bench-replication bench-runs clients browser s2 lock clean
+.PHONY: help serve test check lint types imports audit fmt bench bench-replication bench-runs clients browser s2 lock clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*##/\1/p' Makefile | while read -r task text; do printf '%-17s %s\n' "$$task" "$$text"; done
@@ -35,6 +35,10 @@ types: .venv/.dev  ## mypy everywhere, pyright on the core and the type tests
 
 imports: .venv/.dev  ## who may import whom
 	$(BIN)/lint-imports --no-logo
+
+audit: .venv/.dev  ## ask whether a pinned version has a known vulnerability (ARGS=--required fails where nobody can be asked)
+	@$(INSTALL) --group audit
+	PYTHONPATH=tests $(BIN)/python -m harness.audit $(ARGS)
 
 fmt: .venv/.dev  ## format, and fix what can be fixed
 	$(BIN)/ruff check --fix-only . && $(BIN)/ruff format .
@@ -59,7 +63,7 @@ browser: .venv/.dev  ## install what the tests of the chat page drive: Playwrigh
 s2: $(S2)  ## build s2-lite, the S2 server that tests start, once into a cache (needs Rust's cargo; about 10 minutes on two cores)
 
 lock: $(BIN)/uv  ## write constraints.txt again (ARGS=--upgrade takes newer versions)
-	@$(INDEX) $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --group dev --group services --group browser --group bootstrap \
+	@$(INDEX) $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --group dev --group services --group browser --group audit --group bootstrap \
 		--no-emit-index-url --no-header --no-annotate -o constraints.txt $(ARGS) pyproject.toml
 
 clean:  ## remove the environment, caches and build output

@@ -21,6 +21,8 @@ class Scale:
         fan_out_rounds: Rounds of the fan-out, which last longer.
         fan_out_seconds: How long records are written to readers in such a round.
         fan_out_warm_up_seconds: How long before that counts.
+        flood_rounds: Rounds beside a flood, each with a fresh server.
+        flood_seconds: How long good traffic lasts in such a round, calm and flooded.
         first_output_rounds: Rounds of first outputs. Between them the runs have to leave, which takes over a second.
         first_output_sessions: How many sessions are woken in such a round.
         memory_rounds: How often the server is started again to be filled with idle readers.
@@ -43,6 +45,8 @@ class Scale:
     fan_out_rounds: int
     fan_out_seconds: float
     fan_out_warm_up_seconds: float
+    flood_rounds: int
+    flood_seconds: float
     first_output_rounds: int
     first_output_sessions: int
     memory_rounds: int
@@ -66,6 +70,8 @@ FULL: Final = Scale(
     fan_out_rounds=7,
     fan_out_seconds=4.0,
     fan_out_warm_up_seconds=0.5,
+    flood_rounds=5,
+    flood_seconds=5.0,
     first_output_rounds=7,
     first_output_sessions=20,
     memory_rounds=3,
@@ -87,6 +93,8 @@ SHORT: Final = Scale(
     fan_out_rounds=2,
     fan_out_seconds=1.0,
     fan_out_warm_up_seconds=0.2,
+    flood_rounds=2,
+    flood_seconds=1.5,
     first_output_rounds=2,
     first_output_sessions=8,
     memory_rounds=1,

@@ -7,7 +7,7 @@ from typing import Final
 
 import attrs
 
-from benchmarks import ages, appends, fan_out, first_output, memory, pages, streaming, wake_ups
+from benchmarks import ages, appends, fan_out, first_output, flood, memory, pages, streaming, wake_ups
 from benchmarks.bench import Bench
 from benchmarks.section import Section
 from sessions_adapters.profiles import EMBEDDED, POSTGRES, SCALE
@@ -32,6 +32,7 @@ PARTS: Final[dict[str, dict[str, Part]]] = {
         "first-output": Part(first_output.measure, 8),
         "direct-writes": Part(streaming.measure, 10),
         "memory": Part(memory.measure, 12),
+        "flood": Part(flood.measure, 12),
         "ages": Part(ages.measure, 20),
     },
     POSTGRES: {

@@ -21,6 +21,7 @@ from aiohttp import web
 
 TOLERANCE_SECONDS = 300
 IDLE_SECONDS = 60
+CALL_SECONDS = 10
 PAUSES = (0.1, 0.2, 0.5, *(1,) * 15)
 
 
@@ -182,8 +183,10 @@ class Worker:
                 attempt = await Attempt.begin(Server(self.http, self.url, message["data"]["token"]), message["data"])
             except OverError:
                 return web.Response(status=202)  # a request that came twice, or too late
+            except aiohttp.ClientResponseError:
+                return web.Response(status=500)  # not this run; the server will ask again, and for others meanwhile
             except (aiohttp.ClientError, ConnectionError):
-                return web.Response(status=503)  # the server will ask again
+                return web.Response(status=503)  # nothing now
             self.start(attempt)
         return web.Response(status=202)
 
@@ -200,7 +203,8 @@ class Worker:
 
 def build_app(url: str, secret: str) -> web.Application:
     async def keep_worker(app: web.Application) -> AsyncIterator[None]:
-        async with aiohttp.ClientSession() as http:
+        # One that hangs must not keep an attempt from its heartbeats.
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=CALL_SECONDS)) as http:
             worker = Worker(http, url, secret)
             app.router.add_post("/runs", worker.take)
             yield

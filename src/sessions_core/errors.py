@@ -28,7 +28,8 @@
     │   ├── ChannelUnavailableError
     │   ├── DispatcherUnavailableError
     │   ├── IndexUnavailableError
-    │   └── WaitRegistryUnavailableError
+    │   ├── WaitRegistryUnavailableError
+    │   └── RateLimiterUnavailableError
     ├── IncompatibleStoreError          the stored data cannot be used as it is, by this version or with this key
     │   └── StoreInUseError             another process owns it
     ├── IndexRefusedError               the index does not take these rows, now or later
@@ -222,9 +223,10 @@ class StaleRunError(ConflictError):
 
     @property
     def message(self) -> str:
-        if self.run is None:
-            return f"Epoch {self.epoch} is over: the run was replaced, or a later attempt of it has begun"
-        return f"Run {self.run!r} is no longer the session's current run"
+        if self.run is not None:
+            return f"Run {self.run!r} is no longer the session's current run"
+        what = "Its time to write" if self.epoch is None else f"Epoch {self.epoch}"
+        return f"{what} is over: the run was replaced, or a later attempt of it has begun"
 
 
 @attrs.define(eq=False)
@@ -340,6 +342,13 @@ class WaitRegistryUnavailableError(UnavailableError):
     """The registry of waits gave no answer; wake-ups are left to the sweep."""
 
     system: str = "wait registry"
+
+
+@attrs.define(eq=False)
+class RateLimiterUnavailableError(UnavailableError):
+    """The limiter of requests gave no answer; nobody is refused because of that."""
+
+    system: str = "rate limiter"
 
 
 @attrs.define(eq=False)

@@ -70,10 +70,6 @@ class RunExecutor:
     _held: dict[RunId, tuple[Holding, anyio.CancelScope]] = attrs.field(init=False, factory=dict)
     _inboxes: set[Inbox] = attrs.field(init=False, factory=set)
 
-    def knows(self, task: str) -> bool:
-        """Tell whether this process can run *task*."""
-        return self.agents.find(task) is not None
-
     @property
     def held(self) -> tuple[RunId, ...]:
         """The runs that are being carried out here."""

@@ -20,6 +20,7 @@ from sessions_core.ports.direct_writes import DirectWrites
 from sessions_core.ports.environment_store import EnvironmentStore, TokenLedger
 from sessions_core.ports.leader_lock import LeaderLock
 from sessions_core.ports.observer import Observer
+from sessions_core.ports.rate_limiter import RateLimiter
 from sessions_core.ports.run_dispatcher import RunDispatcher
 from sessions_core.ports.run_store import RunStore
 from sessions_core.ports.session_index import SessionIndex
@@ -50,6 +51,7 @@ class Ports:
 
     Attributes:
         open_beat: Opens ``runs.beat`` on another event loop; heartbeats then come from a thread of their own.
+        rate_limiter: Counts what servers are asked; None: nobody counts.
     """
 
     sessions: SessionStore
@@ -69,6 +71,7 @@ class Ports:
     direct_writes: DirectWrites | None = None
     session_tokens: SessionTokens | None = None
     open_beat: OpenBeat | None = None
+    rate_limiter: RateLimiter | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -129,7 +132,7 @@ class Sessions:
             observer=ports.observer,
         )
         self.waits = _waits(ports)
-        closing = Closing(store=ports.sessions, log=ports.log, waits=self.waits)
+        closing = Closing(store=ports.sessions, log=ports.log, waits=self.waits, run_manager=manager)
         self.channels = _channels(ports, self.hub, manager, self.waits, closing)
         self.sessions = _sessions(ports, manager, closing)
         settlement = Settlement(

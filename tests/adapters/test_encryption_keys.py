@@ -6,13 +6,16 @@ import sqlite3
 from collections.abc import AsyncGenerator
 from contextlib import closing
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
+import anyio
 import attrs
 import pytest
 
 from contract.makers import ENV_A, ENV_B, make_environment
 from harness.backends import open_backends
+from harness.databases import look
 from sessions_adapters.fernet import FernetCipher
 from sessions_adapters.profiles import (
     EMBEDDED,
@@ -131,11 +134,39 @@ async def test_a_key_in_the_settings_is_not_replaced_by_a_file(backends: Backend
     assert not (backends.data / "encryption.key").exists()
 
 
-async def test_a_root_key_whose_grace_is_over_is_only_a_hash(tmp_path: Path) -> None:
-    backends = Backends(data=tmp_path)
+async def test_a_root_key_whose_grace_is_over_is_only_a_hash(backends: Backends) -> None:
     async with open_environments(backends, create=True) as store:
         await store.create(ENV_A, ROOT_KEY)
         await store.rotate_root_key(ENV_A.id, OTHER_KEY, grace=timedelta())
         assert await store.reseal_root_keys() == 1
-    with closing(sqlite3.connect(tmp_path / "sessions.db")) as database:
-        assert database.execute("select count(*), count(sealed) from access_key").fetchone() == (2, 1)
+    assert kept_keys(backends) == (2, 1)
+
+
+async def test_a_rotation_beside_a_re_encryption_leaves_a_key_that_can_be_read(backends: Backends) -> None:
+    """Whichever comes first: who rotates encrypts with the first key of the file, which is the new one already."""
+    async with open_environments(backends, create=True) as store, open_environments(backends) as other:
+        await store.create(ENV_A, ROOT_KEY)
+        add_encryption_key(backends)
+        async with anyio.create_task_group() as tasks:
+            for number in range(5):
+                new_key = f"tr_dev_{number:024d}"
+                tasks.start_soon(partial(other.rotate_root_key, ENV_A.id, new_key, grace=timedelta(hours=1)))
+                tasks.start_soon(store.reseal_root_keys)
+        assert await store.reseal_root_keys() == 6
+    assert backends.data is not None
+    path = backends.data / "encryption.key"
+    path.write_text(path.read_text().split()[0])
+    async with open_environments(backends) as store:
+        assert sorted(await values(store)) == sorted([*(f"tr_dev_{number:024d}" for number in range(5)), ROOT_KEY])
+
+
+def kept_keys(backends: Backends) -> tuple[int, int]:
+    """Return how many keys are stored, and how many of them can be decrypted: what no port tells."""
+    statement = "select count(*) as all_keys, count(sealed) as readable from {}access_key"
+    if backends.database_url is not None:
+        [row] = look(backends.database_url, statement.format("sessions."))
+        return row["all_keys"], row["readable"]
+    assert backends.data is not None
+    with closing(sqlite3.connect(backends.data / "sessions.db")) as database:
+        found: tuple[int, int] = database.execute(statement.format("")).fetchone()
+        return found

@@ -23,16 +23,20 @@ HELD = (Holding(RunId("run_kept"), 1), Holding(RunId("run_lost"), 1))
 
 @attrs.define(eq=False)
 class Store:
-    """Takes heartbeats, of which the first *failures* fail."""
+    """Takes heartbeats, of which the first *failures* fail; None is one without an answer."""
 
-    failures: list[Exception]
+    failures: list[Exception | None]
     threads: set[int] = attrs.field(factory=set)
     opened: int = 0
 
     async def beat(self, holdings: Collection[Holding]) -> frozenset[RunId]:
         self.threads.add(threading.get_ident())
         if self.failures:
-            raise self.failures.pop(0)
+            failure = self.failures.pop(0)
+            if failure is None:
+                await anyio.sleep_forever()
+            else:
+                raise failure
         return frozenset({RunId("run_lost")}) & {holding.run_id for holding in holdings}
 
     @asynccontextmanager
@@ -43,9 +47,13 @@ class Store:
 
 @pytest.mark.parametrize(
     ("failure", "told"),
-    [(StoreUnavailableError(), str(StoreUnavailableError())), (RuntimeError("password"), "RuntimeError")],
+    [
+        (StoreUnavailableError(), str(StoreUnavailableError())),
+        (RuntimeError("password"), "RuntimeError"),
+        (None, "TimeoutError"),
+    ],
 )
-async def test_heartbeats_go_on_after_whatever_failure(failure: Exception, told: str) -> None:
+async def test_heartbeats_go_on_after_whatever_failure(failure: Exception | None, told: str) -> None:
     store, notebook, lost = Store([failure, failure]), Notebook(), anyio.Event()
     stopped: list[frozenset[RunId]] = []
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
+import time
 import uuid
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
@@ -16,9 +17,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+import anyio
 import attrs
 import pytest
 
+from contract.makers import START
 from contract.replicas import CaughtUpIndex, Feed, FeedingStore
 from harness import databases, feeding
 from harness.clickhouse import CLICKHOUSE
@@ -34,12 +37,49 @@ from sessions_core.ports.channel_log import ChannelLog
 from sessions_core.ports.dead_letters import DeadLetters
 from sessions_core.ports.environment_store import EnvironmentStore, TokenLedger
 from sessions_core.ports.leader_lock import LeaderLock
+from sessions_core.ports.rate_limiter import RateLimiter
 from sessions_core.ports.run_dispatcher import RunDispatcher
 from sessions_core.ports.run_store import RunStore
 from sessions_core.ports.session_index import IndexWriter, SessionIndex
 from sessions_core.ports.session_store import SessionStore
 from sessions_core.ports.waitpoint_store import WaitpointStore, WaitRegistry
 from sessions_core.testing import ManualClock
+
+
+class LimiterTime(Protocol):
+    """The time of a limiter."""
+
+    @abstractmethod
+    def now(self) -> timedelta:
+        """Return what has passed since some moment."""
+
+    @abstractmethod
+    async def let_pass(self, by: timedelta) -> None:
+        """Return when at least so much more has passed."""
+
+
+@attrs.frozen
+class ManualTime(LimiterTime):
+    """Passes when it is told to."""
+
+    clock: ManualClock
+
+    def now(self) -> timedelta:
+        return self.clock.now() - START
+
+    async def let_pass(self, by: timedelta) -> None:
+        self.clock.advance(by)
+
+
+@attrs.frozen
+class RealTime(LimiterTime):
+    """Passes by itself."""
+
+    def now(self) -> timedelta:
+        return timedelta(seconds=time.monotonic())
+
+    async def let_pass(self, by: timedelta) -> None:
+        await anyio.sleep(by.total_seconds())
 
 
 class ServedDispatcher(RunDispatcher, Protocol):
@@ -59,6 +99,7 @@ class Adapters:
     Attributes:
         indexed_store: The store whose sessions the index shows, where that is not the ``session_store`` itself.
         changing_store: The store whose changes the feed streams.
+        limiter_time: What the rate limiter goes by.
         stored_runs: Reaches around the ports: the ids of all run records that are stored.
         is_readable_at_rest: Reaches around the ports: whether a text is found in what is stored outside the process.
     """
@@ -80,6 +121,8 @@ class Adapters:
     change_feed: ChangeFeed | None = None
     changing_store: SessionStore | None = None
     dead_letters: DeadLetters | None = None
+    rate_limiter: RateLimiter | None = None
+    limiter_time: LimiterTime | None = None
     stored_runs: Callable[[], set[str]] | None = None
     is_readable_at_rest: Callable[[str], bool] | None = None
 
@@ -90,7 +133,8 @@ ANY_RECORD: Final = "any_record"
 """Records of any size and with any headers can be stored."""
 CAPABILITIES: Final = frozenset({ANY_RECORD})
 FEED: Final = frozenset({"change_feed", "changing_store"})
-STORAGE: Final = PORTS - FEED - {"run_dispatcher", "index_writer", "indexed_store", "dead_letters"}
+LIMITER: Final = frozenset({"rate_limiter", "limiter_time"})
+STORAGE: Final = PORTS - FEED - LIMITER - {"run_dispatcher", "index_writer", "indexed_store", "dead_letters"}
 
 
 @attrs.frozen(kw_only=True)
@@ -156,6 +200,8 @@ async def open_memory(clock: ManualClock) -> AsyncGenerator[Adapters]:
         environment_store=memory.InMemoryEnvironmentStore(clock),
         token_ledger=memory.InMemoryTokenLedger(clock),
         leader_lock=memory.InMemoryLeaderLock(),
+        rate_limiter=memory.InMemoryRateLimiter(clock),
+        limiter_time=ManualTime(clock),
         stored_runs=lambda: set(tables.runs),
         is_readable_at_rest=lambda _: False,  # nothing is ever at rest
     )
@@ -262,12 +308,12 @@ async def open_webhook(clock: ManualClock) -> AsyncGenerator[Adapters]:
 
 @asynccontextmanager
 async def open_redis(clock: ManualClock) -> AsyncGenerator[Adapters]:
-    """Open a registry of waits under keys that nobody else has. Redis keeps its own time."""
+    """Open a registry of waits and a limiter under keys that nobody else has. Redis keeps its own time."""
     from sessions_adapters import redis
 
     config = redis.RedisConfig(url=REDIS.get(), prefix=f"test:{uuid.uuid4().hex}:", timeout=timedelta(seconds=10))
-    async with redis.RedisWaitRegistry.connect(config) as registry:
-        yield Adapters(clock=clock, wait_registry=registry)
+    async with redis.RedisWaitRegistry.connect(config) as registry, redis.RedisRateLimiter.connect(config) as limiter:
+        yield Adapters(clock=clock, wait_registry=registry, rate_limiter=limiter, limiter_time=RealTime())
 
 
 @asynccontextmanager
@@ -313,7 +359,9 @@ def _is_in_any_file(text: str, folder: Path) -> bool:
 
 
 TECHNOLOGIES: Final = (
-    Technology(name="memory", open=open_memory, ports=STORAGE | FEED | {"dead_letters"}, backends=("asyncio", "trio")),
+    Technology(
+        name="memory", open=open_memory, ports=STORAGE | FEED | LIMITER | {"dead_letters"}, backends=("asyncio", "trio")
+    ),
     Technology(name="sqlite", open=open_sqlite, ports=STORAGE - {"wait_registry"}),
     Technology(
         name="local_runs",
@@ -342,7 +390,7 @@ TECHNOLOGIES: Final = (
         needs=(pytest.mark.needs_clickhouse,),
         examples=12,
     ),
-    Technology(name="redis", open=open_redis, ports=frozenset({"wait_registry"}), needs=(pytest.mark.needs_redis,)),
+    Technology(name="redis", open=open_redis, ports=LIMITER | {"wait_registry"}, needs=(pytest.mark.needs_redis,)),
     Technology(
         name="s2",
         open=open_s2,

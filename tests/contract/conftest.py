@@ -8,13 +8,14 @@ from typing import Final, TypeVar
 
 import pytest
 
-from contract.adapters import CAPABILITIES, PORTS, Adapters, Case, ServedDispatcher, cases_with
+from contract.adapters import CAPABILITIES, PORTS, Adapters, Case, LimiterTime, ServedDispatcher, cases_with
 from sessions_core.ports.backlog import Backlog
 from sessions_core.ports.change_feed import ChangeFeed
 from sessions_core.ports.channel_log import ChannelLog
 from sessions_core.ports.dead_letters import DeadLetters
 from sessions_core.ports.environment_store import EnvironmentStore, TokenLedger
 from sessions_core.ports.leader_lock import LeaderLock
+from sessions_core.ports.rate_limiter import RateLimiter
 from sessions_core.ports.run_store import RunStore
 from sessions_core.ports.session_index import IndexWriter, SessionIndex
 from sessions_core.ports.session_store import SessionStore
@@ -120,6 +121,17 @@ def wait_registry(adapters: Adapters) -> WaitRegistry:
 @pytest.fixture
 def environment_store(adapters: Adapters) -> EnvironmentStore:
     return _offered(adapters.environment_store)
+
+
+@pytest.fixture
+def rate_limiter(adapters: Adapters) -> RateLimiter:
+    return _offered(adapters.rate_limiter)
+
+
+@pytest.fixture
+def limiter_time(adapters: Adapters) -> LimiterTime:
+    """What the limiter goes by."""
+    return _offered(adapters.limiter_time)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import attrs
 from aiohttp import ClientSession
 
 from harness.receiver import RECEIVER, SECRET
+from sessions_adapters.system import SystemClock
 from sessions_adapters.webhook import WebhookConfig, WebhookRunDispatcher
 from sessions_core.domain.ids import RunId
 from sessions_core.domain.run import RunRecord
@@ -87,7 +88,7 @@ async def open_received_dispatcher() -> AsyncGenerator[ReceivedDispatcher]:
     """Open a dispatcher for a receiver that has nothing."""
     address = RECEIVER.get()
     config = WebhookConfig(url=f"{address}/runs", secrets=SECRET, timeout=timedelta(seconds=10))
-    async with WebhookRunDispatcher.connect(config, _give_token) as dispatcher, ClientSession() as http:
+    async with WebhookRunDispatcher.connect(config, _give_token, SystemClock()) as dispatcher, ClientSession() as http:
         received = ReceivedDispatcher(dispatcher, address, http)
         await received.tell("forget", None)
         yield received

@@ -316,6 +316,19 @@ async def test_an_end_is_final(run_store: RunStore, run: RunRecord, clock: Manua
     assert await run_store.get(run.id) == ended
 
 
+async def test_an_attempt_that_has_beaten_since_is_not_ended(
+    run_store: RunStore, run: RunRecord, clock: ManualClock
+) -> None:
+    begun = await run_store.begin(run.id, 1)
+    assert begun is not None
+    clock.advance(SECOND)
+    await run_store.beat([Holding(run.id, 1)])
+    beaten = await run_store.get(run.id)
+    assert not await run_store.finish(Holding(run.id, 1), RunStatus.CRASHED, last_beat=begun.heartbeat_at)
+    assert await run_store.get(run.id) == beaten
+    assert await run_store.finish(Holding(run.id, 1), RunStatus.CRASHED, last_beat=beaten.heartbeat_at)
+
+
 async def test_an_unknown_run_cannot_be_ended(run_store: RunStore) -> None:
     assert not await run_store.finish(Holding(UNKNOWN, 1), RunStatus.CRASHED)
 

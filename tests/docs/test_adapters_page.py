@@ -14,7 +14,7 @@ ROOT: Final = Path(__file__).parents[2]
 PAGE: Final = (ROOT / "docs/reference/adapters.md").read_text()
 ROW: Final = re.compile(r"^\| `(\w+)` \| (.+) \| (.+) \|$", re.MULTILINE)
 FILE: Final = re.compile(r"`(tests/[^`]+)`")
-HELPERS: Final = {"indexed_store", "changing_store", "stored_runs", "is_readable_at_rest"}
+HELPERS: Final = {"indexed_store", "changing_store", "stored_runs", "is_readable_at_rest", "limiter_time"}
 """What suites take besides ports."""
 
 TOLD: Final = {port: (suites, adapters) for port, suites, adapters in ROW.findall(PAGE)}

@@ -14,8 +14,8 @@ import attrs
 from h2 import events
 from h2.config import H2Configuration
 from h2.connection import H2Connection
-from hpack import Encoder
-from hyperframe.frame import Frame, GoAwayFrame, HeadersFrame, SettingsFrame
+from hpack import Decoder, Encoder
+from hyperframe.frame import DataFrame, Frame, GoAwayFrame, HeadersFrame, RstStreamFrame, SettingsFrame
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 PATIENCE: Final = 20.0
@@ -304,6 +304,21 @@ class RawClient:
         return HeadersFrame(
             stream_id, self.encoder.encode(fields), flags=["END_HEADERS", *(["END_STREAM"] if end else [])]
         )
+
+    async def ask(self, fields: Sequence[tuple[bytes, bytes]]) -> Answer:
+        """Make one request without a body, of whatever header fields, and read its answer."""
+        self.send(HeadersFrame(1, self.encoder.encode(fields), flags=["END_HEADERS", "END_STREAM"]))
+        decoder, headers, body = Decoder(), dict[str, str](), b""
+        async for frame in self.frames():
+            if isinstance(frame, HeadersFrame):
+                headers = {str(name): str(value) for name, value in decoder.decode(frame.data)}
+            elif isinstance(frame, DataFrame):
+                body += frame.data
+            if isinstance(frame, GoAwayFrame | RstStreamFrame):
+                raise ResetError(frame.error_code)
+            if "END_STREAM" in frame.flags:
+                return Answer(int(headers[":status"]), headers, body)
+        raise ResetError(-1)
 
     async def frames(self) -> AsyncIterator[Frame]:
         """Yield the frames that come until the server closes."""

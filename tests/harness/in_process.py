@@ -19,7 +19,7 @@ from sessions_core.agents import Agents
 from sessions_core.domain.access import session_scopes
 from sessions_core.domain.environment import Environment, EnvironmentType, RootKey
 from sessions_core.domain.ids import EnvironmentId, OrganizationId, ProjectId
-from sessions_core.facade import Sessions
+from sessions_core.facade import Sessions, Settings
 from sessions_server import tokens
 from sessions_server.app import HttpServer, build_server
 from sessions_server.config import Config
@@ -113,22 +113,32 @@ def session_token(site: Site, name: str, **more: Any) -> str:
 
 @asynccontextmanager
 async def open_site(
-    profile: str, data: Path, config: Config | None = None, agents: Agents | None = None
+    profile: str,
+    data: Path,
+    config: Config | None = None,
+    agents: Agents | None = None,
+    settings: Settings | None = None,
 ) -> AsyncGenerator[Site]:
     """Serve *profile*, and carry out the runs of *agents*, until the block ends."""
-    async with open_backends(profile, data) as backends, open_site_on(backends, config, agents) as site:
+    async with open_backends(profile, data) as backends, open_site_on(backends, config, agents, settings) as site:
         yield site
 
 
 @asynccontextmanager
 async def open_site_on(
-    backends: Backends, config: Config | None = None, agents: Agents | None = None
+    backends: Backends,
+    config: Config | None = None,
+    agents: Agents | None = None,
+    settings: Settings | None = None,
 ) -> AsyncGenerator[Site]:
     """Do the same with *backends*."""
-    config, metrics = config or Config(), Metrics()
+    # Tests show bad credentials as often as they like, all from one address.
+    config, metrics = config or Config(guess_rate=None), Metrics()
     session_tokens = tokens.SignedSessionTokens(config.session_token_lifetime)
     async with (
-        open_sessions(backends, observer=metrics, agents=agents, session_tokens=session_tokens) as sessions,
+        open_sessions(
+            backends, observer=metrics, agents=agents, settings=settings, session_tokens=session_tokens
+        ) as sessions,
         ClientSession() as http,
     ):
         for environment_id, key in ((ENVIRONMENT, ROOT_KEY), (OTHER_ENVIRONMENT, OTHER_KEY)):

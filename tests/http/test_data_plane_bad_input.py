@@ -23,6 +23,7 @@ from harness.direct import BASIN, Answer, Credentials, call, channel, open_strea
 from harness.http2 import connect
 from harness.in_process import ENVIRONMENT, OTHER_ENVIRONMENT, OTHER_KEY, ROOT_KEY, Site
 from sessions_adapters.profiles import EMBEDDED
+from sessions_core.domain.channel import Io
 from sessions_core.domain.direct import FIRST_TENURE
 from sessions_core.domain.environment import RootKey
 from sessions_server import tokens
@@ -81,6 +82,7 @@ UNARY = [
     (PROTOBUF, append_input(*[b""] * 1001), 422, "invalid"),
     (PROTOBUF, append_input(b"x", fencing_token="x" * 37), 422, "invalid"),
     (PROTOBUF, append_input(b'{"data":1,"id":"~sessions:session-closed"}'), 422, "invalid"),
+    (PROTOBUF, append_input(b'{"data":1,"id":"%b"}' % (b"x" * 257)), 422, "invalid"),
     (PROTOBUF, command(b"trim", b"7"), 422, "invalid"),
     (PROTOBUF, command(b"drop", b""), 422, "invalid"),
     (PROTOBUF, command(b"trim", bytes(8), b"and data"), 422, "invalid"),
@@ -97,6 +99,35 @@ async def test_a_body_that_is_wrong_is_refused(
     assert answer.headers["Content-Type"] == "application/json"
     assert isinstance(answer.json["message"], str)
     await assert_empty(chat)
+
+
+MARKED = '{"payload":{"actionSource":"webhook","text":"%s"}}'
+ON_IN = [
+    b"hello",
+    b"[]",
+    b'{"id":"a"}',
+    b'{"data":NaN,"id":"a"}',
+    b'{"data":1e999,"id":"a"}',
+    b'{"data":' + b"[" * 100_000 + b"]" * 100_000 + b',"id":"a"}',
+    b'{ "data":"spaced","id":"~sessions:session-closed"}',
+    json.dumps({"id": "~sessions:session-closed", "data": MARKED % "marked"}).encode(),
+]
+
+
+@pytest.mark.parametrize("body", ON_IN, ids=range(len(ON_IN)))
+async def test_a_record_of_in_that_is_no_message_is_refused(chat: Client, site: Site, body: bytes) -> None:
+    answer = await call(site, "POST", own_credentials(way=Io.IN), append_input(body), content_type=PROTOBUF)
+    assert (answer.status, answer.code) == (422, "invalid")
+    await assert_empty(chat)
+
+
+async def test_messages_without_an_id_are_all_kept_though_a_mark_is_removed_from_them(chat: Client, site: Site) -> None:
+    bodies = [json.dumps({"data": MARKED % text}).encode() for text in ("one", "two")]
+    for body in bodies:
+        answer = await call(site, "POST", own_credentials(way=Io.IN), append_input(body), content_type=PROTOBUF)
+        assert answer.status == 200
+    stored = [json.loads(record["data"]) for record in await chat.records("chat-1", "in")]
+    assert stored == [{"payload": {"text": "one"}}, {"payload": {"text": "two"}}]
 
 
 BATCH = append_input(b"x" * 2000)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 import attrs
 import pytest
 
 from harness.client import Client
-from harness.in_process import Site, session_token
+from harness.in_process import ENVIRONMENT, ROOT_KEY, Site, session_token
 from sessions_core.domain.channel import Channel
 from sessions_core.domain.direct import FIRST_TENURE, Tenure
 from sessions_core.ports.direct_writes import DirectWrites, WriteCredentials
@@ -18,8 +20,10 @@ class Issuer(DirectWrites):
 
     is_scoped: bool = True
     issued: list[tuple[Channel, Tenure]] = attrs.field(factory=list)
+    ends: list[datetime | None] = attrs.field(factory=list)
 
-    async def issue(self, channel: Channel, *, tenure: Tenure) -> WriteCredentials:
+    async def issue(self, channel: Channel, *, tenure: Tenure, ends_at: datetime | None = None) -> WriteCredentials:
+        self.ends.append(ends_at)
         self.issued.append((channel, tenure))
         return WriteCredentials(
             token="t", basin="basin-one", stream=f"{channel.key}/{channel.io}", endpoint="http://s2"
@@ -62,6 +66,20 @@ async def test_a_session_token_gets_credentials_for_in_only_where_they_can_be_li
     assert (await browser.call("PUT", "/realtime/v1/sessions/chat-1/in")).status == 403
     assert (await client.call("PUT", "/realtime/v1/sessions/chat-1/in")).status == 202
     assert len(issuer.issued) == 2
+
+
+async def test_credentials_end_with_what_they_were_asked_for_with(client: Client, site: Site, issuer: Issuer) -> None:
+    await client.create("chat-1")
+    key, end = "tr_dev_sk_" + "e" * 24, site.sessions.clock.now() + timedelta(minutes=5)
+    await site.sessions.environments.add_key(ENVIRONMENT, key, ["write:sessions"], expires_at=end)
+    for credential in (ROOT_KEY, key, session_token(site, "chat-1", seconds=60)):
+        assert (await site.client(credential).call("PUT", "/realtime/v1/sessions/chat-1/in")).status == 202
+    forever, until_the_key_ends, until_the_token_ends = issuer.ends
+    assert forever is None
+    assert until_the_key_ends is not None
+    assert until_the_token_ends is not None
+    assert abs(until_the_key_ends - end) < timedelta(milliseconds=1)
+    assert until_the_token_ends <= site.sessions.clock.now() + timedelta(seconds=60)
 
 
 async def test_an_external_id_needs_no_session_yet_and_a_friendly_id_does(client: Client, issuer: Issuer) -> None:

@@ -11,7 +11,7 @@ from harness.client import Answer, Client
 from harness.in_process import ROOT_KEY, Site, session_token
 from sessions_core.domain.access import session_scopes
 
-CROWD = 20
+CROWD = 50
 Change = Callable[[Client], Awaitable[Answer]]
 CHANGES: dict[str, Change] = {
     "create": lambda holder: holder.create("chat-2"),
@@ -20,7 +20,6 @@ CHANGES: dict[str, Change] = {
         "POST", "/api/v1/sessions/chat-1/end-and-continue", {"callingRunId": "run_x", "reason": "manual"}
     ),
     "update": lambda holder: holder.call("PATCH", "/api/v1/sessions/chat-1", {"tags": ["t"]}),
-    "initialize": lambda holder: holder.call("PUT", "/realtime/v1/sessions/chat-1/in"),
     "close": lambda holder: holder.call("POST", "/api/v1/sessions/chat-1/close"),
 }
 
@@ -67,6 +66,16 @@ async def test_what_is_refused_before_it_begins_does_not_count(client: Client, s
     assert (await holder.call("POST", "/api/v1/sessions", "{")).status == 400
     assert (await holder.append("chat-1", "x", io="out")).status == 403
     assert (await holder.append("chat-1", "x")).status == 200
+
+
+async def test_it_gets_no_credentials_of_a_direct_writer_which_are_good_for_many_changes(
+    client: Client, site: Site
+) -> None:
+    await client.create("chat-1")
+    holder = site.client(session_token(site, "chat-1", otu=True))
+    refused = await holder.call("PUT", "/realtime/v1/sessions/chat-1/in")
+    assert (refused.status, refused.body["code"]) == (403, "unauthorized")
+    assert (await holder.append("chat-1", "x")).status == 200, "and that did not count"
 
 
 @pytest.mark.parametrize("profile", ["memory"])

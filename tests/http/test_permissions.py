@@ -1,131 +1,17 @@
-"""Who may do what over HTTP: every route of the table, with every kind of credential."""
+"""Who may do what over HTTP: scopes, keys and tokens in detail. Every route with every kind of credential is asked in test_authorization.py."""
 
 from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import jwt
 import pytest
 
-from harness.client import Answer, Client
+from harness.client import Client
 from harness.in_process import ENVIRONMENT, OTHER_ENVIRONMENT, OTHER_KEY, ROOT_KEY, Site, session_token
-from sessions_core.domain.access import ACCESS, SECRET_KEYS, Target
-from sessions_core.domain.channel import Io
-from sessions_server.route import Route
-from sessions_server.table import ROUTES
-
-BODIES: dict[str, Any] = {
-    "create_session": {"type": "t", "taskIdentifier": "one", "triggerConfig": {"basePayload": {}}},
-    "update_session": {},
-    "close_session": {},
-    "end_and_continue": {"callingRunId": "run_x", "reason": "manual"},
-    "create_wait": {"session": "chat-1", "io": "in"},
-    "start_attempt": {"attempt": 1},
-    "append_run_out": {"records": [{"data": 1}]},
-    "complete_attempt": {"status": "CANCELED"},
-    "create_public_token": {"scopes": ["read:sessions:chat-1"]},
-}
-REFUSED = (401, 403)
-
-
-def lines() -> Iterator[Any]:
-    """Every route that asks for something, ``in`` and ``out`` apart."""
-    for route in ROUTES:
-        for io in Io if "{io}" in route.path else (None,):
-            if route.name is not None:
-                path = route.path.replace("{io}", str(io))
-                name = route.name.format(io=io)
-                yield pytest.param(route, path, name, id=f"{route.method} {path}")
-
-
-# On one profile: what is tried here is decided before any store is asked.
-on_one_profile = pytest.mark.parametrize("profile", ["memory"])
-every_route = pytest.mark.parametrize(("route", "path", "name"), list(lines()))
-
-
-async def call(client: Client, route: Route, path: str, name: str, session: str, run: str = "run_x") -> Answer:
-    target = path.format(session=session, run=run, waitpoint="waitpoint_x")
-    if name == "subscribe" and route.method == "GET":
-        return await open_and_leave(client, target)
-    return await client.call(route.method, target, BODIES.get(name))
-
-
-async def open_and_leave(client: Client, target: str) -> Answer:
-    """Subscribe without waiting for the end of the stream."""
-    headers = {"Authorization": f"Bearer {client.key}"}
-    async with client.http.get(client.address + target, headers=headers) as response:
-        body = {} if response.status == 200 else await response.json()
-        return Answer(response.status, body, dict(response.headers))
-
-
-@on_one_profile
-@every_route
-async def test_every_route_refuses_a_missing_or_wrong_credential(
-    client: Client, site: Site, route: Route, path: str, name: str
-) -> None:
-    await client.create("chat-1")
-    for credential in ("", "nonsense", "tr_dev_" + "c" * 24, "tr_pat_" + "c" * 24, "pk_dev_x"):
-        answer = await call(site.client(credential), route, path, name, "chat-1")
-        assert answer.status == 401
-        assert route.method == "HEAD" or answer.body["code"] == "unauthenticated"
-        assert answer.headers["WWW-Authenticate"] == "Bearer"
-
-
-@on_one_profile
-@every_route
-async def test_every_route_refuses_a_token_without_the_scope_whether_the_session_exists_or_not(
-    client: Client, site: Site, route: Route, path: str, name: str
-) -> None:
-    created = (await client.create("chat-1")).body
-    token = site.client(site.sign(["read:sessions:other", "write:sessions:other", "admin:sessions:other"]))
-    answers = [
-        await call(token, route, path, name, session, run)
-        for session, run in (("chat-1", created["runId"]), (created["id"], "run_x"), ("nope", "x"), ("session_x", "x"))
-    ]
-    assert {answer.status for answer in answers} <= {403, 401}
-    assert len({json.dumps(answer.body) for answer in answers}) == 1, "the answer tells what exists"
-
-
-@on_one_profile
-@every_route
-async def test_every_route_lets_the_root_key_pass(
-    client: Client, site: Site, route: Route, path: str, name: str
-) -> None:
-    await client.create("chat-1")
-    assert (await call(client, route, path, name, "chat-1")).status not in REFUSED
-
-
-@on_one_profile
-@every_route
-async def test_a_session_token_does_what_the_table_says_and_no_more(
-    client: Client, site: Site, route: Route, path: str, name: str
-) -> None:
-    created = (await client.create("chat-1")).body
-    access = ACCESS[name]
-    allowed = access.action in ("read", "write") and access.target in (Target.SESSION, Target.RUN)
-    allowed = allowed and access.credentials != SECRET_KEYS
-    for key in ("chat-1", created["id"]):
-        token = site.client(session_token(site, key))
-        for session in ("chat-1", created["id"]):
-            answer = await call(token, route, path, name, session, created["runId"])
-            assert (answer.status not in REFUSED) == allowed, (key, session, answer)
-
-
-@on_one_profile
-@every_route
-async def test_a_key_of_another_environment_changes_and_sees_nothing(
-    client: Client, site: Site, route: Route, path: str, name: str
-) -> None:
-    created = (await client.create("chat-1")).body
-    before = (await client.call("GET", "/api/v1/sessions/chat-1")).body
-    answer = await call(site.client(OTHER_KEY), route, path, name, created["id"], created["runId"])
-    assert created["currentRunId"] not in json.dumps(answer.body) or answer.status == 404
-    assert (await client.call("GET", "/api/v1/sessions/chat-1")).body == before
-    assert await client.records("chat-1", "in") == []
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from datetime import timedelta
+from typing import Any
 
+import attrs
 import pytest
 
+from harness.attempts import begin
 from harness.client import Client, Frame
 from harness.in_process import ENVIRONMENT, ROOT_KEY, Site, session_token
+from sessions_core.domain.channel import PUBLIC_ACCESS_TOKEN
+from sessions_core.domain.environment import RootKey
 from sessions_core.errors import StoreUnavailableError
-from sessions_server import auth
+from sessions_core.services import token_issuer
+from sessions_server import auth, streams, tokens
 
 NARROW_KEY = "tr_dev_sk_" + "s" * 24
 NEW_KEY = "tr_dev_" + "n" * 24
@@ -22,7 +28,7 @@ DONE = "[DONE]"
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look at credentials of open streams all the time."""
-    monkeypatch.setattr(auth, "RECHECK_SECONDS", 0.05)
+    monkeypatch.setattr(streams, "RECHECK_SECONDS", 0.05)
 
 
 @pytest.fixture
@@ -86,3 +92,38 @@ async def test_a_stream_goes_on_while_its_credential_works_or_nobody_can_tell(
             while (frame := await anext(events)).event != "batch":
                 pass
     assert "still here" in str(frame.records)
+
+
+@pytest.mark.parametrize("kind", ["rotated key", "token of a rotated key"])
+async def test_no_token_of_the_new_key_reaches_who_came_with_the_old_one(
+    client: Client, site: Site, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else whoever has stolen a credential would go on with the token of the next turn."""
+    monkeypatch.setattr(streams, "RECHECK_SECONDS", 3600.0)
+    monkeypatch.setattr(token_issuer, "KEY_SECONDS", -1.0)
+    run = (await client.create("chat-1", task="carried out here")).body["runId"]
+    thief = site.client(ROOT_KEY if kind == "rotated key" else session_token(site, "chat-1", rolling=True))
+    async with thief.subscribe("chat-1") as (_, events):
+        assert (await anext(events)).event == "ping"
+        await (attempt := await begin(client, run)).write(turnComplete={"lastSeqNum": -1})
+        assert signers_of(await take(events)) == [ROOT_KEY]
+        await site.sessions.environments.rotate_root_key(ENVIRONMENT, NEW_KEY, grace=timedelta())
+        owner = site.client(NEW_KEY)
+        await attrs.evolve(attempt, client=owner).write(turnComplete={"lastSeqNum": -1})
+        assert signers_of(await take(events)) == []
+        await owner.append("chat-1", "the stream itself goes on", io="out")
+        assert "goes on" in str(await take(events))
+    assert signers_of(await owner.records("chat-1", "out")) == [ROOT_KEY, NEW_KEY]
+
+
+async def take(events: AsyncGenerator[Frame]) -> list[dict[str, Any]]:
+    """Return the records of the next batch."""
+    async with asyncio.timeout(PATIENCE):
+        return await anext(frame.records async for frame in events if frame.records)
+
+
+def signers_of(records: list[dict[str, Any]]) -> list[str]:
+    """Return the key that has signed each session token in *records*."""
+    found = [value for record in records for name, value in record.get("headers", []) if name == PUBLIC_ACCESS_TOKEN]
+    keys = (ROOT_KEY, NEW_KEY)
+    return [key for token in found for key in keys if tokens.signed_claims(token, RootKey(value=key)) is not None]

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -17,11 +18,19 @@ from aiohttp import ClientSession, ClientTimeout
 
 from harness import http2
 from harness.backends import environment_of, opened_backends
-from harness.client import Client
+from harness.client import Client, is_control
 from harness.secrets import Secrets, processes_of, shown_by_ps
 from harness.server import ServerProcess
 from sessions_adapters.fernet import FernetCipher
-from sessions_adapters.profiles import EMBEDDED, POSTGRES, Backends, open_environments
+from sessions_adapters.profiles import EMBEDDED, MEMORY, POSTGRES, Backends, open_environments, open_sessions
+from sessions_core.domain.environment import Environment, EnvironmentType
+from sessions_core.domain.events import Event
+from sessions_core.domain.ids import EnvironmentId
+from sessions_core.ports.observer import Observer
+from sessions_server.app import HttpServer, build_server
+from sessions_server.bundled import agents
+from sessions_server.config import Config
+from sessions_server.tokens import SignedSessionTokens
 
 ROOT_KEY = "tr_dev_" + "RooTkEy1" * 3
 NARROW_KEY = "tr_dev_sk_" + "nArRow42" * 3
@@ -197,6 +206,53 @@ async def let_agents_fail(client: Client) -> str:
     for record in seen[0]:
         record["headers"] = [header for header in record.get("headers", []) if header[0] != "public-access-token"]
     return json.dumps(seen)
+
+
+@attrs.define
+class Noting(Observer):
+    """Notes every fact, as the most talkative observer would show it: whatever logs, metrics and traces are made of."""
+
+    told: list[str] = attrs.field(factory=list)
+
+    def __call__(self, event: Event) -> None:
+        self.told.append(repr(event))
+
+
+@asynccontextmanager
+async def served_here(noting: Noting, secrets: Secrets) -> AsyncGenerator[HttpServer]:
+    """Serve in this process, with every key there is."""
+    tokens = SignedSessionTokens(timedelta(hours=1))
+    async with open_sessions(MEMORY, observer=noting, agents=agents, session_tokens=tokens) as sessions:
+        store, environment = sessions.environments, EnvironmentId("env_one")
+        development = Environment(id=environment, type=EnvironmentType.DEVELOPMENT)
+        await store.create(development, secrets.add("root key", ROOT_KEY))
+        await store.add_key(environment, secrets.add("additional key", NARROW_KEY), ["read:sessions"])
+        await store.add_key(environment, secrets.add("revoked key", REVOKED_KEY), ["admin"])
+        server = build_server(sessions, Config())
+        await server.listen("127.0.0.1", 0)
+        try:
+            yield server
+        finally:
+            await server.close()
+
+
+async def test_no_secret_is_in_what_observers_are_told_or_in_how_a_server_shows_itself(secrets: Secrets) -> None:
+    noting = Noting()
+    async with served_here(noting, secrets) as server, ClientSession() as http:
+        client = Client(http, server.address, ROOT_KEY)
+        await use_well(client, secrets)
+        holder = Client(http, server.address, secrets.known["session token"])
+        async with holder.subscribe("chat-1", window=10) as (_, events):
+            await client.say("chat-1", "hello")
+            async for frame in events:
+                if any(is_control(record, "turn-complete") for record in frame.records):
+                    break
+            shown = {"server that streams": repr(server)}
+        await misuse(client, secrets)
+        shown["server"] = repr(server)
+    shown["facts"] = "\n".join(noting.told)
+    assert {"RunBegun", "RecordsAppended"} <= {told.partition("(")[0] for told in noting.told}
+    assert {place: found for place, text in shown.items() if (found := secrets.found_in(text))} == {}
 
 
 async def test_no_secret_is_in_any_answer_log_metric_or_title(server: ServerProcess, secrets: Secrets) -> None:

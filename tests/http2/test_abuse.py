@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Iterator
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from random import Random
 
@@ -163,6 +163,24 @@ async def test_a_flood_is_told_to_calm_down(
     assert goodbye[0] == (ErrorCodes.PROTOCOL_ERROR if of_h2 else ErrorCodes.ENHANCE_YOUR_CALM), goodbye
     assert sent < 200_000
     assert memory(server) - before < MOST_MEMORY
+
+
+async def test_making_the_server_break_requests_off_is_as_bad_as_doing_so(open_listener: OpenSite) -> None:
+    async def answer(stream: Stream) -> None:
+        await stream.read()
+
+    site, begun = await open_listener(answer), count(1, 2)
+    async with connect_raw(site.port) as client, asyncio.timeout(PATIENCE):
+        goodbye, frames = None, client.frames()
+        while goodbye is None:
+            numbers = list(islice(begun, 50))
+            assert numbers[0] < 5000, "nobody counts"
+            client.send(*(frame for number in numbers for frame in (client.request(number), DataFrame(number, b"x"))))
+            client.send(PingFrame(0, b"12345678"))
+            while not isinstance(came := await anext(frames), PingFrame | GoAwayFrame):
+                pass
+            goodbye = came if isinstance(came, GoAwayFrame) else None
+    assert goodbye.error_code == ErrorCodes.ENHANCE_YOUR_CALM
 
 
 async def test_a_client_that_never_reads_keeps_what_it_asked_for_small(server: ServerProcess) -> None:

@@ -195,6 +195,21 @@ async def test_a_request_that_is_given_up_cancels_its_handler_and_no_other(open_
     assert not others.is_set()
 
 
+async def test_requests_that_are_given_up_before_they_begin_leave_nothing_behind(open_listener: OpenSite) -> None:
+    async def answer(stream: Stream) -> None:
+        await stream.start(200, {})
+
+    site = await open_listener(answer)
+    async with connect(site.port) as client:
+        for _ in range(3 * Limits().streams):
+            client.begin("GET", "/", end=True).reset()
+        assert (await client.call("GET", "/")).status == 200
+        (connection,) = site.listener._connections
+        await site.listener.close(PATIENCE)
+        assert (connection._tasks, connection._streams) == ({}, {})
+        assert client.goaways[-1][1] == 0
+
+
 async def test_a_lost_connection_cancels_all_handlers(open_listener: OpenSite) -> None:
     cancelled = asyncio.Semaphore(0)
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import ssl
 from pathlib import Path
 
 import pytest
+from hyperframe.frame import DataFrame, GoAwayFrame
 
-from harness.http2 import PATIENCE, ResetError, connect
+from harness.http2 import PATIENCE, ResetError, connect, connect_raw
 from harness.server import KEY, ServerProcess
 from harness.tls import make_certificate
 from http2.conftest import OpenSite
+from sessions_server.http2.connection import Connection
 from sessions_server.http2.stream import Stream
 
 AUTHORIZED = [("authorization", f"Bearer {KEY}"), ("content-type", "application/json")]
@@ -50,6 +53,36 @@ async def test_what_is_under_way_is_answered_and_the_client_is_told(open_listene
             await closing
     with pytest.raises(ConnectionError):
         await asyncio.open_connection("127.0.0.1", site.port)
+
+
+@pytest.mark.parametrize("who", ["client", "server"])
+async def test_who_reads_slowly_gets_the_end_of_the_last_answer(
+    open_listener: OpenSite, monkeypatch: pytest.MonkeyPatch, who: str
+) -> None:
+    size, connections = 60_000, list[Connection]()
+    monkeypatch.setattr(Connection.__module__ + "._LINGER_SECONDS", 0.0)
+
+    async def answer(stream: Stream) -> None:
+        (connection,) = connections[:] = site.listener._connections
+        connection._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        await stream.start(200, {})
+        await stream.write(bytes(size))
+
+    site = await open_listener(answer)
+    async with connect_raw(site.port, room=4096) as client, asyncio.timeout(PATIENCE):
+        client.send(client.request(1))
+        if who == "client":
+            client.send(GoAwayFrame(0))
+        while not connections:
+            await asyncio.sleep(0.01)
+        closing = asyncio.create_task(site.listener.close(PATIENCE)) if who == "server" else None
+        while not connections[0].is_closed:
+            await asyncio.sleep(0.01)
+        data = [frame async for frame in client.frames() if isinstance(frame, DataFrame)]
+        if closing is not None:
+            await closing
+    assert sum(len(frame.data) for frame in data) == size
+    assert "END_STREAM" in data[-1].flags
 
 
 async def test_what_does_not_end_is_cut_off_visibly(open_listener: OpenSite) -> None:

@@ -57,6 +57,26 @@ def test_exactly_the_listed_scenarios_ran_and_node_ended_in_time(
     report_of(profile, file).check_all_of(file)
 
 
+@pytest.fixture(scope="module")
+def among_old_connections(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """How the scenarios of chats end where connections and subscriptions last for a second."""
+    folder = tmp_path_factory.mktemp("old")
+    with open_server(folder, {"SESSIONS_CONNECTION_AGE": "1"}) as server:
+        return run_file(CLIENTS / "chat.test.mjs", server, folder / "outcomes", restart_of(server))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a conversation of two turns",
+        "an answer grows as it is written",
+        "stop keeps what was written, and the next answer is whole",
+    ],
+)
+def test_an_answer_that_outlives_its_connection_is_whole(among_old_connections: Report, name: str) -> None:
+    among_old_connections.check(name)
+
+
 def blocks() -> list[str]:
     found = BLOCK.findall(PAGE.read_text())
     assert found, "no block is marked: has the mark changed?"

@@ -147,6 +147,40 @@ async def test_a_sink_that_is_away_is_waited_for_and_told_of(stage: Stage) -> No
         await until_word(process, "leader")
 
 
+async def test_a_store_that_is_away_is_waited_for_and_told_of(stage: Stage) -> None:
+    with stage.replicate() as process, stage.replicate() as standby:
+        await stage.until_streaming()
+        await anyio.to_thread.run_sync(stage.postgres.kill)
+        for one in (process, standby):
+            await until_word(one, "failing")
+            assert (await ask(one, "/readyz"))[0] == 503
+        await anyio.to_thread.run_sync(stage.postgres.start)
+        await insert(stage, 1, 50)
+        assert len(await stage.settle()) == 50
+        with anyio.fail_after(PATIENCE_SECONDS):
+            while sorted([await word_of(process), await word_of(standby)]) != ["leader", "standby"]:
+                await anyio.sleep(0.02)
+
+
+async def test_changes_that_are_left_out_since_somebody_altered_the_publication_are_told_of(stage: Stage) -> None:
+    """Nothing else would show it: the stream is open, and quiet. What was left out comes with a backfill."""
+    name = "sessions_to_clickhouse_v1_publication"
+    with stage.replicate() as process:
+        await stage.until_streaming()
+        async with stage.connection() as connection:
+            await connection.execute(f"alter publication {name} drop table session")
+            await insert(stage, 1, 50)
+            await until_word(process, "failing")
+            assert (await ask(process, "/readyz"))[0] == 503
+            await connection.execute(f"alter publication {name} add table session")
+        await until_word(process, "leader")
+        assert any("ADD TABLE" in line and "backfill" in line for line in process.output)
+        async with open_replication(stage.settings(), Notes()) as replication:
+            await replication.backfill.run()
+        await insert(stage, 51, 60)
+        assert len(await stage.settle()) == 60
+
+
 async def test_metrics_have_the_names_of_the_contract_item_55(stage: Stage) -> None:
     with stage.replicate() as process:
         await stage.until_streaming()

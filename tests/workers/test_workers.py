@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import time
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 from harness.answers import Answers, problems_of
 from harness.client import Client, delta_of
+from harness.server import ServerProcess
 from harness.worker import WorkerProcess
 from workers.conftest import STALL_SECONDS, Hire
 
 pytestmark = [pytest.mark.needs_postgres, pytest.mark.kill, pytest.mark.timeout(90)]
 
 SOON = 20.0
+RUNS_OF = """
+    select count(*) from sessions.run join sessions.session on session.id = run.session_id where session.external_id = $1
+"""
 
 
 async def until_begun(client: Client, name: str, text: str) -> None:
@@ -132,6 +138,29 @@ async def test_a_worker_that_was_frozen_can_write_nothing_any_more(client: Clien
     frozen.thaw()
     assert await asyncio.to_thread(frozen.stop) == 0
     assert await client.records("frozen", "out") == before
+
+
+async def test_whoever_leads_may_stand_still_and_the_dead_are_replaced_all_the_same(
+    client: Client, hire: Hire, server: ServerProcess, environment: dict[str, str]
+) -> None:
+    """The server came first, so it leads, unless it has lost that before."""
+    doomed = hire()
+    await client.create("leaderless")
+    seq = (await client.say("leaderless", "slow one")).body["seq"]
+    await until_begun(client, "leaderless", "you said")
+    hire()
+    connection = await asyncpg.connect(environment["SESSIONS_DATABASE_URL"])
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        doomed.kill()
+        deadline = time.monotonic() + 2 * SOON
+        while await connection.fetchval(RUNS_OF, "leaderless") < 2:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+        await connection.close()
+    assert await problems_of(client, "leaderless", {seq: "slow one"}) == []
 
 
 async def test_sigterm_hands_everything_to_other_workers(client: Client, hire: Hire) -> None:

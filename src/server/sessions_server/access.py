@@ -30,6 +30,8 @@ async def authorize(call: Call, access: Access) -> None:
         ForbiddenError: They do not, or nobody can tell because the thing does not exist.
     """
     scopes = call.caller.scopes
+    if call.caller.one_time is not None and not access.one_time:
+        raise ForbiddenError("A one-time token is good for one change, and this allows many")
     if scopes is None or await _is_allowed(call, access, scopes):
         return
     if not (access.calling_run and await _may_as_calling_run(call)):
@@ -75,7 +77,9 @@ def _may_with_own_run(call: Call, action: Action) -> bool:
 
 
 async def _may_with_waitpoint(call: Call, action: Action) -> bool:
-    """A right to the run that waits, which must be the path's if that names one."""
+    """A right to the run that waits, which must be the path's if that names one; or to every run."""
+    if call.caller.may(action, (Resource("runs"),)):
+        return True
     try:
         waitpoint = await call.sessions.waits.get(call.environment_id, WaitpointId(call.params["waitpoint"]))
     except WaitpointNotFoundError:

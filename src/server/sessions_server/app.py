@@ -3,74 +3,55 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 import attrs
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 
 from sessions_core.facade import Sessions
 from sessions_server.auth import Authenticator
 from sessions_server.config import Config
-from sessions_server.data_plane import http1
+from sessions_server.data_plane import http1 as data_plane_http1
 from sessions_server.data_plane.credentials import DirectTokens
 from sessions_server.data_plane.service import DataPlane
+from sessions_server.http1.connection import Handle, Server, spell_out
+from sessions_server.http1.limits import Limits as Http1Limits
 from sessions_server.http2 import bridge
+from sessions_server.http2.limits import Limits as Http2Limits
 from sessions_server.http2.listener import Listener
 from sessions_server.http2.stream import Stream
+from sessions_server.limits import Limits
+from sessions_server.logs import logger
 from sessions_server.metrics import Metrics
 from sessions_server.openapi import make_document
 from sessions_server.page_access import Page
 from sessions_server.pipeline import Pipeline
+from sessions_server.problems import HttpError, TooManyConnectionsError
 from sessions_server.replication_health import ReplicationStatus
+from sessions_server.request_ids import REQUEST_ID
 from sessions_server.route import Context
 from sessions_server.streams import Streams
 from sessions_server.table import PAGE_ROUTES, ROUTES
 from sessions_server.tls import server_context
 
 SHUTDOWN_SECONDS: Final = 5.0
+SPARE_FILES: Final = 128
+"""What a process opens besides its connections."""
 
 
-Refuse = Callable[[web.BaseRequest], web.StreamResponse]
+MOST_CONNECTIONS: Final = 32_768
+"""Unless that is set; each takes about 20 kB while it waits."""
 
 
-class _Connection(web.RequestHandler):
-    """A connection that refuses what is no HTTP in the same words as everything else."""
-
-    __slots__ = ("_refuse",)
-
-    def __init__(self, manager: web.Server, refuse: Refuse, **options: Any) -> None:
-        super().__init__(manager, **options)
-        self._refuse = refuse
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """Log the error and make its answer."""
-        response = super().handle_error(request, status, exc, message)
-        if isinstance(exc, HttpProcessingError):
-            response = self._refuse(request)
-            response.force_close()
-        return response
-
-
-class _Server(web.Server):
-    """Makes a handler for each connection."""
-
-    def __init__(self, handle: Callable[[web.BaseRequest], Any], refuse: Refuse) -> None:
-        # Without cancellation a subscription lives on after its reader has left.
-        super().__init__(handle, handler_cancellation=True, access_log=None)
-        self._refuse = refuse
-
-    def __call__(self) -> web.RequestHandler:
-        """Make one."""
-        return _Connection(self, self._refuse, loop=self._loop, **self._kwargs)
+def _most_connections(config: Config) -> int:
+    """Return how many connections the process takes."""
+    if config.max_connections is not None:
+        return config.max_connections
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST_CONNECTIONS if files == resource.RLIM_INFINITY else max(min(files - SPARE_FILES, MOST_CONNECTIONS), 1)
 
 
 @attrs.define(eq=False)
@@ -88,18 +69,22 @@ class HttpServer:
     address: str = attrs.field(init=False, default="")
     _pipeline: Pipeline = attrs.field(init=False)
     _data_plane: DataPlane = attrs.field(init=False)
+    _limits: Http2Limits = attrs.field(init=False)
     _runner: web.ServerRunner | None = attrs.field(init=False, default=None)
     _listener: Listener | None = attrs.field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
         self._pipeline = Pipeline(ROUTES, self.context, PAGE_ROUTES)
         self._data_plane = DataPlane(self.context)
+        self._limits = Http2Limits.of(self.context.config)
+
+    def _is_ending(self) -> bool:
+        return self.context.streams.is_draining
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
         if DataPlane.owns(request.rel_url.raw_path):
-            is_ending = self.context.streams.is_draining
-            return await http1.answer(self._data_plane.handle, request, is_ending=is_ending)
+            return await data_plane_http1.answer(self._data_plane.handle, request, is_ending=self._is_ending())
         return await self._pipeline.handle(request)
 
     async def _answer(self, stream: Stream) -> None:
@@ -107,7 +92,33 @@ class HttpServer:
         if DataPlane.owns(stream.path):
             await self._data_plane.handle(stream)
         else:
-            await bridge.answer(stream, self.handle)
+            await self._answer_as_http1(stream)
+
+    async def _answer_as_http1(self, stream: Stream) -> None:
+        refused = bridge.excess_of(stream, self._limits)
+        try:
+            await bridge.answer(stream, self.handle if refused is None else self._refusing(refused))
+        except ConnectionError:
+            raise
+        except Exception:
+            if stream.is_answered:
+                raise
+            logger.exception("request failed")
+            await bridge.answer(stream, self._refusing(HttpError()))
+
+    def _refusing(self, error: HttpError) -> Handle:
+        """Return what answers every request with *error*."""
+
+        async def refuse(request: web.BaseRequest) -> web.StreamResponse:
+            return self._pipeline.refuse(error, request.headers.get(REQUEST_ID))
+
+        return refuse
+
+    def _count_connections(self) -> int:
+        return 0 if self._listener is None else self._listener.count
+
+    def _refuse_connection(self) -> bytes:
+        return spell_out(self._pipeline.refuse(TooManyConnectionsError()))
 
     async def listen(self, host: str, port: int, sockets: Sequence[socket.socket] = ()) -> None:
         """Start to take connections, from *sockets* if there are any, which listen already.
@@ -118,10 +129,20 @@ class HttpServer:
         """
         config = self.context.config
         tls = server_context(config.tls_cert, config.tls_key)
-        server = _Server(self.handle, self._pipeline.refuse)
+        server = Server(self.handle, self._pipeline.refuse, Http1Limits.of(config), self._is_ending)
         self._runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN_SECONDS)
         await self._runner.setup()
-        self._listener = Listener(server, self._answer, lambda: self.context.streams.is_draining, tls=tls)
+        self._listener = Listener(
+            server,
+            self._answer,
+            self._is_ending,
+            self._limits,
+            tls=tls,
+            most=_most_connections(config),
+            http1_open=lambda: len(server.open),
+            http1_surplus=self._refuse_connection,
+        )
+        self.context.metrics.watch_connections(self._count_connections)
         addresses = await self._listener.open(host, port, sockets)
         self.context.page.listens_on(address[0] for address in addresses)
         bound_host, bound_port = addresses[0][:2]
@@ -158,14 +179,16 @@ def build_server(
         metrics: Counters; give the object that observes the core, too, so that ``/metrics`` shows both.
         replication: What ``/readyz`` says about it, where this process replicates.
     """
+    metrics = metrics or Metrics()
     auth = Authenticator(environments=sessions.environments, ledger=sessions.tokens, clock=sessions.clock)
     context = Context(
         sessions=sessions,
         config=config,
         auth=auth,
         direct_tokens=DirectTokens(auth, sessions.clock),
-        streams=Streams(),
-        metrics=metrics or Metrics(),
+        limits=Limits.of(config, sessions, metrics),
+        streams=Streams(auth.is_refused, config.connection_age.total_seconds()),
+        metrics=metrics,
         document=make_document(ROUTES),
         page=Page(config.demo),
         replication=replication,

@@ -8,6 +8,9 @@ their environment's root keys stay the same, keys and root keys for one second, 
 rotates, revokes or lets expire counts here within that time. Times of validity are compared on every request. When the
 second is over, one of those who come asks the store and the others wait for its answer.
 
+A second is long enough to ask for a token. One that is signed with a key from after a rotation must not go to whoever shows one
+from before it, or it would outlive it; so what is handed out is preceded by a look at the caller that is no older than that key.
+
 No secret is compared with another here: keys are found by their hash, and a signature is compared in constant time by the
 library that computes it. What is remembered is found in a dictionary, whose hash nobody outside can predict.
 """
@@ -15,6 +18,7 @@ library that computes it. What is remembered is found in a dictionary, whose has
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -35,8 +39,6 @@ from sessions_server.key_uses import KeyUses
 from sessions_server.problems import UnauthenticatedError
 
 KEY_SECONDS: Final = 1.0
-RECHECK_SECONDS: Final = 10.0
-"""How often the credential of an open stream is looked at again."""
 REMEMBERED: Final = 10_000
 REMEMBERED_DECISIONS: Final = 64
 _BEARER: Final = "Bearer "
@@ -47,14 +49,18 @@ class Caller:
     """Whoever sent the request.
 
     Attributes:
+        token_hash: What a public token is known by; None if a key was shown.
         scopes: None allows everything in the environment.
         expires_at: Unix seconds after which the credential no longer works; None if it has no end.
         one_time: For a one-time token the hash under which its use is remembered.
         is_rolling: Whether it may have a fresh credential of the same kind before this one expires.
+        header: What was shown; None if nothing was.
     """
 
     credential: Credential
     environment: Environment
+    header: str | None = attrs.field(default=None, repr=False)
+    token_hash: str | None = None
     scopes: tuple[str, ...] | None = None
     expires_at: float | None = None
     one_time: str | None = None
@@ -65,6 +71,11 @@ class Caller:
     def is_secret(self) -> bool:
         """Tell whether it holds a key, so that it is a server and no browser."""
         return self.credential is not Credential.PUBLIC_TOKEN
+
+    @property
+    def ends_at(self) -> datetime | None:
+        """The moment after which the credential no longer works."""
+        return None if self.expires_at is None else datetime.fromtimestamp(min(self.expires_at, _FOREVER), UTC)
 
     def may(self, action: Action, resources: Iterable[Resource]) -> bool:
         """Tell whether it may do *action* to at least one of *resources*."""
@@ -124,54 +135,71 @@ class Authenticator:
     monotonic: Callable[[], float] = time.monotonic
     uses: KeyUses = attrs.field(init=False)
     _rings: BoundedDict[str, _Ring] = attrs.field(init=False, factory=lambda: BoundedDict(REMEMBERED))
-    _tokens: BoundedDict[str, _KnownToken] = attrs.field(init=False, factory=lambda: BoundedDict(REMEMBERED))
-    _keys: BoundedDict[str, _KnownKey] = attrs.field(init=False, factory=lambda: BoundedDict(REMEMBERED))
+    _tokens: BoundedDict[str, _KnownToken] = attrs.field(
+        init=False, factory=lambda: BoundedDict(REMEMBERED), repr=False
+    )
+    _keys: BoundedDict[str, _KnownKey] = attrs.field(init=False, factory=lambda: BoundedDict(REMEMBERED), repr=False)
     _questions: WeakValueDictionary[str, asyncio.Lock] = attrs.field(init=False, factory=WeakValueDictionary)
 
     @uses.default
     def _make_uses(self) -> KeyUses:
         return KeyUses(self.environments, self.monotonic)
 
-    def recall(self, header: str | None) -> Caller | None:
-        """Return the caller if it is known and still valid, without asking anybody."""
+    def recall(self, header: str | None, since: float = -math.inf) -> Caller | None:
+        """Return the caller if it is known and still valid, without asking anybody; *since* as in :meth:`authenticate`."""
         if header is None:
             return None
         now = self.monotonic()
         if (token := self._tokens.get(header)) is not None:
             ring = self._rings.get(token.caller.environment.id)
-            fresh = ring is not None and ring.keys is token.keys and now - ring.read_at <= KEY_SECONDS
+            fresh = ring is not None and ring.keys is token.keys and max(now - KEY_SECONDS, since) <= ring.read_at
             return token.caller if fresh and self._now() < token.until else None
-        if (key := self._keys.get(header)) is not None and now - key.read_at <= KEY_SECONDS:
+        if (key := self._keys.get(header)) is not None and max(now - KEY_SECONDS, since) <= key.read_at:
             end = key.caller.expires_at
             return key.caller if end is None or self._now() < end else None
         return None
 
-    async def authenticate(self, header: str | None) -> Caller:
+    def has_admitted(self, header: str) -> bool:
+        """Tell whether the credential worked when it was looked at last, so that it is no guess."""
+        return header in self._tokens or header in self._keys
+
+    async def authenticate(self, header: str | None, since: float = -math.inf) -> Caller:
         """Return the caller.
+
+        Args:
+            header: What is shown.
+            since: A moment of the monotonic clock; what the store said before that does not count.
 
         Raises:
             UnauthenticatedError: No credential, or one that does not work here and now.
         """
-        if (known := self.recall(header)) is not None:
+        if (known := self.recall(header, since)) is not None:
             return known
         credential = (header or "").removeprefix(_BEARER).strip()
         if not header or not credential:
             raise UnauthenticatedError
         environment_id = tokens.peek_environment(credential) if credential.isascii() else None
         if environment_id is not None:
-            return await self._by_token(header, credential, environment_id)
-        return await self._by_key(header, credential)
+            return await self._by_token(header, credential, environment_id, since)
+        return await self._by_key(header, credential, since)
 
-    async def wait_until_refused(self, header: str | None) -> None:
-        """Return when what was admitted is no longer: revoked, rotated or over. While the store is silent, it is."""
-        while True:
-            await asyncio.sleep(RECHECK_SECONDS)
-            try:
-                await self.authenticate(header)
-            except UnauthenticatedError:
-                return
-            except UnavailableError:
-                continue
+    async def confirms(self, header: str | None) -> bool:
+        """Tell whether a credential works by what the store says from now on. Silence confirms nothing."""
+        try:
+            await self.authenticate(header, self.monotonic())
+        except (UnauthenticatedError, UnavailableError):
+            return False
+        return True
+
+    async def is_refused(self, header: str) -> bool:
+        """Tell whether a credential that was admitted no longer works: revoked, rotated or over. A silent store refuses none."""
+        try:
+            await self.authenticate(header)
+        except UnauthenticatedError:
+            return True
+        except UnavailableError:
+            return False
+        return False
 
     async def use_up(self, caller: Caller) -> None:
         """Count the one use of a one-time token; for other callers nothing happens.
@@ -181,9 +209,8 @@ class Authenticator:
         """
         if caller.one_time is None:
             return
-        assert caller.expires_at is not None
-        end = datetime.fromtimestamp(min(caller.expires_at, _FOREVER), UTC)
-        if not await self.ledger.consume(caller.environment.id, caller.one_time, end):
+        assert caller.ends_at is not None
+        if not await self.ledger.consume(caller.environment.id, caller.one_time, caller.ends_at):
             raise UnauthenticatedError("Public Access Token has been used")
 
     async def mint(
@@ -196,9 +223,16 @@ class Authenticator:
         """Return a public token of *caller*'s environment, signed with its current root key.
 
         It works for *lifetime*, but never longer than the caller's own credential.
+
+        Raises:
+            UnauthenticatedError: The caller's credential no longer works.
         """
         environment_id = caller.environment.id
-        current = await self.signing_key(environment_id)
+        ring = await self._ring(environment_id)
+        current = _current_of(ring)
+        if caller.header is not None:
+            is_revocable = caller.credential is Credential.ADDITIONAL_KEY
+            await self.authenticate(caller.header, self.monotonic() if is_revocable else ring.read_at)
         now = int(self._now())
         end = now + max(int(lifetime.total_seconds()), 1)
         if caller.expires_at is not None:
@@ -218,25 +252,25 @@ class Authenticator:
         Raises:
             StoreUnavailableError: There is none.
         """
-        current = next((key for key in await self.root_keys(environment_id) if key.expires_at is None), None)
-        if current is None:
-            raise StoreUnavailableError("environment's root key")
-        return current
+        return _current_of(await self._ring(environment_id))
 
-    async def _by_token(self, header: str, token: str, environment_id: str) -> Caller:
-        ring = await self._ring(environment_id)
+    async def _by_token(self, header: str, token: str, environment_id: str, since: float) -> Caller:
+        ring = await self._ring(environment_id, since)
         if ring.environment is None:
             raise UnauthenticatedError("Invalid Public Access Token")
-        if (known := self.recall(header)) is not None:  # Verified before, and the keys are still the same.
+        if (known := self.recall(header, since)) is not None:  # Verified before, and the keys are still the same.
             return known
         verified = tokens.verify(token, ring.environment, ring.keys, self.clock.now())
         if verified is None:
+            self._tokens.pop(header, None)
             raise UnauthenticatedError("Public Access Token is invalid")
         key_end = verified.key.expires_at
         until = verified.expires_at if key_end is None else min(verified.expires_at, key_end.timestamp())
         caller = Caller(
             credential=Credential.PUBLIC_TOKEN,
             environment=verified.environment,
+            header=header,
+            token_hash=verified.hash,
             scopes=verified.scopes,
             expires_at=until,
             one_time=verified.one_time,
@@ -245,32 +279,34 @@ class Authenticator:
         self._tokens[header] = _KnownToken(caller, ring.keys, until)
         return caller
 
-    async def _by_key(self, header: str, key: str) -> Caller:
-        async with self._question(header):
-            return self.recall(header) or await self._look_up(header, key)
+    async def _by_key(self, header: str, key: str, since: float) -> Caller:
+        async with self._question(f"key {header}"):
+            return self.recall(header, since) or await self._look_up(header, key)
 
     async def _look_up(self, header: str, key: str) -> Caller:
+        read_at = self.monotonic()
         grant = await self.environments.find_grant(key) if key.isascii() and "\x00" not in key else None
         if grant is None or not grant.is_valid(self.clock.now()):
+            self._keys.pop(header, None)
             raise UnauthenticatedError("Invalid API key")
         self.uses.note(grant)
         known = self._keys.get(header)
-        caller = known.caller if known is not None and known.grant == grant else _caller_with(grant)
-        self._keys[header] = _KnownKey(caller, grant, self.monotonic())
+        caller = known.caller if known is not None and known.grant == grant else _caller_with(grant, header)
+        self._keys[header] = _KnownKey(caller, grant, read_at)
         return caller
 
-    async def _ring(self, environment_id: str) -> _Ring:
-        async with self._question(environment_id):
-            return await self._current_ring(environment_id)
+    async def _ring(self, environment_id: str, since: float = -math.inf) -> _Ring:
+        async with self._question(f"ring {environment_id}"):
+            return await self._current_ring(environment_id, since)
 
     def _question(self, about: str) -> asyncio.Lock:
         """Return what lets one caller at a time ask the store *about* something."""
         return self._questions.setdefault(about, asyncio.Lock())
 
-    async def _current_ring(self, environment_id: str) -> _Ring:
+    async def _current_ring(self, environment_id: str, since: float) -> _Ring:
         known = self._rings.get(environment_id)
         read_at = self.monotonic()
-        if known is not None and read_at - known.read_at <= KEY_SECONDS:
+        if known is not None and max(read_at - KEY_SECONDS, since) <= known.read_at:
             return known
         ring = await self._read_ring(environment_id, read_at)
         if ring.environment is None:
@@ -291,10 +327,18 @@ class Authenticator:
         return self.clock.now().timestamp()
 
 
-def _caller_with(grant: KeyGrant) -> Caller:
+def _current_of(ring: _Ring) -> RootKey:
+    current = next((key for key in ring.keys if key.expires_at is None), None)
+    if current is None:
+        raise StoreUnavailableError("environment's root key")
+    return current
+
+
+def _caller_with(grant: KeyGrant, header: str) -> Caller:
     return Caller(
         credential=Credential.ROOT_KEY if grant.scopes is None else Credential.ADDITIONAL_KEY,
         environment=grant.environment,
+        header=header,
         scopes=grant.scopes,
         expires_at=None if grant.expires_at is None else grant.expires_at.timestamp(),
     )

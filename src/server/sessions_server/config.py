@@ -13,6 +13,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import attrs
 
 from sessions_core.errors import InvalidError
+from sessions_server.connection_settings import ConnectionSettings, one_or_more, positive
+from sessions_server.limit_settings import LimitSettings, read_rate
 
 T = TypeVar("T")
 
@@ -41,19 +43,9 @@ def _seconds(text: str) -> timedelta:
     return timedelta(seconds=float(text))
 
 
-def _positive(_: object, attribute: attrs.Attribute[timedelta], value: timedelta) -> None:
-    if value <= timedelta(0):
-        raise InvalidError(attribute.name, "must be more than 0 seconds")
-
-
 def _not_negative(_: object, attribute: attrs.Attribute[timedelta], value: timedelta) -> None:
     if value < timedelta(0):
         raise InvalidError(attribute.name, "must not be negative")
-
-
-def _one_or_more(_: object, attribute: attrs.Attribute[int], value: int) -> None:
-    if value < 1:
-        raise InvalidError(attribute.name, "must be at least 1")
 
 
 def _text_or_none(text: str) -> str | None:
@@ -96,6 +88,7 @@ _READERS: Final[Mapping[Any, Callable[[str], Any]]] = {
     "Path": Path,
     "Path | None": _path_or_none,
     "timedelta": _seconds,
+    "Rate | None": read_rate,
 }
 
 
@@ -126,7 +119,7 @@ def _trimmed_or_none(text: str | None) -> str | None:
 
 
 @attrs.frozen(kw_only=True)
-class Config:
+class Config(ConnectionSettings, LimitSettings):
     """Settings of one server process. Each may be set as ``SESSIONS_<NAME>``, durations in seconds.
 
     Attributes:
@@ -139,7 +132,8 @@ class Config:
         data: Folder of the profile ``embedded``, and of the encryption key if none is given.
         database_url: Database of the profiles ``postgres`` and ``scale``.
         s2_url: S2 basin that keeps the channels instead of the store; the profile ``scale`` needs one.
-        redis_url: Redis that wake-ups of waits go through instead of the store; the profile ``scale`` needs one.
+        redis_url: Redis that wake-ups of waits go through instead of the store, and that counts requests; the profile ``scale``
+            needs one.
         clickhouse_url: ClickHouse that has an index of sessions.
         index: What lists are read from: ``store`` or ``clickhouse``; None for what is usual in the profile.
         dispatcher: What carries runs out: ``local`` (this process), ``procrastinate`` (any process on the same Postgres that has
@@ -162,7 +156,6 @@ class Config:
         longest_public_token: The longest life a minted public token may ask for.
         subscribe_window: How long a subscription without ``Timeout-Seconds`` stays open without a record.
         ping_interval: How often a silent subscription is told the tail.
-        slow_write: After this long without taking a frame a reader is cut off.
         drain_delay: How long a stopping server goes on serving after ``/readyz`` has begun to say no.
         drain: How long runs may then go on with what they are doing.
         concurrency: How many runs this process takes at once, where runs wait for whoever takes them.
@@ -186,7 +179,7 @@ class Config:
     dispatcher: str | None = None
     webhook_url: str | None = attrs.field(default=None, repr=False)
     webhook_secret: str | None = attrs.field(default=None, repr=False)
-    run_token_lifetime: timedelta = attrs.field(default=timedelta(days=1), validator=_positive)
+    run_token_lifetime: timedelta = attrs.field(default=timedelta(days=1), validator=positive)
     encryption_key: str | None = attrs.field(default=None, repr=False)
     agents: str = DEFAULT_AGENTS
     demo: bool = False
@@ -194,22 +187,21 @@ class Config:
     log_level: str = attrs.field(default="INFO", converter=_upper, validator=_level)
     log_json: bool = False
     access_log: bool = False
-    session_token_lifetime: timedelta = attrs.field(default=timedelta(hours=1), validator=_positive)
+    session_token_lifetime: timedelta = attrs.field(default=timedelta(hours=1), validator=positive)
     public_url: str | None = attrs.field(
         default=None, converter=_address_or_none, validator=attrs.validators.optional(_http)
     )
-    direct_token_lifetime: timedelta = attrs.field(default=timedelta(hours=1), validator=_positive)
-    public_token_lifetime: timedelta = attrs.field(default=timedelta(minutes=15), validator=_positive)
-    longest_public_token: timedelta = attrs.field(default=timedelta(days=30), validator=_positive)
-    subscribe_window: timedelta = attrs.field(default=timedelta(seconds=60), validator=_positive)
-    ping_interval: timedelta = attrs.field(default=timedelta(seconds=5), validator=_positive)
-    slow_write: timedelta = attrs.field(default=timedelta(seconds=30), validator=_positive)
+    direct_token_lifetime: timedelta = attrs.field(default=timedelta(hours=1), validator=positive)
+    public_token_lifetime: timedelta = attrs.field(default=timedelta(minutes=15), validator=positive)
+    longest_public_token: timedelta = attrs.field(default=timedelta(days=30), validator=positive)
+    subscribe_window: timedelta = attrs.field(default=timedelta(seconds=60), validator=positive)
+    ping_interval: timedelta = attrs.field(default=timedelta(seconds=5), validator=positive)
     drain_delay: timedelta = attrs.field(default=timedelta(0), validator=_not_negative)
     drain: timedelta = attrs.field(default=timedelta(seconds=10), validator=_not_negative)
-    concurrency: int = attrs.field(default=200, validator=_one_or_more)
+    concurrency: int = attrs.field(default=200, validator=one_or_more)
     queues: str | None = None
     worker_version: str | None = None
-    stall: timedelta = attrs.field(default=timedelta(seconds=15), validator=_positive)
+    stall: timedelta = attrs.field(default=timedelta(seconds=15), validator=positive)
 
     @classmethod
     def load(cls) -> Config:
@@ -273,11 +265,15 @@ def _waiting(settings: ReplicationVariables, attribute: attrs.Attribute[bool], v
 
 
 def _without_secure(url: str | None) -> str | None:
-    """Return *url* without the parameter ``secure``, which other clients of ClickHouse know."""
-    if url is None or not (query := urlsplit(url).query):
+    """Return *url* without the parameter ``secure``, which other clients of ClickHouse know; as it is if it cannot be read."""
+    try:
+        parts = urlsplit(url or "")
+    except ValueError:  # its text may show the password; who uses the URL says what is wrong with it
+        return url
+    if not parts.query:
         return url or None
-    kept = [pair for pair in parse_qsl(query, keep_blank_values=True) if pair[0] != "secure"]
-    return urlunsplit(urlsplit(url)._replace(query=urlencode(kept)))
+    kept = [pair for pair in parse_qsl(parts.query, keep_blank_values=True) if pair[0] != "secure"]
+    return urlunsplit(parts._replace(query=urlencode(kept)))
 
 
 @attrs.frozen(kw_only=True)
@@ -383,5 +379,7 @@ def variable_of(setting: str, prefix: str = _PREFIX) -> str:
 def _read(name: str, text: str, read: Callable[[str], T]) -> T:
     try:
         return read(text)
+    except InvalidError as error:
+        raise InvalidError(name, error.reason) from None
     except (ValueError, OverflowError):
         raise InvalidError(name, "cannot be read") from None

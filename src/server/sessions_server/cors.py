@@ -9,6 +9,10 @@ from multidict import CIMultiDict
 
 METHODS: Final = "GET,HEAD,PUT,PATCH,POST,DELETE"
 _EXPOSED_HEADERS: Final = (
+    "Retry-After",
+    "x-ratelimit-limit",
+    "x-ratelimit-remaining",
+    "x-ratelimit-reset",
     "x-request-id",
     "x-should-retry",
     "x-trigger-jwt",

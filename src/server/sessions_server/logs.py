@@ -54,6 +54,8 @@ _REPLICATION: Final = (
     *(*_INFORMATION, ChangeDeadLettered, FlushAttemptFailed, RetentionExceeded, BackfillAdvanced),
     *(ChangesRead, FeedMeasured, PositionAcknowledged, RowsFlushed),
 )
+CLIENT_LEFT: Final = 499
+"""Status, in the log and in metrics, of a request whose client did not wait for the answer."""
 _TELLTALE: Final = "hpack"
 """Logs every header of every request over HTTP/2 at the level DEBUG."""
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}

@@ -89,6 +89,19 @@ class _Facts(Collector):
         yield _counter("sessions_records_duplicate", "Records that were there already.", "io", self.again)
 
 
+@attrs.define(eq=False)
+class _Limits(Collector):
+    """What limits have done."""
+
+    refused: dict[str, int] = attrs.field(factory=dict)
+    uncounted: int = 0
+
+    def collect(self) -> Iterator[Metric]:
+        yield _counter("sessions_requests_refused", "Requests answered with 429.", "limit", self.refused)
+        text = "Requests let through because the rate limiter gave no answer."
+        yield CounterMetricFamily("sessions_requests_uncounted", text, value=self.uncounted)
+
+
 def _counter(name: str, text: str, label: str, counts: dict[str, int]) -> CounterMetricFamily:
     family = CounterMetricFamily(name, text, labels=(label,))
     for value, count in counts.items():
@@ -105,15 +118,30 @@ class Metrics(Observer):
         registry.register(self._requests)
         registry.register(self._facts)
         registry.register(self._replication)
+        self._limits = _Limits()
+        registry.register(self._limits)
         self._streams = Gauge("sessions_subscriptions", "Open subscriptions.", registry=registry)
+        self._connections = Gauge("sessions_connections", "Open connections.", registry=registry)
 
     def watch_streams(self, count: Callable[[], int]) -> None:
         """Ask *count* for the number of open subscriptions whenever metrics are read."""
         self._streams.set_function(count)
 
+    def watch_connections(self, count: Callable[[], int]) -> None:
+        """Ask *count* for the number of open connections whenever metrics are read."""
+        self._connections.set_function(count)
+
     def request(self, route: str, status: int, seconds: float | None) -> None:
         """Count an answered request; *seconds* is None for a subscription."""
         self._requests.add(route, status, seconds)
+
+    def refuse(self, limit: str) -> None:
+        """Count a request that was one too many for *limit*, a kind and nobody's name."""
+        self._limits.refused[limit] = self._limits.refused.get(limit, 0) + 1
+
+    def let_through(self) -> None:
+        """Count a request that no limiter has counted."""
+        self._limits.uncounted += 1
 
     def __call__(self, event: Event) -> None:
         """Count *event*."""

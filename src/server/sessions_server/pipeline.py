@@ -12,8 +12,6 @@ that goes on as an orphan, and :meth:`Pipeline.settle` waits for the last ones.
 from __future__ import annotations
 
 import asyncio
-import itertools
-import secrets
 from collections.abc import Iterable
 from functools import partial
 from time import perf_counter
@@ -25,23 +23,26 @@ from sessions_core.domain.access import Access
 from sessions_core.errors import InvalidError
 from sessions_server import cors
 from sessions_server.access import authorize, wrong_credential
-from sessions_server.bodies import check_length, read_body
-from sessions_server.logs import log_request, logger
+from sessions_server.auth import Caller
+from sessions_server.bodies import check_length
+from sessions_server.logs import CLIENT_LEFT, log_request, logger
 from sessions_server.page_access import check_sender
 from sessions_server.problems import (
-    MalformedRequestError,
+    HttpError,
     MethodNotAllowedError,
     RouteNotFoundError,
     is_internal,
     problem_response,
 )
+from sessions_server.protection import protect
 from sessions_server.queries import parse_query
+from sessions_server.request_ids import REQUEST_ID
 from sessions_server.route import Call, Context, Route
 from sessions_server.router import Node, Router, decode_segment
 from sessions_server.wire.values import decode_body
 
-REQUEST_ID: Final = "X-Request-Id"
-_LONGEST_REQUEST_ID: Final = 128
+_UNKNOWN: Final = "-"
+"""Method and path, in the log, of what has not become a request."""
 
 
 class Pipeline:
@@ -51,16 +52,17 @@ class Pipeline:
         self._router = Router(line for route in routes for line in route.expand())
         self._page = Router(page_routes)
         self._context = context
-        self._process = secrets.token_hex(6)
-        self._numbers = itertools.count(1)
         self._changes: set[asyncio.Task[web.StreamResponse]] = set()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer *request*."""
         started = perf_counter()
-        call = Call(request, self._context, self._request_id(request))
+        call = Call(request, self._context, self._context.request_ids.take(request.headers.get(REQUEST_ID)))
         try:
             response = await self._answer(call)
+        except asyncio.CancelledError:
+            self._record(call, CLIENT_LEFT if call.begun is None else call.begun.status, started)
+            raise
         except ConnectionError:
             if request.transport is None or request.transport.is_closing():
                 raise
@@ -71,18 +73,28 @@ class Pipeline:
             headers = response.headers
             headers[REQUEST_ID] = call.request_id
             headers["Server"] = "sessions"
+            protect(headers)
+            if call.taken is not None:
+                self._context.limits.permits.show(call.taken, headers)
             if not call.is_of_page:
                 cors.admit(request.headers.get("Origin"), headers)
-        self._record(call, response, started)
+        self._record(call, response.status, started)
         return response
 
-    def refuse(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer what could not be read as a request."""
-        started = perf_counter()
-        call = Call(request, self._context, self._request_id(request))
-        response = problem_response(MalformedRequestError())
-        response.headers.update({REQUEST_ID: call.request_id, "Server": "sessions"})
-        self._record(call, response, started)
+    def refuse(self, error: HttpError, request_id: str | None = None) -> web.Response:
+        """Answer what has not become a request.
+
+        Args:
+            error: Why not.
+            request_id: What the caller calls it, if that is known.
+        """
+        request_id = self._context.request_ids.take(request_id)
+        response = problem_response(error)
+        response.headers.update({REQUEST_ID: request_id, "Server": "sessions"})
+        protect(response.headers)
+        self._context.metrics.request("none", response.status, 0.0)
+        if self._context.config.access_log:
+            log_request(request_id, _UNKNOWN, _UNKNOWN, response.status, 0.0)
         return response
 
     async def settle(self, patience: float) -> None:
@@ -129,7 +141,7 @@ class Pipeline:
             return await route.handler(call)
         check_sender(request.headers)
         check_length(request, route.cap)
-        call.body = decode_body(await read_body(request, route.cap), route.decoder)
+        call.body = decode_body(await call.read_body(route.cap), route.decoder)
         return await self._undisturbed(call, route)
 
     async def _undisturbed(self, call: Call, route: Route) -> web.StreamResponse:
@@ -151,8 +163,9 @@ class Pipeline:
     async def _admit(self, call: Call, route: Route, access: Access, names: tuple[str, ...], values: list[str]) -> None:
         """Find out who calls, read what the route wants to be read, and check that it is allowed."""
         header = call.request.headers.get("Authorization")
-        auth = call.context.auth
-        caller = call.caller = auth.recall(header) or await auth.authenticate(header)
+        caller = call.caller = call.context.auth.recall(header) or await self._identify(call, header)
+        permits = call.context.limits.permits
+        call.taken = await permits.take(caller.environment.id, caller.token_hash, is_vital=route.is_vital)
         if caller.credential not in access.credentials:
             raise wrong_credential(access)
         if route.cap is not None:
@@ -163,8 +176,16 @@ class Pipeline:
         if route.query is not None:
             call.query = route.query(parse_query(call.request.rel_url.raw_query_string), call.context)
         if route.decoder is not None and route.cap is not None:
-            call.body = decode_body(await read_body(call.request, route.cap), route.decoder)
+            call.body = decode_body(await call.read_body(route.cap), route.decoder)
         await authorize(call, access)
+
+    async def _identify(self, call: Call, header: str | None) -> Caller:
+        """Look at a credential, unless it is not known and its address has shown too many that did not work."""
+        auth, request = call.context.auth, call.request
+        if header is None or auth.has_admitted(header):
+            return await auth.authenticate(header)
+        with call.context.limits.guesses.counted(request.remote, request.headers):
+            return await auth.authenticate(header)
 
     def _redirect(self, request: web.BaseRequest, raw_path: str) -> web.StreamResponse:
         """Lead a path with a trailing slash to the one without, if there is one."""
@@ -184,20 +205,13 @@ class Pipeline:
             says_ok=route is not None and route.says_ok,
         )
 
-    def _record(self, call: Call, response: web.StreamResponse, started: float) -> None:
+    def _record(self, call: Call, status: int, started: float) -> None:
         context, route = self._context, call.route
         seconds = perf_counter() - started
-        is_stream = not isinstance(response, web.Response)
-        context.metrics.request(route.path if route else "none", response.status, None if is_stream else seconds)
+        context.metrics.request(route.path if route else "none", status, seconds if call.begun is None else None)
         if context.config.access_log:
             request = call.request
-            log_request(call.request_id, request.method, request.rel_url.raw_path, response.status, seconds)
-
-    def _request_id(self, request: web.BaseRequest) -> str:
-        given = request.headers.get(REQUEST_ID)
-        if given and len(given) <= _LONGEST_REQUEST_ID and given.isascii() and given.isprintable():
-            return given
-        return f"{self._process}-{next(self._numbers)}"
+            log_request(call.request_id, request.method, request.rel_url.raw_path, status, seconds)
 
 
 def _log_orphan(request_id: str, task: asyncio.Task[web.StreamResponse]) -> None:

@@ -6,7 +6,9 @@ and one about a closed session says ``closedReason``. Nothing in it comes from a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import attrs
@@ -79,11 +81,130 @@ class UnreadableBodyError(InvalidError):
 
 
 class MalformedRequestError(HttpError):
-    """What came is no HTTP, or has a header that is too long."""
+    """What came is no HTTP."""
 
     @property
     def message(self) -> str:
         return "The request is malformed"
+
+
+class UrlTooLongError(HttpError):
+    """The path, with its query string, is over the limit."""
+
+    @property
+    def message(self) -> str:
+        return "The URL is too long"
+
+
+class HeadersTooLargeError(HttpError):
+    """There are too many headers, or they are too long."""
+
+    @property
+    def message(self) -> str:
+        return "The request's headers are too many or too long"
+
+
+class RequestTimeoutError(HttpError):
+    """The request did not come to its end in time."""
+
+    @property
+    def message(self) -> str:
+        return "The request came too slowly"
+
+
+class TooManyConnectionsError(HttpError):
+    """This process holds as many connections as it may."""
+
+    @property
+    def message(self) -> str:
+        return "The server has too many connections"
+
+
+class UnsupportedEncodingError(HttpError):
+    """The body is packed in a way that is not undone here."""
+
+    @property
+    def message(self) -> str:
+        return "A body's Content-Encoding can be gzip or deflate"
+
+
+@attrs.define(eq=False)
+class TooManyRequestsError(HttpError):
+    """One request more than a limit allows.
+
+    Attributes:
+        kind: Of the limit: ``environment``, ``token``, ``address``, ``session`` or ``process``.
+        limit: How many it allows at once.
+    """
+
+    kind: str
+    limit: int
+
+    @property
+    def message(self) -> str:
+        return f"Too many requests for this {self.kind}, which may have {self.limit} at once"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What the answer's headers say about the limit."""
+        return dict(_SOON)
+
+    @property
+    def members(self) -> dict[str, Any]:
+        """What the answer's body says about it."""
+        return {"title": "Too Many Requests", "status": 429, "type": _TYPE, "detail": self.message, "limit": self.limit}
+
+
+@attrs.define(eq=False)
+class TooManyStreamsError(TooManyRequestsError):
+    """There are as many subscriptions and other long answers as may be open at a time."""
+
+    @property
+    def message(self) -> str:
+        return f"Too many streams: this {self.kind} has {self.limit} open, and may have no more"
+
+
+@attrs.define(eq=False)
+class RateLimitedError(TooManyRequestsError):
+    """Requests, or credentials that do not work, come faster than a rate allows.
+
+    Attributes:
+        wait: How long it takes until one more may come.
+        resets_at: When that will be.
+    """
+
+    wait: timedelta
+    resets_at: datetime
+
+    @property
+    def message(self) -> str:
+        what = "credentials that do not work" if self.kind == "address" else "requests"
+        left = f"0/{self.limit} {what} remaining for this {self.kind}"
+        return f"Rate limit exceeded: {left}. Retry in {self.seconds} second{'' if self.seconds == 1 else 's'}."
+
+    @property
+    def seconds(self) -> int:
+        """The wait in whole seconds, rounded up."""
+        return max(math.ceil(self.wait.total_seconds()), 1)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Retry-After": str(self.seconds), **rate_headers(self.limit, 0, self.resets_at.timestamp())}
+
+    @property
+    def members(self) -> dict[str, Any]:
+        reset = math.ceil(self.resets_at.timestamp() * 1000)
+        rate = {"title": "Rate Limit Exceeded", "remaining": 0, "reset": reset, "secondsUntilReset": self.seconds}
+        return {**super().members, **rate}
+
+
+def rate_headers(limit: int, remaining: int, reset: float) -> dict[str, str]:
+    """Return the contract's headers of a limit, which will have one request more to give at *reset*, in Unix seconds."""
+    return {
+        "x-ratelimit-limit": str(limit),
+        "x-ratelimit-remaining": str(remaining),
+        "x-ratelimit-reset": str(math.ceil(reset * 1000)),
+    }
 
 
 class NoDevelopmentEnvironmentError(HttpError):
@@ -117,6 +238,8 @@ class Answer:
 
 
 _SOON: Final = {"Retry-After": "1"}
+PROBLEM_JSON: Final = "application/problem+json"
+_TYPE: Final = "https://developer.mozilla.org/en-US/docs/Web/HTTP/Status/429"
 INTERNAL: Final = Answer(500, "internal_error")
 INTERNAL_MESSAGE: Final = "Something went wrong"
 
@@ -129,7 +252,16 @@ TABLE: Final[Mapping[type[BaseException], Answer]] = {
     MethodNotAllowedError: Answer(405, "method_not_allowed"),
     BodyTooLargeError: Answer(413, "body_too_large", retry=False),
     UnreadableBodyError: Answer(400, "invalid_body"),
+    UnsupportedEncodingError: Answer(415, "unsupported_encoding", retry=False),
     MalformedRequestError: Answer(400, "malformed_request", retry=False),
+    UrlTooLongError: Answer(414, "url_too_long", retry=False),
+    HeadersTooLargeError: Answer(431, "headers_too_large", retry=False),
+    RequestTimeoutError: Answer(408, "request_timeout"),
+    # No word about retrying: the official clients then wait until x-ratelimit-reset, and with one only for a moment.
+    RateLimitedError: Answer(429, "rate_limited"),
+    TooManyStreamsError: Answer(429, "too_many_streams"),
+    TooManyRequestsError: Answer(429, "rate_limited"),
+    TooManyConnectionsError: Answer(503, "too_many_connections", headers=_SOON),
     errors.SessionNotFoundError: Answer(404, "session_not_found", retry=False),
     errors.RunNotFoundError: Answer(404, "run_not_found", retry=False),
     errors.WaitpointNotFoundError: Answer(404, "waitpoint_not_found", retry=False),
@@ -155,6 +287,7 @@ TABLE: Final[Mapping[type[BaseException], Answer]] = {
     errors.DispatcherUnavailableError: Answer(503, "dispatcher_unavailable", headers=_SOON),
     errors.IndexUnavailableError: Answer(503, "index_unavailable", headers=_SOON),
     errors.WaitRegistryUnavailableError: Answer(503, "unavailable", headers=_SOON),
+    errors.RateLimiterUnavailableError: Answer(503, "unavailable", headers=_SOON),
     errors.UnavailableError: Answer(503, "unavailable", headers=_SOON),
     errors.IncompatibleStoreError: Answer(503, "incompatible_store"),
     errors.StoreInUseError: Answer(503, "incompatible_store"),
@@ -203,12 +336,14 @@ def describe(error: BaseException, refusal: Refusal | None = None) -> dict[str, 
             body["code"] = refusal.code
         if error.closed_reason is not None:
             body["closedReason"] = error.closed_reason
+    if isinstance(error, TooManyRequestsError):
+        body |= error.members
     return body
 
 
 def problem_response(
     error: BaseException, *, refusal: Refusal | None = None, says_ok: bool = False
-) -> web.StreamResponse:
+) -> web.Response:
     """Make the answer to *error*.
 
     Args:
@@ -225,6 +360,8 @@ def problem_response(
         headers["x-should-retry"] = "true" if answer.retry else "false"
     if isinstance(error, MethodNotAllowedError):
         headers["Allow"] = ", ".join(error.allowed)
+    if isinstance(error, TooManyRequestsError):
+        headers |= {"Content-Type": PROBLEM_JSON, **error.headers}
     status = refusal.status if refusal is not None and isinstance(error, ClosedError) else answer.status
     return web.Response(body=msgspec.json.encode(_presentable(body)), status=status, headers=headers)
 

@@ -23,22 +23,7 @@ from sessions_core.errors import InvalidError
 from sessions_server.route import Context, Query
 from sessions_server.wire.values import MAX_NUMBER, parse_digits, parse_moment
 
-LIST_PARAMETERS: Final = (
-    "page[size]",
-    "page[after]",
-    "page[before]",
-    "filter[type]",
-    "filter[tags]",
-    "filter[taskIdentifier]",
-    "filter[externalId]",
-    "filter[status]",
-    "filter[createdAt][period]",
-    "filter[createdAt][from]",
-    "filter[createdAt][to]",
-)
-RECORDS_PARAMETERS: Final = ("afterEventId", "limit")
 MAX_RECORDS: Final = 1000
-RUNS_PARAMETERS: Final = ("limit",)
 MAX_RUNS: Final = 100
 _LONGEST_MS: Final = 100 * 365 * 86_400_000
 
@@ -54,6 +39,7 @@ def parse_query(text: str) -> Query:
     if "%00" in text:
         raise InvalidError("query", "must not contain U+0000")
     try:
+        text.encode()  # over HTTP/2 it may be no UTF-8 even without being unquoted
         return dict(parse_qsl(text, keep_blank_values=True, errors="strict"))
     except ValueError:
         raise InvalidError("query", "is not valid UTF-8") from None

@@ -10,6 +10,7 @@ import attrs
 from aiohttp import web
 
 from sessions_core.errors import InvalidError
+from sessions_core.services.replication.feed_watch import FeedWatch
 from sessions_core.services.replication.replicator import Replicator
 from sessions_server.metrics import Metrics
 
@@ -21,15 +22,19 @@ METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 @attrs.define
 class ReplicationStatus:
-    """Says in a word how a replicator is."""
+    """Says in a word how a replicator is, and what it reads from."""
 
     _replicator: Replicator
+    _watch: FeedWatch
 
     @property
     def word(self) -> str:
-        """``leader``, ``standby`` (somebody else leads), or ``failing`` (reading or writing is not possible just now)."""
+        """``leader``, ``standby`` (somebody else leads), or ``failing``.
+
+        The last is said where the store cannot be read, leaves changes out, or the index cannot be written just now.
+        """
         health = self._replicator.health
-        if health.failing_since is not None:
+        if health.failing_since is not None or self._watch.is_failing:
             return FAILING
         return LEADER if health.is_leader else STANDBY
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 import attrs
@@ -13,17 +14,22 @@ from sessions_core.domain.access import ACCESS, Access
 from sessions_core.domain.channel import Channel, Io
 from sessions_core.domain.environment import Environment
 from sessions_core.domain.ids import AddressingKey, EnvironmentId, is_friendly_id
+from sessions_core.domain.rate import Taken
 from sessions_core.domain.session import Session
 from sessions_core.errors import SessionNotFoundError
 from sessions_core.facade import Sessions
 from sessions_server.auth import Authenticator, Caller
+from sessions_server.bodies import read_body
 from sessions_server.config import Config
 from sessions_server.data_plane.credentials import DirectTokens
+from sessions_server.limits import Limits
 from sessions_server.metrics import Metrics
 from sessions_server.page_access import Page
 from sessions_server.problems import Refusal
 from sessions_server.replication_health import ReplicationStatus
+from sessions_server.request_ids import RequestIds
 from sessions_server.streams import Streams
+from sessions_server.wire.schemas import Parameter
 from sessions_server.wire.values import Wire
 
 Query = Mapping[str, str]
@@ -42,11 +48,13 @@ class Context:
     config: Config
     auth: Authenticator
     direct_tokens: DirectTokens
+    limits: Limits
     streams: Streams
     metrics: Metrics
     document: bytes
     page: Page
     replication: ReplicationStatus | None = None
+    request_ids: RequestIds = attrs.field(factory=RequestIds)
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -61,14 +69,19 @@ class Route:
         body: What the JSON body is read as; None if it is no JSON.
         response: What the answer's body is; None if it is no JSON.
         status: Of the usual answer.
+        media: Content type of the usual answer if that is none of our JSON bodies.
+        others: Statuses of answers that not every route of its kind gives: with the body, or None for an error's.
         query: Reads the query string's members; ``call.query`` holds what it returns.
-        parameters: Names of the query string's members, for the document.
+        parameters: The query string's members, for the document.
         headers: Request headers that mean something here, for the document.
+        sends: Headers of the usual answer, for the document.
         refusal: How it says that the session is closed.
         out_refusal: The same, for the ``out`` channel.
         says_ok: Whether error bodies begin with ``"ok": false``.
         is_undisturbed: Whether the handler goes on to its end although its client leaves, because it changes something in
             more than one step. Appends are one step, and streams and waits must end with their client.
+        is_vital: Whether it does not count for the limit of its environment, because a run dies without it. It counts for that of
+            its token. A route that is open to everybody counts for none.
         io: Set by :meth:`expand`.
     """
 
@@ -81,13 +94,17 @@ class Route:
     body: type[Wire] | None = None
     response: type[Wire] | None = None
     status: int = 200
+    media: str | None = None
+    others: Mapping[int, type[Wire] | None] = attrs.field(factory=dict)
     query: Callable[[Query, Context], Any] | None = None
-    parameters: tuple[str, ...] = ()
-    headers: tuple[str, ...] = ()
+    parameters: tuple[Parameter, ...] = ()
+    headers: tuple[Parameter, ...] = ()
+    sends: tuple[Parameter, ...] = ()
     refusal: Refusal | None = None
     out_refusal: Refusal | None = None
     says_ok: bool = False
     is_undisturbed: bool = False
+    is_vital: bool = False
     io: Io | None = None
     decoder: msgspec.json.Decoder[Any] | None = attrs.field(init=False)
     access: Access | None = attrs.field(init=False)
@@ -121,7 +138,9 @@ class Call:
         params: The path's parameters, decoded.
         body: An instance of the route's ``body``.
         query: What the route's ``query`` has read.
+        taken: The permit that was taken for it, if there is a limit.
         is_of_page: Whether it is for the chat page, so that pages of other origins may not read the answer.
+        begun: An answer in pieces, once it has begun.
     """
 
     request: web.BaseRequest
@@ -132,7 +151,9 @@ class Call:
     params: dict[str, str] = attrs.field(init=False)
     body: Any = None
     query: Any = None
+    taken: Taken | None = None
     is_of_page: bool = False
+    begun: web.StreamResponse | None = None
     _found: Session | None = attrs.field(init=False, default=None)
 
     @property
@@ -200,6 +221,18 @@ class Call:
         """
         if self.caller.one_time is not None:
             await self.context.auth.use_up(self.caller)
+
+    async def read_body(self, cap: int) -> bytes:
+        """Return the body. See :func:`~sessions_server.bodies.read_body`."""
+        return await read_body(self.request, cap, self.context.config.body_timeout)
+
+    def holding_stream(self, channel: Channel | None = None) -> AbstractContextManager[None]:
+        """Count this request as an open stream inside the block, one of *channel* if it is about one.
+
+        Raises:
+            TooManyStreamsError: There are too many already.
+        """
+        return self.context.limits.streams.held(self.environment_id, self.caller.token_hash, channel)
 
     def header(self, name: str) -> str | None:
         """Return a request header."""

@@ -10,19 +10,21 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from time import monotonic, time
 from typing import Final, Protocol
 
+import anyio
 import attrs
 import msgspec
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
 
-from sessions_core.domain.channel import PUBLIC_ACCESS_TOKEN, Batch, Record
+from sessions_core.domain.channel import PUBLIC_ACCESS_TOKEN, Batch, Headers, Record
 from sessions_core.services.hub import Push
 from sessions_server.logs import logger
 from sessions_server.problems import describe, is_internal
-from sessions_server.wire.values import MAX_NUMBER, parse_digits
+from sessions_server.wire.values import MAX_NUMBER, legible, parse_digits
 
 DONE: Final = b"data: [DONE]\n\n"
 MAX_WINDOW_SECONDS: Final = 600
@@ -35,6 +37,8 @@ _QUOTE: Final = msgspec.json.Encoder().encode
 
 Encode = Callable[[Batch], tuple[bytes, ...]]
 """One function per variant, since a batch remembers what each has made of it."""
+May = Callable[[], Awaitable[bool]]
+"""Tells whether a reader may be shown session tokens now."""
 
 
 class Reading(Protocol):
@@ -121,9 +125,14 @@ def encode_frames_without_tokens(batch: Batch) -> tuple[bytes, ...]:
     return batch.encoded(encode_frames) if hidden is batch else encode_frames(hidden)
 
 
+def has_tokens(batch: Batch) -> bool:
+    """Tell whether there are session tokens in the headers of the batch."""
+    return any(record.headers and record.header(PUBLIC_ACCESS_TOKEN) is not None for record in batch.records)
+
+
 def without_tokens(batch: Batch) -> Batch:
     """Return the batch without the session tokens in its headers; itself if there are none."""
-    if not any(record.headers and record.header(PUBLIC_ACCESS_TOKEN) is not None for record in batch.records):
+    if not has_tokens(batch):
         return batch
     return Batch(tuple(map(_without_token, batch.records)), batch.next_seq, batch.timestamp)
 
@@ -160,10 +169,17 @@ def _encode_record(record: Record) -> bytes:
     """Encode one record; empty headers and an empty body are left out."""
     text = b'{"seq_num":%d,"timestamp":%d' % (record.seq, record.timestamp)
     if record.headers:
-        text += b',"headers":' + _QUOTE(record.headers)
+        text += b',"headers":' + _quote_headers(record.headers)
     if record.body:
         text += b',"body":' + _QUOTE(record.body.decode(errors="replace"))
     return text + b"}"
+
+
+def _quote_headers(headers: Headers) -> bytes:
+    try:
+        return _QUOTE(headers)
+    except UnicodeEncodeError:
+        return _QUOTE([[legible(name), legible(value)] for name, value in headers])
 
 
 def encode_ping(next_seq: int, timestamp: int, now_ms: int) -> bytes:
@@ -195,13 +211,25 @@ class _Rhythm:
         return max(min(self.ping_at, self.ends_at) - now, 0.0)
 
 
-async def pump(reading: Reading, outlet: Outlet, pace: Pace, encode: Encode = encode_frames) -> None:
-    """Write what comes until the reading is finished or its window has passed without a record."""
+async def pump(
+    reading: Reading, outlet: Outlet, pace: Pace, encode: Encode = encode_frames, may_see_tokens: May | None = None
+) -> None:
+    """Write what comes until the reading is finished or its window has passed without a record.
+
+    Args:
+        reading: What is read.
+        outlet: Where it is written.
+        pace: In which time.
+        encode: How.
+        may_see_tokens: Is asked before each batch with session tokens; if it says no, they are left out.
+    """
     now = monotonic()
     rhythm = _Rhythm(pace, now + pace.window, now if reading.is_caught_up else now + pace.ping)
     told_tail = False
 
     def push(batch: Batch) -> bool:
+        if may_see_tokens is not None and batch.encoded(has_tokens):
+            return False  # asking takes a while, which the stream's own task has
         is_written = _write_at_once(batch, outlet, encode)
         if is_written:
             rhythm.record_written(monotonic())
@@ -214,7 +242,8 @@ async def pump(reading: Reading, outlet: Outlet, pace: Pace, encode: Encode = en
         batch = await reading.next(rhythm.silence(now), push)
         now = monotonic()
         if batch is not None:
-            for frame in batch.encoded(encode):
+            may = may_see_tokens is None or not batch.encoded(has_tokens) or await may_see_tokens()
+            for frame in batch.encoded(encode if may else encode_frames_without_tokens):
                 await outlet.write(frame)
             now = monotonic()
             rhythm.record_written(now)
@@ -241,6 +270,7 @@ class Sink:
     """Writes frames to one reader, and waits for it only so long."""
 
     _response: web.StreamResponse
+    _writer: AbstractStreamWriter
     _transport: asyncio.Transport
     _patience: float
     _is_chunked: bool = attrs.field(init=False)
@@ -257,12 +287,14 @@ class Sink:
         Raises:
             SlowReaderError: The reader made no room for it in time.
         """
-        if len(frame) < _LARGE_FRAME and self._transport.get_write_buffer_size() == 0:
+        if self._is_chunked and len(frame) < _LARGE_FRAME and self._transport.get_write_buffer_size() == 0:
             await self._response.write(frame)
             return
         try:
-            async with asyncio.timeout(self._patience):
-                await self._response.write(frame)
+            # Whole frames only, also when the stream is to end in the middle of one: over HTTP/2 it goes out in pieces.
+            with anyio.CancelScope(shield=True):
+                async with asyncio.timeout(self._patience):
+                    await self._response.write(frame)
         except TimeoutError:
             self._transport.abort()
             raise SlowReaderError("the reader is too slow") from None
@@ -276,14 +308,18 @@ class Sink:
         is_ready = self._is_chunked and not transport.is_closing() and transport.get_write_buffer_size() == 0
         if not is_ready or len(frame) >= _LARGE_FRAME:
             return False
-        transport.write(b"%x\r\n%b\r\n" % (len(frame), frame))
+        chunk = b"%x\r\n%b\r\n" % (len(frame), frame)
+        transport.write(chunk)
+        self._writer.output_size += len(chunk)  # by which the connection sees whether its client takes anything
         return True
 
 
-async def pump_or_explain(reading: Reading, outlet: Outlet, pace: Pace, encode: Encode = encode_frames) -> bytes:
+async def pump_or_explain(
+    reading: Reading, outlet: Outlet, pace: Pace, encode: Encode = encode_frames, may_see_tokens: May | None = None
+) -> bytes:
     """Pump; return the stream's last frame: ``[DONE]``, or what went wrong."""
     try:
-        await pump(reading, outlet, pace, encode)
+        await pump(reading, outlet, pace, encode, may_see_tokens)
     except ConnectionError:
         raise
     except Exception as error:  # noqa: BLE001 - the headers are gone, so it cannot become a status any more

@@ -7,16 +7,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from sessions_server.epochs import EPOCH_HEADER
+from sessions_server import parameters
 from sessions_server.problems import Refusal
-from sessions_server.queries import (
-    LIST_PARAMETERS,
-    RECORDS_PARAMETERS,
-    RUNS_PARAMETERS,
-    parse_list,
-    parse_records,
-    parse_runs,
-)
+from sessions_server.queries import parse_list, parse_records, parse_runs
 from sessions_server.route import Route
 from sessions_server.routes import attempts, channels, health, page, runs, sessions, snapshots, tokens, waits
 from sessions_server.wire import attempts as attempt_bodies
@@ -30,6 +23,8 @@ CHANNEL: Final = "/realtime/v1/sessions/{session}/{io}"
 RUN: Final = "/api/v1/runs/{run}"
 ENGINE_RUN: Final = "/engine/v1/runs/{run}"
 _APPEND: Final = "Cannot append to {a} session"
+_STALE: Final = {409: None}
+"""Somebody else has what is asked for: another attempt, another run."""
 
 ROUTES: Final = (
     Route(
@@ -42,6 +37,7 @@ ROUTES: Final = (
         body=requests.CreateSession,
         response=responses.CreatedSessionItem,
         status=201,
+        others={200: responses.CreatedSessionItem},
         refusal=Refusal(409, "Session is {state}; use a different externalId to create a new session", code=None),
         is_undisturbed=True,
     ),
@@ -53,7 +49,7 @@ ROUTES: Final = (
         summary="List sessions, newest first",
         response=responses.SessionList,
         query=parse_list,
-        parameters=LIST_PARAMETERS,
+        parameters=parameters.LIST,
     ),
     Route(
         method="GET",
@@ -72,6 +68,7 @@ ROUTES: Final = (
         cap=32 * KIB,
         body=requests.UpdateSession,
         response=responses.SessionItem,
+        others={422: None},
         is_undisturbed=True,
     ),
     Route(
@@ -83,7 +80,8 @@ ROUTES: Final = (
         cap=KIB,
         body=requests.CloseSession,
         response=responses.SessionItem,
-        headers=(EPOCH_HEADER,),
+        others=_STALE,
+        headers=(parameters.EPOCH,),
         is_undisturbed=True,
     ),
     Route(
@@ -95,7 +93,8 @@ ROUTES: Final = (
         cap=KIB,
         body=requests.EndAndContinue,
         response=responses.HandOverItem,
-        headers=(EPOCH_HEADER,),
+        others=_STALE,
+        headers=(parameters.EPOCH,),
         refusal=Refusal(400, "Cannot end-and-continue {a} session"),
         is_undisturbed=True,
     ),
@@ -107,7 +106,7 @@ ROUTES: Final = (
         summary="List the runs that have served a session, newest first",
         response=responses.SessionRunList,
         query=parse_runs,
-        parameters=RUNS_PARAMETERS,
+        parameters=parameters.RUNS,
     ),
     Route(
         method="GET",
@@ -155,7 +154,9 @@ ROUTES: Final = (
         name="subscribe",
         handler=channels.subscribe,
         summary="Follow a channel as server-sent events",
-        headers=("Last-Event-ID", "Timeout-Seconds", "X-Peek-Settled"),
+        media="text/event-stream",
+        headers=(parameters.LAST_EVENT_ID, parameters.WINDOW, parameters.PEEK),
+        sends=parameters.STREAM,
     ),
     Route(
         method="HEAD",
@@ -163,6 +164,7 @@ ROUTES: Final = (
         name="subscribe",
         handler=channels.head,
         summary="Ask whether a channel may be followed",
+        sends=parameters.HEAD,
     ),
     Route(
         method="PUT",
@@ -172,6 +174,7 @@ ROUTES: Final = (
         summary="Get credentials for writing a channel directly; they are in the X-S2-* headers",
         response=responses.Initialized,
         status=202,
+        sends=parameters.CREDENTIALS,
         refusal=Refusal(400, "Cannot initialize a channel on {a} session"),
         is_undisturbed=True,
     ),
@@ -183,7 +186,7 @@ ROUTES: Final = (
         summary="Read what is in a channel, without waiting",
         response=responses.RecordList,
         query=parse_records,
-        parameters=RECORDS_PARAMETERS,
+        parameters=parameters.RECORDS,
     ),
     Route(
         method="POST",
@@ -193,7 +196,7 @@ ROUTES: Final = (
         summary="Append the body, as text, as one record",
         cap=channels.MAX_APPEND,
         response=responses.Appended,
-        headers=(channels.PART_HEADER, EPOCH_HEADER),
+        headers=(parameters.PART, parameters.EPOCH),
         refusal=Refusal(409, _APPEND),
         out_refusal=Refusal(400, _APPEND),
         says_ok=True,
@@ -224,7 +227,7 @@ ROUTES: Final = (
         handler=waits.retrieve,
         summary="Read a waitpoint, or wait for its end",
         response=responses.WaitpointItem,
-        headers=("Timeout-Seconds",),
+        headers=(parameters.PATIENCE,),
     ),
     Route(
         method="POST",
@@ -244,16 +247,19 @@ ROUTES: Final = (
         cap=KIB,
         body=attempt_bodies.StartAttempt,
         response=attempt_bodies.AttemptItem,
+        others=_STALE,
         is_undisturbed=True,
     ),
     Route(
         method="POST",
         path=ENGINE_RUN + "/heartbeat",
         name="heartbeat_run",
+        is_vital=True,
         handler=attempts.heartbeat,
         summary="Tell that an attempt lives",
         response=attempt_bodies.HeartbeatItem,
-        headers=(EPOCH_HEADER,),
+        others=_STALE,
+        headers=(parameters.OWN_EPOCH,),
         is_undisturbed=True,
     ),
     Route(
@@ -265,7 +271,8 @@ ROUTES: Final = (
         cap=attempts.MAX_OUT,
         body=attempt_bodies.AppendOut,
         response=responses.Appended,
-        headers=(channels.PART_HEADER, EPOCH_HEADER),
+        others=_STALE,
+        headers=(parameters.PART, parameters.OWN_EPOCH),
         says_ok=True,
         is_undisturbed=True,
     ),
@@ -273,12 +280,14 @@ ROUTES: Final = (
         method="POST",
         path=ENGINE_RUN + "/attempts/complete",
         name="complete_attempt",
+        is_vital=True,
         handler=attempts.complete,
         summary="End an attempt",
         cap=8 * KIB,
         body=attempt_bodies.CompleteAttempt,
         response=responses.Success,
-        headers=(EPOCH_HEADER,),
+        others=_STALE,
+        headers=(parameters.OWN_EPOCH,),
         is_undisturbed=True,
     ),
     Route(
@@ -314,9 +323,24 @@ ROUTES: Final = (
         handler=health.ready,
         summary="Should requests be sent here? Where the server replicates, `replication` says how that goes",
         response=responses.Health,
+        others={503: responses.Health},
     ),
-    Route(method="GET", path="/metrics", name=None, handler=health.metrics, summary="Prometheus metrics"),
-    Route(method="GET", path="/openapi.json", name=None, handler=health.document, summary="This document"),
+    Route(
+        method="GET",
+        path="/metrics",
+        name=None,
+        handler=health.metrics,
+        summary="Prometheus metrics",
+        media="text/plain",
+    ),
+    Route(
+        method="GET",
+        path="/openapi.json",
+        name=None,
+        handler=health.document,
+        summary="This document",
+        media="application/json",
+    ),
 )
 
 PAGE_ROUTES: Final = (

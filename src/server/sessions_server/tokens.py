@@ -56,6 +56,7 @@ class PublicToken:
     """A verified token.
 
     Attributes:
+        hash: What it is known by where the token itself must not be kept.
         key: The root key that signed it.
         expires_at: Unix seconds.
         one_time: For a one-time token the hash under which its use is remembered, else None.
@@ -63,6 +64,7 @@ class PublicToken:
     """
 
     environment: Environment
+    hash: str
     scopes: tuple[str, ...]
     key: RootKey
     expires_at: float
@@ -160,26 +162,34 @@ def signed_claims(token: str, key: RootKey) -> dict[str, Any] | None:
 def _accept(
     token: str, claims: dict[str, Any], environment: Environment, key: RootKey, now: float
 ) -> PublicToken | None:
+    expires_at = end_of(claims, now)
+    if expires_at is None or claims.get("pub") is not True or claims.get("sub") != environment.id:
+        return None
+    hashed = token_hash(token)
+    return PublicToken(
+        environment=environment,
+        hash=hashed,
+        scopes=_scopes(claims.get("scopes")),
+        key=key,
+        expires_at=expires_at,
+        one_time=hashed if claims.get("otu") is True else None,
+        is_rolling=claims.get(ROLLING) is True,
+    )
+
+
+def end_of(claims: Mapping[str, Any], now: float) -> float | None:
+    """Return when signed *claims* end, in Unix seconds; None if they do not hold at *now*, or are not for us."""
     audience = claims.get("aud")
     expires_at = _seconds(claims.get("exp"))
     if (
-        claims.get("pub") is not True
-        or claims.get("sub") != environment.id
-        or claims.get("iss") != ISSUER
+        claims.get("iss") != ISSUER
         or (audience != AUDIENCE and not (isinstance(audience, list) and AUDIENCE in audience))
         or expires_at is None
         or expires_at <= now
         or ("nbf" in claims and (_seconds(claims["nbf"]) or math.inf) > now)
     ):
         return None
-    return PublicToken(
-        environment=environment,
-        scopes=_scopes(claims.get("scopes")),
-        key=key,
-        expires_at=expires_at,
-        one_time=_use_hash(token) if claims.get("otu") is True else None,
-        is_rolling=claims.get(ROLLING) is True,
-    )
+    return expires_at
 
 
 def _scopes(value: Any) -> tuple[str, ...]:
@@ -193,6 +203,6 @@ def _seconds(value: Any) -> float | None:
     return float(value)
 
 
-def _use_hash(token: str) -> str:
+def token_hash(token: str) -> str:
     """Hash what is signed. The signature itself can be spelled in several ways, so it does not count."""
     return hashlib.sha256(token.rpartition(".")[0].encode()).hexdigest()

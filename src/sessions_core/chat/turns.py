@@ -29,10 +29,10 @@ from sessions_core.domain.ids import SESSION_PREFIX
 from sessions_core.domain.json_values import as_object
 from sessions_core.domain.run import Progress
 from sessions_core.domain.session import Session
-from sessions_core.errors import InvalidError
+from sessions_core.errors import InvalidError, UnavailableError
 from sessions_core.inbox import Message
 from sessions_core.outbox import Pipe, pieces
-from sessions_core.unwrapping import consists_of, is_because_of, unwrap
+from sessions_core.unwrapping import consists_of, is_because_of, leaves, unwrap
 
 SCAN_MESSAGES: Final = 32
 SCAN_LIMIT: Final = 2048
@@ -51,7 +51,10 @@ def message_id(session: Session, seq: int) -> str:
 
 @attrs.define(eq=False, kw_only=True)
 class Turn:
-    """One input and everything it produces. Use it as ``async with turn:``, which always completes it.
+    """One input and everything it produces. Use it as ``async with turn:``, which completes it, also when it fails or is stopped.
+
+    Only where a system of ours gives no answer (``UnavailableError``) is it left as it is: that is no failure of the agent,
+    so the run ends, and the next one goes on with the same answer.
 
     Attributes:
         seq: The ``in`` seq of the input.
@@ -77,6 +80,8 @@ class Turn:
     _replay: Replay = attrs.field(init=False)
     _has_spoken: bool = attrs.field(init=False, default=False)
     _texts: int = attrs.field(init=False, default=0)
+    _lost: Exception | None = attrs.field(init=False, default=None)
+    """What left it open whether something was stored."""
 
     def __attrs_post_init__(self) -> None:
         self._covered = self.seq
@@ -181,14 +186,22 @@ class Turn:
 
         One call after the other, as each goes on from what the one before has stored. Not cut short: what has been begun
         must be known, so as to be ended. What never gets here has not been said.
+
+        Without an answer of the log nobody knows what is there, so nothing can be added, not even the end.
         """
+        if self._lost is not None:
+            raise self._lost.with_traceback(None)
         async with self._writing:  # A task that was stopped does not get in.
             admitted = [one for chunk in chunks for one in self._admit(chunk)]
             if admitted and not self._shown.is_begun:
                 admitted = [self._piece({"type": START, "messageId": self.message_id}), *admitted]
             if admitted:
-                with anyio.fail_after(WRITE_SECONDS, shield=True):
-                    await self._append(admitted)
+                try:
+                    with anyio.fail_after(WRITE_SECONDS, shield=True):
+                        await self._append(admitted)
+                except (UnavailableError, TimeoutError) as error:
+                    self._lost = error
+                    raise
 
     async def _append(self, admitted: Sequence[Piece]) -> None:
         """Append in the pieces that a log takes, so that a crash in between leaves what can be gone on with."""
@@ -209,13 +222,14 @@ class Turn:
     ) -> bool:
         assert self._hearing is not None
         self._hearing.__exit__(None, None, None)
-        error = self._left_over(exc_type, exc, traceback)
+        left = self._left_over(exc_type, exc, traceback)
+        error = self._lost if left is None else left
         if error is None:
             seq = await self._complete([] if exc is not None else self._replay.finish())
             if self.is_stopped:
                 self.run.report(TurnStopped(session_id=self.run.session.id, run_id=self.run.id, seq=seq))
             return True
-        if not isinstance(error, Exception) or consists_of(error, self.run.out.refusal):
+        if not isinstance(error, Exception) or self._is_left_open(error):
             if error is exc:
                 return False
             raise error
@@ -223,6 +237,12 @@ class Turn:
         self.run.report(TurnFailed(run_id=self.run.id, error=type(cause).__name__, exception=cause))
         await self._complete([*self._shown.end_parts(), {"type": "error", "errorText": ERROR_TEXT}])
         return True
+
+    def _is_left_open(self, error: Exception) -> bool:
+        """Tell whether another attempt has to go on: this one is over, or *error* says that a system gave no answer."""
+        if self._lost is not None or consists_of(error, self.run.out.refusal):
+            return True
+        return all(isinstance(leaf, UnavailableError) for leaf in leaves(error))
 
     def _left_over(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None

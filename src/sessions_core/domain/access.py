@@ -111,12 +111,14 @@ class Access:
 
     Attributes:
         calling_run: Whether ``write:runs:<run>`` does, too, for the body's ``callingRunId`` and that run's own session.
+        one_time: Whether a one-time token will do: not where its holder gets the means for more than one change.
     """
 
     action: Action
     target: Target
     credentials: frozenset[Credential] = ANY_CREDENTIAL
     calling_run: bool = False
+    one_time: bool = True
 
 
 ACCESS: Final[dict[str, Access]] = {
@@ -132,8 +134,8 @@ ACCESS: Final[dict[str, Access]] = {
     "read_snapshot": Access(action=Action.READ, target=Target.SESSION),
     "write_snapshot": Access(action=Action.WRITE, target=Target.SESSION),
     "read_transcript": Access(action=Action.READ, target=Target.SESSION),
-    "initialize_in": Access(action=Action.WRITE, target=Target.SESSION),
-    "initialize_out": Access(action=Action.WRITE, target=Target.SESSION, credentials=SECRET_KEYS),
+    "initialize_in": Access(action=Action.WRITE, target=Target.SESSION, one_time=False),
+    "initialize_out": Access(action=Action.WRITE, target=Target.SESSION, credentials=SECRET_KEYS, one_time=False),
     "subscribe": Access(action=Action.READ, target=Target.SESSION),
     "read_records": Access(action=Action.READ, target=Target.SESSION),
     "append_in": Access(action=Action.WRITE, target=Target.SESSION),

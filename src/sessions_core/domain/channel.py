@@ -12,6 +12,7 @@ The sequence number (*seq*) starts at 0, rises strictly, is never reused, and is
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum, StrEnum
 from typing import Any, Final, TypeVar
@@ -28,6 +29,7 @@ Headers = tuple[tuple[str, str], ...]
 
 MAX_RECORD_BYTES: Final = 1_048_576
 LONGEST_INT: Final = 300
+DEEPEST: Final = 500
 CONTROL_HEADER: Final = "trigger-control"
 TURN_COMPLETE: Final = "turn-complete"
 UPGRADE_REQUIRED: Final = "upgrade-required"
@@ -253,9 +255,21 @@ def trim_command(first_kept: int) -> NewRecord:
     return NewRecord(first_kept.to_bytes(8, "big"), (("", TRIM),))
 
 
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(text)
+    return number
+
+
+_READER: Final = json.JSONDecoder(parse_float=_finite, parse_constant=_finite)
+
+
 @attrs.frozen
 class Envelope:
-    """What the body of a data record says. Anything that is not an envelope has neither data nor id."""
+    """What the body of a data record says. Anything that is not an envelope has neither data nor id.
+
+    What could not be written again is none: infinities, which some writers spell ``1e999``, and nesting past 500 levels.
+    """
 
     data: Any = None
     id: str = ""
@@ -264,13 +278,29 @@ class Envelope:
     def parse(cls, body: bytes) -> Envelope | None:
         """Read a body; None if it is not an envelope."""
         try:
-            value = as_object(json.loads(body))
+            value = as_object(_READER.decode(body.decode(json.detect_encoding(body), "surrogatepass")))
         except (ValueError, RecursionError):
             return None
-        if value is None or "data" not in value:
+        if value is None or "data" not in value or _is_too_deep(value, body):
             return None
         part_id = value.get("id")
         return cls(value["data"], part_id if isinstance(part_id, str) else "")
+
+
+def _is_too_deep(value: Any, body: bytes) -> bool:
+    """Tell whether *value*, which *body* says, is nested so deeply that writing it could fail where reading it did not."""
+    if body.count(b"[") + body.count(b"{") <= DEEPEST:
+        return False
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [item for each in level for item in _items(each)]
+        if not level:
+            return False
+    return True
+
+
+def _items(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 _ENVELOPE_START: Final = b'{"data":'
@@ -298,7 +328,8 @@ def sanitise_input(text: str) -> str:
     byte for byte.
 
     Raises:
-        InvalidError: Nested so deeply that nobody here can tell what it says, although others might.
+        InvalidError: Nested so deeply that nobody here can tell what it says, although others might; or the claim is there, and
+            beside it a number that cannot be written again.
     """
     if '"actionSource"' not in text and "\\u" not in text:
         return text
@@ -312,7 +343,16 @@ def sanitise_input(text: str) -> str:
     except (ValueError, KeyError, TypeError):
         return text
     del payload["actionSource"]
-    return encode_json(value)
+    return _write_again(value)
+
+
+def _write_again(value: Any) -> str:
+    try:
+        return encode_json(value)
+    except RecursionError:
+        raise InvalidError("body", "is nested too deeply") from None
+    except ValueError:  # 1e999 is read as infinity, and NaN is read although it is no JSON
+        raise InvalidError("body", "has a number that JSON cannot write") from None
 
 
 def _any_int(digits: str) -> int | float:

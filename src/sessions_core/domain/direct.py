@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 
 from sessions_core.domain.guard import Guard
+from sessions_core.domain.run import RunRecord
 from sessions_core.domain.session import Session
 
 
@@ -23,11 +24,17 @@ class Tenure:
     last_epoch: int
 
     @classmethod
-    def of(cls, session: Session | None, *, has_begun: bool) -> Tenure:
-        """Return the tenure of *session*'s current run; without a session, of the first one that it will have."""
+    def of(cls, session: Session | None, run: RunRecord | None = None) -> Tenure:
+        """Return the tenure of *session*'s current run; without a session, of the first one that it will have.
+
+        Args:
+            session: Read before *run*: what has begun in between is known to the run alone.
+            run: The current one; None if there is none.
+        """
         if session is None:
             return FIRST_TENURE
-        return cls(run_version=session.current_run_version, last_epoch=session.epoch + (not has_begun))
+        last_epoch = session.epoch + 1 if run is None or run.attempt == 0 else run.epoch
+        return cls(run_version=session.current_run_version, last_epoch=last_epoch)
 
     def is_over(self, session: Session) -> bool:
         """Tell whether *session*, as read at any time, shows that another run or attempt has taken over."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from sessions_core.domain.channel import Channel, Io
+from sessions_core.domain.channel import Channel, Io, encode_json
 from sessions_core.domain.environment import Environment
 from sessions_core.domain.ids import AddressingKey, ExternalId, RunId, SessionId, addressing_key
 from sessions_core.domain.json_values import as_object, check_json
@@ -20,6 +20,8 @@ from sessions_core.errors import ClosedError, InvalidError, SessionClosedError, 
 MAX_TYPE = 64
 MAX_TASK = 128
 MAX_CLOSED_REASON = 256
+MAX_METADATA_BYTES = 32_768
+"""Of the metadata that somebody gives, as JSON: as much as the body of a request over HTTP may hold."""
 
 
 def to_milliseconds(moment: datetime) -> datetime:
@@ -41,6 +43,17 @@ def _json_object(_: object, __: object, value: Any) -> None:
     if value is not None and as_object(value) is None:
         raise InvalidError("metadata", "must be an object")
     check_json(value, field="metadata")
+
+
+def check_metadata(metadata: Any) -> None:
+    """Check metadata that somebody gives. What a row holds already is not measured again.
+
+    Raises:
+        InvalidError: No JSON object, or too large.
+    """
+    _json_object(None, None, metadata)
+    if metadata is not None and len(encode_json(metadata).encode()) > MAX_METADATA_BYTES:
+        raise InvalidError("metadata", f"must have at most {MAX_METADATA_BYTES} bytes as JSON")
 
 
 def _tags(tags: object) -> tuple[str, ...]:
@@ -139,7 +152,7 @@ class SessionUpdate:
 
     def __attrs_post_init__(self) -> None:
         if not isinstance(self.metadata, Unset):
-            _json_object(None, None, self.metadata)
+            check_metadata(self.metadata)
 
     def apply(self, session: Session, now: datetime) -> Session:
         """Return *session* with the update applied at *now*."""

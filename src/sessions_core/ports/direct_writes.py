@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from datetime import datetime
 from typing import Protocol
 
 import attrs
@@ -34,8 +35,9 @@ class DirectWrites(Protocol):
         """Whether tokens are real and limited to one channel; False for a log without access control."""
 
     @abstractmethod
-    async def issue(self, channel: Channel, *, tenure: Tenure) -> WriteCredentials:
+    async def issue(self, channel: Channel, *, tenure: Tenure, ends_at: datetime | None = None) -> WriteCredentials:
         """Return credentials for appending to *channel*, and for trimming it if it is ``out``.
 
-        A log that checks credentials itself may let them work after *tenure*; where we check them, those for ``out`` do not.
+        They work no longer than until *ends_at*, when what they were asked for with ends; None sets no such end. A log that
+        checks credentials itself may let them work after *tenure*; where we check them, those for ``out`` do not.
         """

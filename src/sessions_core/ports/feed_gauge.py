@@ -15,10 +15,12 @@ class FeedMeasure:
     Attributes:
         lag_bytes: Of its log, from what was last acknowledged to its end.
         retained_bytes: Of its log, which it has to keep because of that; more than the lag.
+        problem: Why changes are left out, though the place is there, and how to mend that; None if none are.
     """
 
     lag_bytes: int
     retained_bytes: int
+    problem: str | None = None
 
 
 class FeedGauge(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Collection
+from datetime import datetime
 from typing import Protocol
 
 from sessions_core.domain.ids import EnvironmentId, RunId
@@ -57,7 +58,13 @@ class RunStore(Protocol):
 
     @abstractmethod
     async def finish(
-        self, holding: Holding, status: RunStatus, *, end: Progress | None = None, error: str | None = None
+        self,
+        holding: Holding,
+        status: RunStatus,
+        *,
+        end: Progress | None = None,
+        error: str | None = None,
+        last_beat: datetime | None = None,
     ) -> bool:
         """Record the end of an attempt.
 
@@ -66,7 +73,8 @@ class RunStore(Protocol):
             status: A final status.
             end: How far it had come, if it ended by itself.
             error: A short text about a failure, without secrets.
+            last_beat: If given, there must have been no heartbeat after this one.
 
         Returns:
-            False, with nothing changed, if the holding is not (or no longer) such an attempt.
+            False, with nothing changed, if the holding is not (or no longer) such an attempt, or has beaten since.
         """

@@ -36,11 +36,6 @@ class Carrier:
         """Whether runs may be started."""
         return self._tasks is not None
 
-    @property
-    def running(self) -> int:
-        """How many runs are being carried out."""
-        return len(self._scopes)
-
     @asynccontextmanager
     async def carrying(
         self, execute: Execute, *, drain: Callable[[], None], patience: timedelta

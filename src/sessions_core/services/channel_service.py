@@ -78,9 +78,14 @@ class Reading:
         return self._reader.timestamp
 
     @property
+    def has_reached_end(self) -> bool:
+        """Whether everything has been delivered that was there when it was opened. The hub may not know of all of that yet."""
+        return self._reader.position >= self._end
+
+    @property
     def finished(self) -> bool:
         """Whether a settled reading has delivered everything that was there when it was opened."""
-        return self.settled and self._reader.position >= self._end
+        return self.settled and self.has_reached_end
 
     @property
     def is_caught_up(self) -> bool:
@@ -178,6 +183,7 @@ class ChannelService:
         Raises:
             GuardMismatchError: The channel has not the guard that is demanded.
             TailMismatchError: Nor the tail.
+            InvalidError: The guard that is demanded of ``in`` says that nobody reads it.
 
         Cancelling leaves it open whether they were stored; if they were, those who wait are woken by the sweep. (A shield
         for every append would cost as much as the rest of this method, to save a moment in a rare case.)
@@ -190,8 +196,7 @@ class ChannelService:
             self._guards[channel] = SEALED
         appended = await self._append(session, channel, records, _Right(epoch, tenure, demand))
         await self.waits.wake(channel, records, appended)
-        duplicates = sum(not place.is_new for place in appended)
-        self.observer(RecordsAppended(channel=channel, count=len(appended), duplicates=duplicates))
+        self._tell(channel, appended)
         return appended
 
     async def append_early(
@@ -209,7 +214,7 @@ class ChannelService:
             raise GuardMismatchError(UNTOUCHED)
         appended = await self.log.append(channel, records, guard=UNTOUCHED, if_tail=demand.tail)
         await self.waits.wake(channel, records, appended)
-        self.observer(RecordsAppended(channel=channel, count=len(appended), duplicates=0))
+        self._tell(channel, appended)
         return appended
 
     async def trim_directly(
@@ -293,6 +298,8 @@ class ChannelService:
     ) -> list[Appended]:
         if right.tenure is not None and right.tenure.is_over(session):
             raise await self._out_refusal(session, UNTOUCHED, right.epoch)
+        if right.demand.guard is not None:
+            await self._check_demanded(session, channel, right.demand.guard, right.tenure)
         guard = self._believed(session, channel, right)
         for _ in range(APPEND_ATTEMPTS):
             try:
@@ -315,6 +322,15 @@ class ChannelService:
             return known
         return Guard.live(session.current_run_version if channel.io is Io.IN else session.epoch)
 
+    async def _check_demanded(self, session: Session, channel: Channel, demanded: Guard, tenure: Tenure | None) -> None:
+        """Refuse to believe in a guard that does not let this writer in: the log would, as soon as it is the right one."""
+        if channel.io is Io.IN and not demanded.is_live:
+            raise InvalidError("guard", "must be live on in: under any other nobody is going to read what is appended")
+        if tenure is not None and not tenure.covers(demanded):
+            actual = (await self.log.tail(channel)).guard
+            await self._check_tenure(session, actual, tenure)
+            raise GuardMismatchError(actual)
+
     async def _corrected(self, session: Session, channel: Channel, actual: Guard, right: _Right) -> Guard:
         if right.demand.guard is not None and not actual.is_sealed:
             raise GuardMismatchError(actual)
@@ -336,6 +352,10 @@ class ChannelService:
         if (closed := await self.gate.refusal(session)) is not None:
             return closed
         return SessionClosedError(session.key) if actual.is_sealed else StaleRunError(epoch=epoch)
+
+    def _tell(self, channel: Channel, appended: Sequence[Appended]) -> None:
+        duplicates = sum(not place.is_new for place in appended)
+        self.observer(RecordsAppended(channel=channel, count=len(appended), duplicates=duplicates))
 
     async def _is_settled(self, channel: Channel, tail: Tail) -> bool:
         before = tail.next_seq

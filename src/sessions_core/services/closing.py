@@ -2,8 +2,9 @@
 
 The row is the truth; the log is made to agree with it. On ``in`` a close signal is appended, so that a waiting run
 wakes and leaves, then ``in`` is sealed. On ``out`` a turn-complete that says ``session-closed`` is appended, then
-``out`` is sealed. Before its signal each channel is made idle, which stops those who write as a run. Each step may be repeated: the records carry fixed part ids and a seal is final. So whoever finds the
-work half done, after a crash or in a race, simply does it again.
+``out`` is sealed. Before its signal each channel is made idle, which stops those who write as a run. A run that has not
+begun is withdrawn: nobody may begin it any more. Each step may be repeated: the records carry fixed part ids and a seal is
+final. So whoever finds the work half done, after a crash or in a race, simply does it again.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from sessions_core.domain.session import Session
 from sessions_core.errors import ChannelUnavailableError, GuardMismatchError
 from sessions_core.ports.channel_log import ChannelLog
 from sessions_core.ports.session_store import SessionStore
+from sessions_core.services.run_manager import RunManager
 from sessions_core.services.wait_service import WaitService
 
 CLOSE_PART: Final = own_part("session-closed")
@@ -44,6 +46,7 @@ class Closing:
     store: SessionStore
     log: ChannelLog
     waits: WaitService
+    run_manager: RunManager
 
     async def seal(self, session: Session) -> None:
         """Append the close signals and seal both channels. Idempotent; not torn by cancellation.
@@ -60,6 +63,8 @@ class Closing:
             last_run, last_attempt = Guard.idle(session.current_run_version), Guard.idle(session.epoch)
             signal_seq = await self._finish(session.channel(Io.IN), _close_signal(session), last_run)
             await self._finish(session.channel(Io.OUT), _closed_turn(signal_seq, reason), last_attempt)
+            if (run := await self.run_manager.find_current(session)) is not None:
+                await self.run_manager.withdraw(run)
             await self.store.mark_sealed(session.id)
             return
         raise ChannelUnavailableError

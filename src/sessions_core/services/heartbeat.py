@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Final
 
 import anyio
 import attrs
@@ -24,6 +25,8 @@ Beat = Callable[[Collection[Holding]], Awaitable[frozenset[RunId]]]
 OpenBeat = Callable[[], AbstractAsyncContextManager[Beat]]
 BACKEND = "asyncio"
 """What the thread's event loop is made of; the adapters need it."""
+PATIENCE_BEATS: Final = 3.0
+"""A beat without an answer for so many pauses is given up: the connection may be dead, and another one still be in time."""
 
 
 @attrs.define(kw_only=True)
@@ -66,9 +69,11 @@ class Heart:
             try:
                 async with open_beat() as beat:
                     while True:
-                        await anyio.sleep(self.interval_seconds)
-                        if lost := await self._beat_once(beat):
+                        with anyio.fail_after(PATIENCE_BEATS * self.interval_seconds):
+                            lost = await self._beat_once(beat)
+                        if lost:
                             home.start_task_soon(self.lose, lost)
+                        await anyio.sleep(self.interval_seconds)
             except Exception as error:  # noqa: BLE001 - nobody would notice its end, and all runs would count as dead
                 told = str(error) if isinstance(error, SessionsError) else type(error).__name__
                 home.start_task_soon(self.observer, SystemFailed(step="heartbeat", error=told))

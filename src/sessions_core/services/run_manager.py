@@ -19,12 +19,12 @@ import attrs
 from sessions_core.domain.bounded import BoundedDict
 from sessions_core.domain.channel import Channel, Io, NewRecord
 from sessions_core.domain.claim import Claim
-from sessions_core.domain.events import ClaimLost, RunClaimed, SystemFailed
+from sessions_core.domain.events import ClaimLost, RunClaimed, RunEnded, SystemFailed
 from sessions_core.domain.guard import Guard
 from sessions_core.domain.ids import RUN_PREFIX, RunId
-from sessions_core.domain.run import REASON_CONTINUATION, Progress, RunRecord, hand_over_notice, next_run
+from sessions_core.domain.run import REASON_CONTINUATION, Holding, Progress, RunRecord, hand_over_notice, next_run
 from sessions_core.domain.session import Session
-from sessions_core.domain.status import FAILED, WAITING_FOR_WORKER
+from sessions_core.domain.status import FAILED, WAITING_FOR_WORKER, RunStatus
 from sessions_core.errors import (
     ChannelUnavailableError,
     ClaimExhaustedError,
@@ -97,7 +97,7 @@ class RunManager:
         for _ in range(CLAIM_ATTEMPTS):
             if refusal := session.refusal(self.clock.now()):
                 raise refusal
-            current = await self._current(session)
+            current = await self.find_current(session)
             if current is not None and current.is_alive and session.current_run_version > left:
                 await self._dispatch_if_waiting(current)
                 return session
@@ -217,6 +217,22 @@ class RunManager:
         else:
             await self.runs.mark_dispatched(run.id)
 
+    async def withdraw(self, run: RunRecord) -> None:
+        """End *run* if it has not begun: it never may any more, as it was replaced or its session is over.
+
+        Its engine is told, so that it need not keep it. One that cannot be reached is no failure: whoever begins the run is
+        refused.
+        """
+        if run.attempt or not await self.runs.finish(Holding(run.id, 0), RunStatus.CANCELED):
+            return
+        self.observer(RunEnded(run_id=run.id, status=RunStatus.CANCELED))
+        if run.dispatched_at is None:
+            return
+        try:
+            await self.dispatcher.cancel(run.id)
+        except DispatcherUnavailableError as error:
+            self.observer(SystemFailed(step="cancel", error=str(error)))
+
     def successor(
         self, session: Session, previous: RunRecord, reason: str, *, failures: int = 0, after: datetime | None = None
     ) -> RunRecord:
@@ -243,7 +259,8 @@ class RunManager:
         known = run.end or run.start
         return attrs.evolve(run, end=Progress(max(read_to, known.cursor), known.out_tail))
 
-    async def _current(self, session: Session) -> RunRecord | None:
+    async def find_current(self, session: Session) -> RunRecord | None:
+        """Return the session's current run."""
         if session.current_run_id is None:
             return None
         return await self.runs.find(session.environment.id, session.current_run_id)

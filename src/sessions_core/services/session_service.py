@@ -14,7 +14,7 @@ from sessions_core.domain.events import SessionClosed, SessionCreated
 from sessions_core.domain.ids import SESSION_PREFIX, EnvironmentId, ExternalId, RunId, SessionId, parse_external_id
 from sessions_core.domain.pagination import Page, PageRequest, SessionFilter, make_page
 from sessions_core.domain.run import REASON_MANUAL, REASONS, Progress, RunRecord, first_run
-from sessions_core.domain.session import Session, SessionRun, SessionUpdate
+from sessions_core.domain.session import Session, SessionRun, SessionUpdate, check_metadata
 from sessions_core.domain.trigger_config import TriggerConfig
 from sessions_core.errors import (
     ClaimExhaustedError,
@@ -49,7 +49,7 @@ class NewSession:
         type: A label to list by; the default is the one that the official clients give.
 
     Raises:
-        InvalidError: The external id is empty, too long or looks like a friendly id.
+        InvalidError: The external id is empty, too long or looks like a friendly id, or the metadata is no JSON object or too large.
     """
 
     task: str
@@ -57,8 +57,12 @@ class NewSession:
     external_id: ExternalId | None = attrs.field(default=None, converter=attrs.converters.optional(parse_external_id))
     type: str = DEFAULT_TYPE
     tags: tuple[str, ...] = ()
-    metadata: Mapping[str, Any] | None = None
+    metadata: Mapping[str, Any] | None = attrs.field(default=None)
     expires_at: datetime | None = None
+
+    @metadata.validator
+    def _check_metadata(self, _: object, value: Mapping[str, Any] | None) -> None:
+        check_metadata(value)
 
 
 @attrs.frozen(kw_only=True)
@@ -222,6 +226,7 @@ class SessionService:
         if session.current_run_id == calling_run and await self.run_manager.hand_over(
             session, successor, calling=calling_run, epoch=epoch
         ):
+            await self.run_manager.withdraw(calling)
             return HandOver(run_id=successor.id, swapped=True)
         fresh = await self.get(environment_id, session.id)
         if refusal := fresh.refusal(self.clock.now()):

@@ -163,7 +163,7 @@ class Sweep:
 
     async def _declare_dead(self, run: RunRecord) -> None:
         holding = Holding(run.id, run.attempt)
-        if await self.runs.finish(holding, RunStatus.CRASHED, error="no heartbeat"):
+        if await self.runs.finish(holding, RunStatus.CRASHED, error="no heartbeat", last_beat=run.heartbeat_at):
             self.observer(RunEnded(run_id=run.id, status=RunStatus.CRASHED, error="no heartbeat"))
 
     async def _settle(self, _: datetime) -> int:

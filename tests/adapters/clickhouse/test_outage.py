@@ -194,6 +194,12 @@ async def test_a_missing_database_is_told_with_its_remedy(config: ClickHouseConf
             await check_schema(database)
 
 
+async def test_those_who_run_it_are_told_what_clickhouse_calls_the_failure(database: ClickHouseDatabase) -> None:
+    with pytest.raises(IndexUnavailableError) as caught:
+        await database.query("SELECT * FROM nobody_made_this", {})
+    assert caught.value.__notes__ == ["ClickHouse: UNKNOWN_TABLE"]
+
+
 async def test_https_is_never_plain_http(config: ClickHouseConfig) -> None:
     async with open_database(attrs.evolve(config, url=config.url.replace("http", "https"))) as database:
         with pytest.raises(IndexUnavailableError) as caught:

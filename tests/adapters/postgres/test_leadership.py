@@ -11,7 +11,14 @@ import asyncpg
 import pytest
 
 from harness.postgres import PostgresProcess
-from sessions_adapters.postgres import PostgresConfig, PostgresDatabase, PostgresLeaderLock, migrate, open_database
+from sessions_adapters.postgres import (
+    PostgresConfig,
+    PostgresDatabase,
+    PostgresLeaderLock,
+    leader_lock,
+    migrate,
+    open_database,
+)
 from sessions_adapters.postgres.leader_lock import ANSWER_SECONDS
 
 pytestmark = pytest.mark.needs_postgres
@@ -79,6 +86,25 @@ async def test_a_leader_whose_connection_stands_still_is_cancelled_within_the_st
         finally:
             os.kill(backend, signal.SIGCONT)
         assert scope.cancelled_caught
+
+
+class StandingStill(PostgresLeaderLock):
+    """A lock in a process that does nothing any more: it never asks whether it still leads."""
+
+    async def _pause(self) -> None:
+        await anyio.sleep_forever()
+
+
+async def test_a_leader_whose_process_stands_still_is_followed_by_another_one(
+    db: PostgresDatabase, other_db: PostgresDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leader_lock, "SILENCE", 10 * CHECK)
+    async with StandingStill(db).hold("sweep") as scope:
+        with anyio.fail_after(SOON):
+            async with PostgresLeaderLock(other_db).hold("sweep") as other:
+                await anyio.sleep(20 * CHECK.total_seconds())
+                assert not other.cancel_called, "who asks in time goes on leading"
+        assert scope.cancel_called, "it learns so when it looks again"
 
 
 async def test_who_wants_to_lead_waits_until_the_server_is_back(server: PostgresProcess) -> None:

@@ -16,16 +16,19 @@ from sessions_adapters.postgres import (
     PostgresChannelLog,
     PostgresConfig,
     PostgresDatabase,
+    environment_store,
     log_reader,
     log_writer,
     open_database,
     session_index,
     session_store,
+    token_ledger,
     waitpoint_store,
 )
 from sessions_adapters.postgres import backlog as backlogs
 from sessions_adapters.postgres.values import channel_key
 from sessions_core.domain.channel import Appended, Channel
+from sessions_core.domain.environment import USE_PRECISION, hash_range, key_hash, key_id_of
 from sessions_core.domain.guard import UNTOUCHED
 from sessions_core.domain.ids import SessionId
 from sessions_core.domain.pagination import Cursor, PageRequest, SessionFilter
@@ -127,6 +130,38 @@ LOOKS: Final = {
 @pytest.mark.parametrize(("statement", "values"), LOOKS.values(), ids=LOOKS)
 async def test_a_look_that_finds_little_touches_little(full: Admin, statement: str, values: tuple[Any, ...]) -> None:
     assert await blocks_of(full, statement, *values) <= 30
+
+
+FILL_KEYS: Final = f"""
+    insert into environment (id, organization_id, project_id, type, created_at)
+    select 'env_' || i, 'org', 'proj', 'DEVELOPMENT', now() from generate_series(1, {MANY // 10}) as i;
+    insert into access_key (hash, environment_id, name, scopes, sealed, created_at, expires_at)
+    select encode(sha256(('key_' || i)::bytea), 'hex'), 'env_' || (i / 10 + 1), 'name', array['admin'], null, now(), null
+    from generate_series(1, {MANY - 1}) as i;
+    insert into access_key (hash, environment_id, sealed, created_at, expires_at)
+    select encode(sha256(('root_' || i)::bytea), 'hex'), 'env_' || (i / 10 + 1), 'sealed', now(),
+        case when i % 10 > 0 then now() end
+    from generate_series(1, {MANY - 1}) as i;
+    insert into used_token (environment_id, hash, expires_at)
+    select 'env_' || (i / 10 + 1), md5(i::text), now() + i * interval '1 hour' from generate_series(1, {MANY}) as i;
+    analyze;
+"""
+HASHES: Final = hash_range(key_id_of(key_hash("key_77"))) or ()
+KEY_STATEMENTS: Final[dict[str, tuple[str, tuple[Any, ...]]]] = {
+    "a key": (environment_store.FIND_GRANT, (key_hash("key_77"), None)),
+    "the root keys of an environment": (environment_store.FIND_ROOT_KEYS, ("env_7", None)),
+    "the additional keys of an environment": (environment_store.LIST_KEYS, ("env_7",)),
+    "a root key that is retired": (environment_store.RETIRE_ROOT_KEY, ("env_7", timedelta(hours=1), None)),
+    "an additional key that is revoked": (environment_store.REVOKE_KEY, ("env_8", *HASHES, None)),
+    "an additional key that is used": (environment_store.RECORD_USE, ("env_8", *HASHES, None, USE_PRECISION)),
+    "a one-time token": (token_ledger.CONSUME, ("env_7", "new", START + timedelta(days=3650), None)),
+}
+
+
+async def test_a_statement_about_keys_touches_those_that_it_is_about(admin: Admin) -> None:
+    await admin.execute(FILL_KEYS)
+    blocks = {name: await blocks_of(admin, statement, *values) for name, (statement, values) in KEY_STATEMENTS.items()}
+    assert {name: count for name, count in blocks.items() if count > 40} == {}
 
 
 async def make_plans(connection: Admin, append: str, channel: bytes) -> None:

@@ -143,7 +143,7 @@ async def test_a_database_without_our_schema_names_the_command(bare_url: str) ->
     with pytest.raises(IncompatibleStoreError, match="run `sessions migrate` first"):
         async with opened(bare_url):
             pass
-    assert await migrate(Backends(profile="postgres", database_url=bare_url))
+    await migrate(Backends(profile="postgres", database_url=bare_url))
     async with opened(bare_url):
         pass
 
@@ -190,6 +190,19 @@ async def test_the_commands_migrate_and_env_work_on_the_database(bare_url: str, 
     assert (made.returncode, made.stderr) == (0, "")
     assert ROOT_KEY in run_sessions("env", "list", "--show-keys", **place).stdout
     assert not (tmp_path / "data").exists()
+
+
+async def test_migrate_says_what_it_applied_before_a_later_system_failed(bare_url: str) -> None:
+    place = {
+        "SESSIONS_PROFILE": "postgres",
+        "SESSIONS_DATABASE_URL": bare_url,
+        "SESSIONS_INDEX": "clickhouse",
+        "SESSIONS_CLICKHOUSE_URL": "http://127.0.0.1:9",
+    }
+    ended = run_sessions("migrate", **place)
+    assert ended.returncode == 1
+    assert "applied Postgres core/0001_initial" in ended.stdout
+    assert ended.stderr.startswith("sessions: the session index could not be brought up to date: connection refused")
 
 
 def test_a_missing_driver_names_the_extra() -> None:

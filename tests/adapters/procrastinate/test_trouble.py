@@ -13,11 +13,13 @@ import anyio
 import asyncpg
 import attrs
 import pytest
+from psycopg_pool.base import AttemptWithBackoff
 
 from contract.makers import initial, make_session
 from harness.postgres import PostgresProcess
 from sessions_adapters import procrastinate
 from sessions_adapters.procrastinate import ProcrastinateConfig, ProcrastinateRunDispatcher, WorkerConfig
+from sessions_adapters.procrastinate.connecting import STATEMENT_SECONDS
 from sessions_adapters.procrastinate.jobs import Job
 from sessions_adapters.procrastinate.worker import Worker
 from sessions_core.domain.ids import RunId
@@ -37,6 +39,7 @@ END_BACKENDS = """
     where datname = current_database() and application_name = 'sessions'
 """
 JOBS = "select count(*) from procrastinate_jobs"
+TELL = "select pg_notify('procrastinate_any_queue_v1', $1)"
 
 
 def make_run(name: str = "one") -> RunRecord:
@@ -119,6 +122,83 @@ async def test_while_the_server_is_away_runs_go_on_and_afterwards_everything_doe
         await hands.until(hands.cancelled, after)
         hands.free.set()
         await hands.until(hands.ended, before)
+
+
+async def test_after_a_long_outage_the_queue_is_asked_as_soon_as_its_server_is_back(
+    server: PostgresProcess, worker: WorkerConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(AttemptWithBackoff, "INITIAL_DELAY", 60.0)  # the driver's pause after a minute
+    config, hands, run = ProcrastinateConfig(url=server.url, timeout=timedelta(seconds=1)), Hands(), make_run()
+    await procrastinate.migrate(config)
+    async with opened(config, worker, hands) as dispatcher:
+        server.kill()
+        for _ in range(2):
+            with pytest.raises(DispatcherUnavailableError):
+                await dispatcher.dispatch(run)
+        server.start()
+        await dispatched(dispatcher, run)
+        await hands.until(hands.begun, run)
+        hands.free.set()
+
+
+async def dispatched(dispatcher: ProcrastinateRunDispatcher, run: RunRecord) -> None:
+    """Dispatch again and again, as the sweep does."""
+    with anyio.fail_after(SOON):
+        while True:
+            try:
+                return await dispatcher.dispatch(run)
+            except DispatcherUnavailableError:
+                await asyncio.sleep(0.1)
+
+
+async def test_a_queue_that_somebody_has_locked_holds_a_dispatch_up_for_a_moment_only(
+    config: ProcrastinateConfig, worker: WorkerConfig, admin: Admin
+) -> None:
+    run, hands = make_run(), Hands()
+    async with opened(config, worker) as dispatcher:
+        async with admin.transaction():
+            await admin.execute("lock table procrastinate_jobs in access exclusive mode")
+            began = anyio.current_time()
+            with pytest.raises(DispatcherUnavailableError):
+                await dispatcher.dispatch(run)
+            assert anyio.current_time() - began < STATEMENT_SECONDS - 2
+        await dispatched(dispatcher, run)
+    async with opened(config, worker, hands):
+        await hands.until(hands.begun, run)
+        hands.free.set()
+
+
+@pytest.mark.parametrize("news", ["hello", "", "[]", '{"type": "job_inserted"}', "null", "abort_job_requested"])
+async def test_what_others_say_in_the_database_ends_nothing(
+    config: ProcrastinateConfig, worker: WorkerConfig, admin: Admin, news: str
+) -> None:
+    hands, first, second = Hands(), make_run("first"), make_run("second")
+    async with opened(config, worker, hands) as dispatcher:
+        await dispatcher.dispatch(first)
+        await hands.until(hands.begun, first)
+        await admin.execute(TELL, news)
+        await dispatcher.dispatch(second)
+        await hands.until(hands.begun, second)
+        hands.free.set()
+    assert hands.cancelled == []
+
+
+async def test_a_job_of_another_application_that_is_to_be_stopped_stops_none_of_ours(
+    config: ProcrastinateConfig, worker: WorkerConfig, admin: Admin
+) -> None:
+    hands, first, second = Hands(), make_run("first"), make_run("second")
+    async with opened(config, worker, hands) as dispatcher:
+        await dispatcher.dispatch(first)
+        await hands.until(hands.begun, first)
+        number = await admin.fetchval("select id from procrastinate_jobs")
+        await admin.execute(TELL, json.dumps({"type": "abort_job_requested", "job_id": number}))
+        await dispatcher.dispatch(second)
+        await hands.until(hands.begun, second)
+        assert hands.cancelled == [], "the other application's number is ours by chance"
+        await dispatcher.cancel(first.id)
+        await hands.until(hands.cancelled, first)
+        hands.free.set()
+    assert hands.cancelled == [first.id]
 
 
 async def test_when_all_connections_are_cut_jobs_are_taken_and_stopped_all_the_same(
@@ -208,6 +288,36 @@ async def test_a_dead_workers_job_gives_way_to_a_newer_one_of_the_same_run(
         hands.free.set()
         await until_empty(admin)
     assert hands.begun == [run.id]
+
+
+async def test_a_worker_that_slept_leaves_a_job_to_the_one_that_has_it_by_now(
+    config: ProcrastinateConfig, worker: WorkerConfig, admin: Admin
+) -> None:
+    hands, run = Hands(), make_run()
+    async with opened(config, worker, hands) as dispatcher:
+        await dispatcher.dispatch(run)
+        await hands.until(hands.begun, run)
+        given_away = """
+            with other as (insert into procrastinate_workers (last_heartbeat) values (now() + interval '1 h') returning id)
+            update procrastinate_jobs set worker_id = other.id from other returning procrastinate_jobs.worker_id
+        """
+        other = await admin.fetchval(given_away)
+        hands.free.set()
+        await hands.until(hands.ended, run)
+    assert await admin.fetchval("select worker_id from procrastinate_jobs") == other
+
+
+async def test_a_run_that_is_locked_to_an_empty_version_hinders_nobody(
+    config: ProcrastinateConfig, worker: WorkerConfig
+) -> None:
+    hands, usual = Hands(), make_run("usual")
+    empty = attrs.evolve(make_run("empty"), config=TriggerConfig({"basePayload": {}, "lockToVersion": ""}))
+    async with opened(config, worker) as dispatcher:
+        await dispatcher.dispatch(empty)
+        await dispatcher.dispatch(usual)
+    async with opened(config, worker, hands):
+        await hands.until(hands.begun, empty, usual)
+        hands.free.set()
 
 
 async def test_an_old_version_takes_over_when_the_newer_one_is_gone(

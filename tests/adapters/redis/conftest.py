@@ -6,9 +6,11 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import anyio
 import pytest
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 
 from harness.redis import RedisServer
 from sessions_adapters.redis import RedisConfig, RedisWaitRegistry
@@ -35,3 +37,25 @@ async def admin(server: RedisServer) -> AsyncIterator[Redis]:
 async def registry(server: RedisServer) -> AsyncIterator[RedisWaitRegistry]:
     async with RedisWaitRegistry.connect(RedisConfig(url=server.url, timeout=TIMEOUT)) as registry:
         yield registry
+
+
+@pytest.fixture
+def cluster_port() -> Iterator[int]:
+    """A cluster of one node that serves all slots. It needs TCP, which its clients use to find nodes."""
+    with tempfile.TemporaryDirectory(prefix="sessions-redis-") as folder:
+        server = RedisServer(Path(folder), cluster=True)
+        with server:
+            yield server.port
+
+
+@pytest.fixture
+async def cluster(cluster_port: int) -> AsyncIterator[RedisCluster]:
+    node: Any
+    async with Redis(port=cluster_port) as node:
+        await node.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
+        with anyio.fail_after(20):
+            while b"cluster_state:ok" not in await node.execute_command("CLUSTER", "INFO"):
+                await anyio.sleep(0.05)
+    client = RedisCluster(host="127.0.0.1", port=cluster_port)
+    yield client
+    await client.aclose()

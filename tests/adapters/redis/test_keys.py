@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import re
-import tempfile
-from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
-import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -122,28 +118,6 @@ async def test_a_client_that_was_given_is_never_closed(server: RedisServer, admi
 
 
 # --- Redis Cluster ---
-
-
-@pytest.fixture
-def cluster_port() -> Iterator[int]:
-    """A cluster of one node that serves all slots. It needs TCP, which its clients use to find nodes."""
-    with tempfile.TemporaryDirectory(prefix="sessions-redis-") as folder:
-        server = RedisServer(Path(folder), cluster=True)
-        with server:
-            yield server.port
-
-
-@pytest.fixture
-async def cluster(cluster_port: int) -> AsyncIterator[RedisCluster]:
-    node: Any
-    async with Redis(port=cluster_port) as node:
-        await node.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
-        with anyio.fail_after(20):
-            while b"cluster_state:ok" not in await node.execute_command("CLUSTER", "INFO"):
-                await anyio.sleep(0.05)
-    client = RedisCluster(host="127.0.0.1", port=cluster_port)
-    yield client
-    await client.aclose()
 
 
 async def test_it_works_on_redis_cluster(cluster: RedisCluster) -> None:

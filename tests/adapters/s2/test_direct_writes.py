@@ -73,6 +73,20 @@ async def test_a_token_is_for_one_stream_two_operations_and_a_short_time(proxy: 
     assert asked[0]["id"] != asked[1]["id"]
 
 
+async def test_a_token_ends_with_what_it_was_asked_for_with(proxy: Proxy) -> None:
+    proxy.answers[TOKENS] = {"access_token": "scoped"}
+    soon = datetime.now(UTC) + timedelta(minutes=5)
+    async with open_basin(config(proxy.endpoint, issues_tokens=True, token="ours")) as basin:
+        writes = S2DirectWrites(basin)
+        for ends_at in (None, soon, soon, None, soon + timedelta(days=1)):
+            await writes.issue(OUT, tenure=FIRST_TENURE, ends_at=ends_at)
+    asked = [json.loads(request.body) for request in proxy.seen if request.path == TOKENS]
+    ends = [datetime.fromisoformat(each["expires_at"]) for each in asked]
+    assert len(ends) == 3, "the long one is handed out again to whoever may have it"
+    assert ends[0] > soon + timedelta(minutes=50)
+    assert all(abs(end - soon) < timedelta(seconds=2) for end in ends[1:])
+
+
 async def test_the_stream_is_there_when_its_credentials_are(basin: S2Basin, log: S2ChannelLog) -> None:
     credentials = await S2DirectWrites(basin).issue(OUT, tenure=FIRST_TENURE)
     await S2DirectWrites(basin).issue(OUT, tenure=FIRST_TENURE)

@@ -6,7 +6,7 @@ import base64
 import logging
 import re
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from aiohttp import ClientSession
 from contract.makers import initial, make_session
 from harness.receiver import RECEIVER, SECRET, is_genuine
 from sessions_adapters.profiles import Backends, Health, diagnose
+from sessions_adapters.system import SystemClock
 from sessions_adapters.webhook import WebhookConfig, WebhookRunDispatcher
 from sessions_adapters.webhook.requests import cancellation
 from sessions_adapters.webhook.rests import Rests
@@ -27,7 +28,10 @@ from sessions_core.domain.ids import RunId
 from sessions_core.domain.run import RunRecord
 from sessions_core.domain.trigger_config import TriggerConfig
 from sessions_core.errors import DispatcherUnavailableError, InvalidError
+from sessions_core.ports.clock import Clock
+from sessions_core.testing import ManualClock
 
+CLOCK = SystemClock()
 OTHER_SECRET = "whsec_" + base64.b64encode(b"another".ljust(24, b".")).decode()
 
 
@@ -47,12 +51,14 @@ class Engine:
             return list(await response.json())
 
     @asynccontextmanager
-    async def dispatcher(self, secrets: str = SECRET, **options: Any) -> AsyncGenerator[WebhookRunDispatcher]:
+    async def dispatcher(
+        self, secrets: str = SECRET, clock: Clock = CLOCK, **options: Any
+    ) -> AsyncGenerator[WebhookRunDispatcher]:
         async def issue(run: RunRecord) -> str:
             return f"token of {run.id}"
 
         config = WebhookConfig(url=options.pop("url", f"{self.address}/runs"), secrets=secrets, **options)
-        async with WebhookRunDispatcher.connect(config, issue) as dispatcher:
+        async with WebhookRunDispatcher.connect(config, issue, clock) as dispatcher:
             yield dispatcher
 
 
@@ -137,6 +143,15 @@ async def test_a_run_request_says_what_an_engine_needs(engine: Engine) -> None:
     }
 
 
+@pytest.mark.parametrize(("off", "is_taken"), [(-290, True), (290, True), (-310, False), (310, False)])
+async def test_a_request_is_of_the_time_that_the_stores_clock_shows(engine: Engine, off: int, is_taken: bool) -> None:
+    """Which may be the database's: a server whose own clock is wrong is understood all the same."""
+    clock = ManualClock(datetime.now(UTC) + timedelta(seconds=off))
+    async with engine.dispatcher(clock=clock) as dispatcher:
+        with nullcontext() if is_taken else pytest.raises(DispatcherUnavailableError):
+            await dispatcher.dispatch(make_run())
+
+
 async def test_a_cancellation_has_an_id_of_its_own(engine: Engine) -> None:
     run = make_run()
     async with engine.dispatcher() as dispatcher:
@@ -180,6 +195,33 @@ async def test_a_run_that_is_refused_is_left_alone_for_a_moment_and_others_go_on
                 await dispatcher.dispatch(refused)
         await dispatcher.dispatch(other)
     assert [request["body"]["data"]["runId"] for request in await engine.requests()] == [other.id]
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        (b"120", 120),
+        (b"0", 1),
+        (b"999999999999", 300),
+        (b"-5", 1),
+        (b"\xc2\xb2", 1),
+        (b"Sat, 21 Nov 2026 12:00:00 GMT", 1),
+    ],
+)
+@pytest.mark.parametrize("status", [b"503 Service Unavailable", b"429 Too Many Requests", b"400 Bad Request"])
+async def test_an_engine_says_how_long_it_wants_to_be_left_alone(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, status: bytes, said: bytes, seconds: float
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("sessions_adapters.webhook.dispatcher._monotonic", lambda: now[0])
+    answer = b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\nRetry-After: " + said + b"\r\n\r\n"
+    asked = []
+    async with answering(answer) as url, engine.dispatcher(url=url) as dispatcher:
+        for now[0] in (1000.0, 1000.0 + 0.7 * seconds, 1000.0 + 2.6 * seconds):
+            with pytest.raises(DispatcherUnavailableError) as caught:
+                await dispatcher.dispatch(make_run())
+            asked.append(caught.value.was_asked)
+    assert asked == [True, False, True]
 
 
 @pytest.mark.parametrize("status", [408, 429, 502, 503, 504])

@@ -277,6 +277,7 @@ class Engine:
     """A durable queue of runs, shared by all processes. A job is done when a worker has carried it to its end."""
 
     jobs: dict[RunId, bool] = attrs.field(factory=dict)
+    withdrawn: list[RunId] = attrs.field(factory=list)
     taken: set[RunId] = attrs.field(factory=set)
     news: anyio.Event = attrs.field(factory=anyio.Event)
     is_down: bool = False
@@ -307,6 +308,9 @@ class EngineDispatcher(RunDispatcher):
 
     async def cancel(self, run_id: RunId) -> None:
         await checkpoint()
+        if self.engine.is_down:
+            raise DispatcherUnavailableError
+        self.engine.withdrawn.append(run_id)
 
 
 @attrs.define

@@ -16,7 +16,7 @@ import attrs
 import pytest
 
 from sessions_core import chat
-from sessions_core.domain.channel import Io
+from sessions_core.domain.channel import Io, RecordKind
 from sessions_core.domain.waitpoint import WaitpointStatus
 from sessions_core.errors import (
     ChannelUnavailableError,
@@ -35,6 +35,7 @@ from unit.core.kit import (
     Tap,
     World,
     check_promises,
+    data_of,
     echo_agents,
     run_virtually,
     said,
@@ -197,8 +198,15 @@ async def tell(case: Case, tap: CrashAt | FailAt, *, is_owner: bool) -> None:
             await _try_until_done(case, sessions, tap)
         await until_rest(case.world)
         await check_promises(case.world, case.acknowledged)
+        assert await errors_shown(case.world) == [], "what failed was not the agent"
         if case.check is not None:
             await case.check(case)
+
+
+async def errors_shown(world: World) -> list[object]:
+    """Return the errors that stand in answers."""
+    chunks = [data_of(record) for record in await world.records(Io.OUT) if record.kind is RecordKind.DATA]
+    return [chunk for chunk in chunks if chunk["type"] == "error"]
 
 
 async def _try_until_done(case: Case, sessions: Sessions, tap: Tap) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from sessions_core.domain.channel import Io
 from sessions_core.domain.ids import RunId
+from sessions_core.domain.run import Holding
 from sessions_core.domain.status import RunStatus
 from sessions_core.domain.waitpoint import WaitpointStatus
 from sessions_core.errors import StoreUnavailableError
@@ -69,6 +70,22 @@ async def test_a_new_leader_buries_the_dead_within_the_stall_time_and_two_second
     assert await lead_after_an_outage(world, SilentUntil(None), STALL_SECONDS / 2 - 1) == [RunStatus.EXECUTING]
     world = World()
     assert (await lead_after_an_outage(world, SilentUntil(None), STALL_SECONDS / 2 + 2))[0] is RunStatus.CRASHED
+
+
+async def test_who_gives_a_sign_of_life_while_the_sweep_judges_lives(world: World) -> None:
+    """A leader may stand still between looking and judging, for minutes."""
+
+    class BeatInBetween(Tap):
+        async def after(self, call: str) -> None:
+            if call == "Backlog.list_stalled":
+                await world.ports().runs.beat([Holding(run.id, run.attempt) for run in world.runs()])
+
+    sessions = world.sessions(BeatInBetween())
+    created = await sessions.sessions.create(HOME, spec())
+    assert await world.ports().runs.begin(created.run_id, 1) is not None
+    await anyio.sleep(STALL_SECONDS + 1)
+    await sessions.sweep.sweep()
+    assert [run.status for run in world.runs()] == [RunStatus.EXECUTING]
 
 
 @pytest.mark.parametrize(

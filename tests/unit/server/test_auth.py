@@ -18,6 +18,7 @@ from sessions_adapters.memory import InMemoryEnvironmentStore, InMemoryTokenLedg
 from sessions_core.domain.access import Action, Credential
 from sessions_core.domain.environment import Environment, EnvironmentType, KeyGrant, RootKey
 from sessions_core.domain.ids import EnvironmentId, OrganizationId, ProjectId
+from sessions_core.errors import StoreUnavailableError
 from sessions_core.testing import ManualClock
 from sessions_server import tokens
 from sessions_server.auth import KEY_SECONDS, Authenticator, Caller
@@ -266,6 +267,66 @@ async def test_a_rotation_without_grace_counts_within_a_second(
     assert auth.recall(KEY) is None
     await refusal(auth, token)
     await refusal(auth, KEY)
+
+
+async def test_who_is_known_by_a_key_that_was_rotated_away_gets_no_token_of_the_new_one(
+    auth: Authenticator, store: InMemoryEnvironmentStore, clock: ManualClock, monotonic: Seconds
+) -> None:
+    """Although for the rest of a second it is taken for good where nothing lasting is given."""
+    token = encode(claims(clock))
+    await auth.authenticate(token)  # reads the root keys, which are read anew a second later than the key is looked up
+    monotonic.value += KEY_SECONDS / 2
+    callers = [await auth.authenticate(KEY), await auth.authenticate(token)]
+    await store.rotate_root_key(ONE, NEW_KEY, grace=timedelta())
+    monotonic.value += KEY_SECONDS / 2 + 0.1
+    assert auth.recall(KEY) is callers[0]
+    for caller in callers:
+        with pytest.raises(UnauthenticatedError):
+            await auth.mint(caller, ("admin",), timedelta(hours=1))
+    assert (await auth.root_keys(ONE))[0].value == NEW_KEY, "it would have been signed with this one"
+
+
+async def test_a_key_that_was_just_revoked_mints_nothing(
+    auth: Authenticator, store: InMemoryEnvironmentStore, monotonic: Seconds
+) -> None:
+    added = await store.add_key(ONE, NARROW_KEY, ["admin"])
+    caller = await auth.authenticate(NARROW_KEY)
+    monotonic.value += 0.1
+    await auth.mint(caller, ("admin",), timedelta(hours=1))
+    await store.revoke_key(ONE, added.id)
+    monotonic.value += 0.1
+    assert auth.recall(NARROW_KEY) is caller
+    with pytest.raises(UnauthenticatedError):
+        await auth.mint(caller, ("admin",), timedelta(hours=1))
+
+
+@pytest.mark.parametrize("kind", ["root key", "additional key", "token"])
+async def test_a_credential_is_confirmed_by_what_the_store_says_now(
+    auth: Authenticator, store: InMemoryEnvironmentStore, clock: ManualClock, monotonic: Seconds, kind: str
+) -> None:
+    added = await store.add_key(ONE, NARROW_KEY, ["admin"])
+    credential = {"root key": KEY, "additional key": NARROW_KEY, "token": encode(claims(clock))}[kind]
+    await auth.authenticate(credential)
+    monotonic.value += 0.1
+    assert await auth.confirms(credential)
+    await store.revoke_key(ONE, added.id)
+    await store.rotate_root_key(ONE, NEW_KEY, grace=timedelta())
+    monotonic.value += 0.1
+    assert auth.recall(credential) is not None
+    assert not await auth.confirms(credential)
+
+
+async def test_a_silent_store_confirms_nothing(
+    auth: Authenticator, monotonic: Seconds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def silent(_: NotedStore, __: str) -> None:
+        raise StoreUnavailableError
+
+    await auth.authenticate(KEY)
+    monkeypatch.setattr(NotedStore, "find_grant", silent)
+    monotonic.value += 0.1
+    assert auth.recall(KEY) is not None
+    assert not await auth.confirms(KEY)
 
 
 async def test_what_is_known_is_not_read_again_within_a_second(

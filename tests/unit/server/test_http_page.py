@@ -33,16 +33,16 @@ def test_every_error_is_on_the_page() -> None:
 
 
 def test_every_header_that_a_route_reads_is_on_the_page() -> None:
-    for name in {name for route in ROUTES for name in (*route.headers, *route.parameters)}:
+    for name in {each.name for route in ROUTES for each in (*route.headers, *route.parameters, *route.sends)}:
         assert name.removeprefix("filter[createdAt]") in PAGE, name
 
 
 def test_every_limit_of_http_2_is_on_the_page() -> None:
     rows = dict(re.findall(r"^\| `([a-z_]+)` \| (\d+ (?:s|KiB|MiB)|\d+) \| \S", PAGE, re.MULTILINE))
-    times = {"silence", "preface", "headers", "quiet", "pong", "idle", "stall"}
+    times = {"silence", "preface", "headers", "quiet", "pong", "idle", "stall", "age"}
     limits = attrs.asdict(Limits())
     assert rows == {
-        name: f"{value:.0f} s" if name in times else str(value) if name == "streams" else size(value)
+        name: f"{value:.0f} s" if name in times else str(value) if name in ("streams", "header_count") else size(value)
         for name, value in limits.items()
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import attrs
@@ -13,7 +14,17 @@ from aiohttp import web
 import sessions_server.app  # noqa: F401 - so that every error class of the server is defined
 from sessions_core import errors
 from sessions_core.domain.guard import Guard
-from sessions_server.problems import INTERNAL, TABLE, Refusal, answer_for, describe, problem_response
+from sessions_server.problems import (
+    INTERNAL,
+    TABLE,
+    RateLimitedError,
+    Refusal,
+    TooManyRequestsError,
+    TooManyStreamsError,
+    answer_for,
+    describe,
+    problem_response,
+)
 
 
 def descendants(cls: type[BaseException]) -> Iterator[type[BaseException]]:
@@ -29,13 +40,22 @@ def name_of(cls: type[BaseException]) -> str:
     return cls.__name__
 
 
+OF_LIMITS = {"title", "status", "type", "detail", "limit", "remaining", "reset", "secondsUntilReset"}
 CLASSES: list[type[BaseException]] = sorted({errors.SessionsError, *descendants(errors.SessionsError)}, key=name_of)
 
 
 def make(cls: type[BaseException]) -> BaseException:
     """Make an error whose members have the names of what they are."""
     names = [field.name for field in attrs.fields(cls) if field.default is attrs.NOTHING] if attrs.has(cls) else []
-    values = {"size": 9, "limit": 5, "attempts": 3, "actual": Guard.live(4), "allowed": ("GET",)}
+    values = {
+        "size": 9,
+        "limit": 5,
+        "attempts": 3,
+        "actual": Guard.live(4),
+        "allowed": ("GET",),
+        "wait": timedelta(milliseconds=1500),
+        "resets_at": datetime(2026, 1, 1, tzinfo=UTC),
+    }
     return cls(*(values.get(name, f"the-{name}") for name in names))
 
 
@@ -56,7 +76,8 @@ def test_every_error_becomes_one_json_shape(cls: type[BaseException]) -> None:
     response = problem_response(error)
     body = body_of(response)
     assert response.status == TABLE[cls].status
-    assert {"error", "code"} <= body.keys() <= {"error", "code", "field", "details", "closedReason"}
+    more = OF_LIMITS if isinstance(error, TooManyRequestsError) else set()
+    assert {"error", "code"} <= body.keys() <= {"error", "code", "field", "details", "closedReason"} | more
     assert body["code"] == TABLE[cls].code
     if isinstance(error, errors.InvalidError):
         assert body["field"] == error.field
@@ -94,6 +115,41 @@ def test_a_conflict_that_passes_tells_them_to() -> None:
     response = problem_response(errors.ClaimExhaustedError("chat-1", 3))
     assert response.headers["x-should-retry"] == "true"
     assert response.headers["Retry-After"] == "1"
+
+
+def test_a_rate_limit_is_told_in_the_words_of_the_contract_and_in_ours() -> None:
+    error = RateLimitedError("token", 60, timedelta(milliseconds=1500), datetime(2026, 1, 1, tzinfo=UTC))
+    response = problem_response(error, says_ok=True)
+    sentence = "Rate limit exceeded: 0/60 requests remaining for this token. Retry in 2 seconds."
+    assert body_of(response) == {
+        "ok": False,
+        "error": sentence,
+        "code": "rate_limited",
+        "title": "Rate Limit Exceeded",
+        "status": 429,
+        "type": "https://developer.mozilla.org/en-US/docs/Web/HTTP/Status/429",
+        "detail": sentence,
+        "limit": 60,
+        "remaining": 0,
+        "reset": 1_767_225_600_000,
+        "secondsUntilReset": 2,
+    }
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    assert headers == {
+        "content-type": "application/problem+json",
+        "retry-after": "2",
+        "x-ratelimit-limit": "60",
+        "x-ratelimit-remaining": "0",
+        "x-ratelimit-reset": "1767225600000",
+    }
+
+
+def test_too_many_streams_are_told_without_a_time_of_which_nobody_knows() -> None:
+    response = problem_response(TooManyStreamsError("session", 7))
+    body = body_of(response)
+    assert (body["code"], body["limit"], "reset" in body) == ("too_many_streams", 7, False)
+    assert response.headers["Retry-After"] == "1"
+    assert "x-should-retry" not in response.headers, "the official clients obey it instead of waiting"
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import string
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sessions_core.domain.environment import EnvironmentType
 from sessions_server.cli.keys import new_additional_key, new_root_key
@@ -58,6 +61,51 @@ def test_everything_else_stays(text: str) -> None:
 @pytest.mark.parametrize("piece", ["a", "tr_", "eyJ", "eyJa-", "://", "://x:", "Bearer ", "whsec_", "eyJaaaaaaaaa."])
 def test_a_long_line_costs_no_more_than_its_length(piece: str) -> None:
     redact(piece * 300_000)  # a second at most; with steps that grow with the square it would take hours
+
+
+letters = string.ascii_letters + string.digits
+SECRETS = st.one_of(
+    st.builds(
+        "tr_{}_{}{}".format,
+        st.sampled_from(["dev", "stg", "prod"]),
+        st.sampled_from(["", "sk_"]),
+        st.text(letters, min_size=24, max_size=24),
+    ),
+    st.builds("eyJ{}.eyJ{}.{}".format, *[st.text(letters + "-_", min_size=12, max_size=30)] * 3),
+    st.text(letters + "+/", min_size=24, max_size=40).map("whsec_{}".format),
+    st.builds(
+        "://{}:{}@".format, st.text(letters, max_size=8), st.text(letters + "%!$&()*+,;=:", min_size=8, max_size=20)
+    ),
+    st.text(letters + "-._~+/", min_size=16, max_size=40).map("Bearer {}".format),
+)
+around = st.text(max_size=30) | st.text("tr_devsk:/@. \"'=[]{}eyJBearwhsc-", max_size=30)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            around,
+            st.sampled_from([" ", "'", '"', "(", "=", "\n"]),
+            SECRETS,
+            st.sampled_from([" ", "'", '"', ")", "\n"]),
+        ),
+        max_size=4,
+    ),
+    around,
+)
+def test_a_secret_is_hidden_wherever_it_stands(pieces: list[tuple[str, str, str, str]], end: str) -> None:
+    shown = redact("".join("".join(piece) for piece in pieces) + end)
+    openly_said = "".join(piece[0] for piece in pieces) + end
+    for _, _, secret, _ in pieces:
+        assert secret not in shown
+        last = secret.rstrip("@")[-12:]
+        assert last not in shown or last in openly_said
+    assert redact(shown) == shown
+
+
+@given(around)
+def test_redacting_never_fails_and_never_makes_up_words(text: str) -> None:
+    assert set(redact(text)) <= {*text, "*", "@"}
 
 
 def test_lines_of_both_forms_hide_what_messages_fields_and_exceptions_show() -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import attrs
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessions_core.domain.channel import Batch, Record
+from sessions_core.domain.channel import Batch, Record, RecordKind
 from sessions_core.errors import ChannelUnavailableError, InvalidError
 from sessions_core.services.hub import Push
 from sessions_server import sse
+from sessions_server.cli.events import FrameReader, read_batch
 from sessions_server.sse import (
     DONE,
     FRAME_BYTES,
@@ -27,8 +30,11 @@ from sessions_server.sse import (
     parse_window,
     pump_or_explain,
 )
+from sessions_server.wire.responses import record_list
+from sessions_server.wire.values import legible
 
-headers = st.lists(st.tuples(st.text(), st.text()), max_size=3).map(tuple)
+any_text = st.text(st.characters(exclude_categories=()))
+headers = st.lists(st.tuples(any_text, any_text), max_size=3).map(tuple)
 records = st.builds(
     Record, seq=st.just(0), timestamp=st.integers(0, 2**50), body=st.binary(max_size=80), headers=headers
 )
@@ -54,7 +60,27 @@ def test_a_batch_is_one_frame_from_which_every_record_can_be_read(found: list[Re
     for record, shown in zip(numbered, event["data"]["records"], strict=True):
         assert (shown["seq_num"], shown["timestamp"]) == (record.seq, record.timestamp)
         assert shown.get("body", "") == record.body.decode(errors="replace")
-        assert shown.get("headers", []) == [list(pair) for pair in record.headers]
+        assert shown.get("headers", []) == [[legible(name), legible(value)] for name, value in record.headers]
+
+
+@given(st.lists(records, min_size=1, max_size=5), st.lists(st.integers(0, 5000), max_size=8))
+def test_clients_read_back_what_was_written_wherever_the_network_cuts_it(found: list[Record], cuts: list[int]) -> None:
+    numbered = tuple(attrs.evolve(record, seq=seq) for seq, record in enumerate(found, 5))
+    stream = encode_ping(3, 2, 1) + b"".join(encode_frames(Batch(numbered, 99, 7))) + DONE
+    bounds = [0, *sorted(cut % (len(stream) + 1) for cut in cuts), len(stream)]
+    reader = FrameReader()
+    read = [frame for start, end in pairwise(bounds) for frame in reader.feed(stream[start:end])]
+    assert [frame.event for frame in read] == ["ping", "batch", "message"]
+    batch = read_batch(read[1])
+    assert [(record.seq, record.timestamp) for record in batch.records] == [(r.seq, r.timestamp) for r in numbered]
+    assert [record.body for record in batch.records] == [r.body.decode(errors="replace").encode() for r in numbered]
+
+
+@given(st.lists(records, min_size=1, max_size=5))
+def test_whatever_a_stranger_has_stored_can_be_drained(found: list[Record]) -> None:
+    shown = json.loads(msgspec.json.encode(record_list(Batch(tuple(found), 99, 7))))
+    kept = [record for record in found if record.kind is not RecordKind.COMMAND]
+    assert [len(record.get("headers", [])) for record in shown["records"]] == [len(record.headers) for record in kept]
 
 
 def test_an_empty_body_and_empty_headers_are_left_out() -> None:
@@ -298,3 +324,38 @@ async def test_a_batch_that_cannot_be_encoded_breaks_its_own_stream_and_not_the_
     last = await pump_or_explain(script, outlet, Pace(window=9.0, ping=60.0, slow_write=1.0), encode)
     assert last.startswith(b"event: error")
     assert outlet.lines == ["event: ping"]
+
+
+@attrs.define
+class Whole:
+    """An outlet that keeps whole frames."""
+
+    frames: list[bytes] = attrs.field(factory=list)
+
+    async def write(self, frame: bytes) -> None:
+        self.frames.append(frame)
+
+    def write_at_once(self, frame: bytes) -> bool:
+        self.frames.append(b"at once: " + frame)
+        return True
+
+
+@pytest.mark.parametrize("may", [True, False])
+async def test_who_may_see_session_tokens_is_asked_before_each_batch_that_has_some(may: bool) -> None:
+    def with_token(seq: int) -> Batch:
+        return Batch((Record(seq, 1, b"", (("public-access-token", f"token-{seq}"),)),), seq + 1, 1)
+
+    asked = 0
+
+    async def ask() -> bool:
+        nonlocal asked
+        asked += 1
+        return may
+
+    outlet = Whole()
+    script = Script([with_token(0), Pushed(batch(1)), Pushed(with_token(2)), None], ends=True)
+    await pump_or_explain(script, outlet, Pace(window=9.0, ping=60.0, slow_write=1.0), encode_frames, ask)
+    written = [frame for frame in outlet.frames if b"event: batch" in frame]
+    assert asked == 2
+    assert [b"at once" in frame for frame in written] == [False, True, False], "nobody is asked on the spot"
+    assert [b"token-" in frame for frame in written] == [may, False, may]

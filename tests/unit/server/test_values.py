@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -11,8 +12,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sessions_core.domain.channel import DEEPEST
 from sessions_core.errors import InvalidError
-from sessions_server.wire.values import Wire, check_text, decode_body, iso, parse_digits, parse_moment, parse_whole
+from sessions_server.problems import UnreadableBodyError
+from sessions_server.wire.values import (
+    Wire,
+    check_text,
+    decode_body,
+    is_deeper,
+    iso,
+    parse_digits,
+    parse_moment,
+    parse_whole,
+)
 
 
 class Inner(Wire, frozen=True, kw_only=True):
@@ -58,6 +70,46 @@ def test_no_bytes_make_it_fail_otherwise(raw: bytes) -> None:
 def test_no_json_makes_it_fail_otherwise(value: Any) -> None:
     with pytest.raises(InvalidError):
         decode_body(msgspec.json.encode([value]), DECODER)
+
+
+def depth_of(value: Any) -> int:
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if items is None else 1 + max(map(depth_of, items), default=0)
+
+
+@given(
+    st.recursive(
+        st.none() | st.text('[]{}"\\', max_size=5),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text("[]{}"), inner),
+    ),
+    st.integers(0, 6),
+)
+def test_the_depth_of_json_is_told_without_reading_it(value: Any, most: int) -> None:
+    for text in (json.dumps(value), json.dumps(value, indent=1)):
+        assert is_deeper(text, most) == (depth_of(value) > most)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"' + '\\"' * 500_000 + "[" * 600,
+        '"' * 999_999 + "[" * 600,
+        '"' + "\\" * 999_999 + "[" * 600,
+        "[]" * 500_000,
+        '"[' * 500_000,
+    ],
+    ids=lambda text: text[:6],
+)
+def test_telling_the_depth_takes_no_longer_than_reading(text: str) -> None:
+    is_deeper(text, 500)  # a moment; with steps that grow with the square it would take hours
+
+
+@pytest.mark.parametrize("depth", [1, 10, DEEPEST - 2])
+def test_a_body_may_be_nested_so_deep_and_no_deeper(depth: int) -> None:
+    members = '{"name":"x","more":' + "[" * depth + "]" * depth + "}"
+    assert decode_body(members.encode(), DECODER).name == "x"
+    with pytest.raises(UnreadableBodyError, match="deeper"):
+        decode_body(members.replace("[", "[" * DEEPEST).encode(), DECODER)
 
 
 @given(st.datetimes(timezones=st.just(UTC)))

@@ -175,4 +175,6 @@ def _failure_of(error: Exception) -> SessionsError:
     name = error.name if isinstance(error, Error) else None
     if name is not None and name.startswith(REFUSALS):
         return IndexRefusedError()
-    return IndexUnavailableError()
+    unavailable = IndexUnavailableError()
+    unavailable.add_note(f"ClickHouse: {name or type(error).__name__}")
+    return unavailable

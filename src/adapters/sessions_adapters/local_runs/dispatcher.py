@@ -58,8 +58,3 @@ class LocalRunDispatcher(RunDispatcher):
                 self._carrier.start(run_id)
             self._early.clear()
             yield
-
-    @property
-    def running(self) -> int:
-        """How many runs are being carried out."""
-        return self._carrier.running

@@ -12,6 +12,7 @@ from sessions_adapters.memory.channel_log import InMemoryChannelLog
 from sessions_adapters.memory.dead_letters import InMemoryDeadLetters
 from sessions_adapters.memory.environment_store import InMemoryEnvironmentStore, InMemoryTokenLedger
 from sessions_adapters.memory.leader_lock import InMemoryLeaderLock
+from sessions_adapters.memory.rate_limiter import InMemoryRateLimiter
 from sessions_adapters.memory.run_store import InMemoryRunStore
 from sessions_adapters.memory.session_index import InMemorySessionIndex
 from sessions_adapters.memory.session_store import InMemorySessionStore
@@ -25,6 +26,7 @@ __all__ = [
     "InMemoryDeadLetters",
     "InMemoryEnvironmentStore",
     "InMemoryLeaderLock",
+    "InMemoryRateLimiter",
     "InMemoryRunStore",
     "InMemorySessionIndex",
     "InMemorySessionStore",

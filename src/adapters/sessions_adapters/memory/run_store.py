@@ -62,11 +62,19 @@ class InMemoryRunStore(RunStore):
         return self._tables.sessions[run.session_id].current_run_id == run.id
 
     async def finish(
-        self, holding: Holding, status: RunStatus, *, end: Progress | None = None, error: str | None = None
+        self,
+        holding: Holding,
+        status: RunStatus,
+        *,
+        end: Progress | None = None,
+        error: str | None = None,
+        last_beat: datetime | None = None,
     ) -> bool:
         await checkpoint()
         run = self._tables.runs.get(holding.run_id)
         if run is None or run.attempt != holding.attempt or not run.is_alive:
+            return False
+        if last_beat is not None and run.heartbeat_at != last_beat:
             return False
         self._tables.save_run(attrs.evolve(run, status=status, end=end, error=error, ended_at=self._tables.now()))
         return True

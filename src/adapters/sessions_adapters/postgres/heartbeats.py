@@ -28,6 +28,10 @@ async def open_beat(
 
             async def beat(holdings: Collection[Holding]) -> frozenset[RunId]:
                 runs, attempts = columns_of(holdings)
-                return lost_of(runs, await connection.fetch(BEAT, runs, attempts, None))
+                try:
+                    return lost_of(runs, await connection.fetch(BEAT, runs, attempts, None))
+                except BaseException:
+                    connection.terminate()  # whatever it is in the middle of, the next beat must not wait for it
+                    raise
 
             yield beat

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from typing import Final, NoReturn
 
 import anyio
@@ -14,10 +15,16 @@ import attrs
 from sessions_adapters.postgres.connecting import Connection, connect
 from sessions_adapters.postgres.database import PostgresDatabase
 from sessions_adapters.postgres.failures import FAILURES
+from sessions_adapters.postgres.values import MILLISECOND
 from sessions_core.ports.leader_lock import LeaderLock
 
 TRY_LOCK: Final = "select pg_try_advisory_lock(hashtextextended('sessions leader ' || $1 || ' ' || $2, 0))"
 ALIVE: Final = "select 1"
+LIMIT_SILENCE: Final = "set idle_session_timeout = {milliseconds}"
+SILENCE: Final = timedelta(seconds=5)
+"""The server ends the connection of a leader that has not asked for this long …"""
+MISSED_CHECKS: Final = 5
+"""… or for so many times its ``leader_check``, whichever is longer."""
 ANSWER_SECONDS: Final = 2.0
 """A leader whose connection does not answer within this time steps down."""
 _logger = logging.getLogger("sessions.postgres")
@@ -32,8 +39,8 @@ class PostgresLeaderLock(LeaderLock):
     ``leader_check``, also while the server is away. (A call that waits in the server would keep it from cleaning up.)
 
     A holder's scope is cancelled at once when its connection is closed, and within ``leader_check`` + 2 s when it only
-    stops answering. The server lets the lock go when it notices the end of the connection: at once, or within about 20 s if
-    the machine of the holder has gone without a word.
+    stops answering. The server lets the lock go when it notices the end of the connection: at once, within about 20 s if
+    the machine of the holder has gone without a word, or 5 s after the holder's process has come to stand still.
     """
 
     _db: PostgresDatabase
@@ -52,6 +59,7 @@ class PostgresLeaderLock(LeaderLock):
             async with AsyncExitStack() as attempt:
                 try:
                     connection = await attempt.enter_async_context(connect(self._db.config))
+                    await self._limit_silence(connection)
                     if await self._acquire(connection, name):
                         stack.push_async_exit(attempt.pop_all())
                         return connection
@@ -59,6 +67,11 @@ class PostgresLeaderLock(LeaderLock):
                     _logger.warning("the server does not answer; leadership is tried again", exc_info=True)
             await self._pause()
         return await _never()
+
+    async def _limit_silence(self, connection: Connection) -> None:
+        """Let *connection* end with its process standing still: its kernel goes on answering for it."""
+        longest = max(SILENCE, MISSED_CHECKS * self._db.config.leader_check)
+        await connection.execute(LIMIT_SILENCE.format(milliseconds=longest // MILLISECOND))
 
     async def _acquire(self, connection: Connection, name: str) -> bool:
         """Wait for the lock; tell whether it came before the end of everything."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from datetime import datetime
 from typing import Final
 
 import asyncpg
@@ -47,7 +48,7 @@ BEAT: Final = """
 """
 FINISH: Final = f"""
     update run set status = $3, end_cursor = $4, end_out_tail = $5, error = $6, ended_at = now_or($7)
-    where id = $1 and attempt = $2 and {IS_ALIVE}
+    where id = $1 and attempt = $2 and {IS_ALIVE} and ($8::timestamptz is null or heartbeat_at = $8)
 """  # noqa: S608 - a constant
 
 
@@ -89,11 +90,17 @@ class PostgresRunStore(RunStore):
         return lost_of(runs, await self._db.change(BEAT, runs, attempts, self._db.at()))
 
     async def finish(
-        self, holding: Holding, status: RunStatus, *, end: Progress | None = None, error: str | None = None
+        self,
+        holding: Holding,
+        status: RunStatus,
+        *,
+        end: Progress | None = None,
+        error: str | None = None,
+        last_beat: datetime | None = None,
     ) -> bool:
         told = None if error is None else storable(error)
         values = (bindable(holding.run_id), holding.attempt, status.value, *end_values(end), told, self._db.at())
-        return await self._db.execute(FINISH, *values) > 0
+        return await self._db.execute(FINISH, *values, last_beat) > 0
 
 
 def columns_of(holdings: Collection[Holding]) -> tuple[list[RunId], list[int]]:

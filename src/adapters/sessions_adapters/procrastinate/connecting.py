@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any, Final, LiteralString
 
 import anyio
@@ -15,13 +16,16 @@ from sessions_adapters.procrastinate.config import ProcrastinateConfig
 from sessions_adapters.procrastinate.failures import translated
 
 STATEMENT_SECONDS: Final = 10.0
+LOCK_PATIENCE: Final = timedelta(seconds=2)
+"""So long a statement waits for what somebody has locked: an append that wakes a run up waits along."""
 
 
-def connection_options(config: ProcrastinateConfig) -> dict[str, Any]:
-    """Return how every connection is opened."""
+def connection_options(config: ProcrastinateConfig, *, lock_timeout: timedelta = timedelta()) -> dict[str, Any]:
+    """Return how a connection is opened; without a *lock_timeout* it waits for locks as long as it may take."""
+    milliseconds = lock_timeout // timedelta(milliseconds=1)
     return {
         "application_name": "sessions",
-        "options": f"-c search_path={config.schema} -c timezone=UTC",
+        "options": f"-c search_path={config.schema} -c timezone=UTC -c lock_timeout={milliseconds}",
         "connect_timeout": max(1, round(config.timeout.total_seconds())),
         # Lets both sides notice within about 20 s that the other one has gone without a word.
         "keepalives_idle": 10,
@@ -54,10 +58,13 @@ async def open_app(config: ProcrastinateConfig) -> AsyncGenerator[procrastinate.
     """
     pool = AsyncConnectionPool(
         config.url,
-        kwargs=connection_options(config),
+        kwargs=connection_options(config, lock_timeout=LOCK_PATIENCE),
         min_size=0,
         max_size=config.connections,
         timeout=config.timeout.total_seconds(),
+        # Its tries come at twice the distance each time, and none is made beside them: after a long outage the next one
+        # might be minutes away. So it gives up soon, and whoever asks next makes it try at once.
+        reconnect_timeout=config.timeout.total_seconds(),
         configure=_commit_each_statement,
         check=AsyncConnectionPool.check_connection,
         open=False,

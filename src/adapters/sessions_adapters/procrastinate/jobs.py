@@ -56,7 +56,10 @@ LIST_NEWS: Final = """
     select id, args->>'run' as run_id, abort_requested from procrastinate_jobs
     where status = 'doing' and worker_id = %(worker)s and (abort_requested or id <> all(%(known)s::bigint[]))
 """
-DELETE: Final = "delete from procrastinate_jobs where id = any(%(jobs)s) returning id"
+# A worker that stood still may find its job with another one by now.
+DELETE: Final = """
+    delete from procrastinate_jobs where id = any(%(jobs)s) and worker_id = %(worker)s returning id
+"""
 REGISTER: Final = """
     with worker as (select worker_id from procrastinate_register_worker_v1())
     insert into sessions_worker (worker_id, rank, tasks, queues)
@@ -96,7 +99,7 @@ class Routing:
     def of(cls, run: RunRecord) -> Routing:
         """Return that of *run*."""
         members = run.config.members
-        return cls(run.task, members.get("queue") or DEFAULT_QUEUE, members.get("lockToVersion"))
+        return cls(run.task, members.get("queue") or DEFAULT_QUEUE, members.get("lockToVersion") or None)
 
     @property
     def queue_name(self) -> str:

@@ -1,9 +1,12 @@
-"""Hearing what happens to jobs, on one connection, whose socket the event loop watches."""
+"""Hearing what happens to jobs, on one connection, whose socket the event loop watches.
+
+Procrastinate's channel belongs to the whole database: what comes may as well be about the jobs of another application, or mean
+nothing at all. So news are hints, after which the tables are asked what is true.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -20,8 +23,8 @@ ABORT: Final = "abort_job_requested"
 CHECK_SECONDS: Final = 10.0
 """So often a silent connection is asked whether it lives."""
 
-Hear = Callable[[str, int], None]
-"""Takes the kind of a piece of news, and the job that it is about."""
+Hear = Callable[[str], None]
+"""Takes a piece of news; one that asks for a job to be stopped has :data:`ABORT` in it."""
 
 
 async def listen(config: ProcrastinateConfig, hear: Hear) -> None:
@@ -37,14 +40,14 @@ async def listen(config: ProcrastinateConfig, hear: Hear) -> None:
                     await connection.execute("select 1")
             connection.pgconn.consume_input()
             while notification := connection.pgconn.notifies():
-                _tell(hear, notification.extra)
+                hear(notification.extra.decode(errors="replace"))
 
 
 @asynccontextmanager
 async def _listening(config: ProcrastinateConfig, hear: Hear) -> AsyncGenerator[psycopg.AsyncConnection[Any]]:
     connection = await connect(config, autocommit=True)
     try:
-        connection.add_notify_handler(lambda notification: _tell(hear, notification.payload))  # what statements meet
+        connection.add_notify_handler(lambda notification: hear(notification.payload))  # what statements meet
         for channel in get_channel_for_queues():
             await connection.execute(SQL("listen {}").format(Identifier(channel)))
         yield connection
@@ -62,8 +65,3 @@ async def _has_something(socket: int) -> bool:
     finally:
         loop.remove_reader(socket)
     return readable.is_set()
-
-
-def _tell(hear: Hear, payload: str | bytes) -> None:
-    news: dict[str, Any] = json.loads(payload)
-    hear(news["type"], news["job_id"])

@@ -57,13 +57,9 @@ class Worker:
     _jobs: dict[RunId, int] = attrs.field(init=False, factory=dict)
     _over: set[int] = attrs.field(init=False, factory=set)
     _news: anyio.Event = attrs.field(init=False, factory=anyio.Event)
+    _requests: anyio.Event = attrs.field(init=False, factory=anyio.Event)
     _endings: anyio.Event = attrs.field(init=False, factory=anyio.Event)
     _is_retired: bool = attrs.field(init=False, default=False)
-
-    @property
-    def running(self) -> int:
-        """How many runs are being carried out."""
-        return self._carrier.running
 
     @asynccontextmanager
     async def serving(
@@ -133,17 +129,16 @@ class Worker:
             await self._news.wait()
 
     async def _listen(self) -> None:
-        def hear(kind: str, job_id: int) -> None:
-            if kind == ABORT:
-                self._cancel(job_id)
-            else:
-                self._news.set()
+        def hear(news: str) -> None:
+            (self._requests if ABORT in news else self._news).set()
 
         await listen(self._database, hear)
 
     async def _look_after_jobs(self) -> None:
         """Start what was taken without our knowledge, since the answer got lost, and stop what is to be stopped."""
-        await self._pause()
+        with anyio.move_on_after(self._config.poll.total_seconds()):
+            await self._requests.wait()
+        self._requests = anyio.Event()
         if self._id is None:
             return
         known = [*self._jobs.values(), *self._over]
@@ -188,7 +183,7 @@ class Worker:
 
     async def _delete(self) -> None:
         if over := list(self._over):
-            await self._ask(jobs.DELETE, jobs=over)
+            await self._ask(jobs.DELETE, jobs=over, worker=self._id)
             self._over.difference_update(over)
 
     async def _register(self) -> None:

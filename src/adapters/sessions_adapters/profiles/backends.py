@@ -63,7 +63,7 @@ class Backends:
         data: Directory of the embedded store, and of the encryption key if none is given.
         database_url: The Postgres database.
         s2_url: Channels are kept in this S2 basin, ``s2://:token@basin`` or ``s2://basin?endpoint=http://host:port``.
-        redis_url: Wake-ups of waits go through this Redis.
+        redis_url: Wake-ups of waits go through this Redis, and requests are counted there.
         clickhouse_url: Has an index of sessions.
         index: What lists are read from: ``store``, or ``clickhouse``, which replication keeps up to date. ``scale`` reads from
             ClickHouse unless something else is said, and the others from the store.
@@ -152,7 +152,7 @@ class Backends:
             return s2.S2Config.from_url(url)
 
     def redis(self) -> RedisConfig | None:
-        """Say where wake-ups go through, if not through the store."""
+        """Say where wake-ups go through, and where requests are counted, if not here and in the store."""
         if self.profile != SCALE and self.redis_url is None:
             return None
         url = self._needed("redis_url")

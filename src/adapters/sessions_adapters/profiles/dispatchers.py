@@ -80,5 +80,5 @@ async def open_dispatcher(stack: AsyncExitStack, backends: Backends, ports: Port
         clock=ports.clock,
         observer=ports.observer,
     )
-    connecting = webhook.WebhookRunDispatcher.connect(config, issuer.issue_for_run)
+    connecting = webhook.WebhookRunDispatcher.connect(config, issuer.issue_for_run, ports.clock)
     return attrs.evolve(ports, dispatcher=await stack.enter_async_context(connecting))

@@ -17,6 +17,7 @@ from sessions_adapters.profiles.backends import (
     DATABASE_NAME,
     EMBEDDED,
     PROCRASTINATE,
+    SCALE,
     WEBHOOK,
     Backends,
     setting,
@@ -31,6 +32,7 @@ from sessions_adapters.profiles.verdicts import (
     judge_redis,
     judge_replication,
     judge_s2,
+    own_limits,
 )
 from sessions_adapters.system import SystemClock
 from sessions_core.errors import IncompatibleStoreError, InvalidError, UnavailableError
@@ -70,10 +72,11 @@ async def diagnose(
         processes: How many server processes there are to be on this machine.
         patience: How long each system has; all are asked at once. Never takes longer than this and a few seconds.
     """
+    uses_redis = backends.profile == SCALE or backends.redis_url is not None
     looks: list[tuple[str, str, Look]] = [(*_store_of(backends), partial(_look_at_store, processes))]
-    if backends.profile == "scale" or backends.s2_url is not None:
+    if backends.profile == SCALE or backends.s2_url is not None:
         looks.append(("S2", backends.s2_url or "", _look_at_s2))
-    if backends.profile == "scale" or backends.redis_url is not None:
+    if uses_redis:
         looks.append(("Redis", backends.redis_url or "", _look_at_redis))
     if backends.index == CLICKHOUSE or backends.clickhouse_url is not None:
         looks.append(("ClickHouse", backends.clickhouse_url or "", _look_at_clickhouse))
@@ -91,7 +94,8 @@ async def diagnose(
     async with anyio.create_task_group() as group:
         for number in range(len(looks)):
             group.start_soon(look, number)
-    return [finding for findings in found for finding in findings]
+    own = [own_limits(processes)] if backends.uses_postgres and not uses_redis else []
+    return [*(finding for findings in found for finding in findings), *own]
 
 
 def _import_drivers(systems: Iterable[str]) -> None:

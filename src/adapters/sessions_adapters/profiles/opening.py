@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -49,7 +49,7 @@ async def open_sessions(
 
     Args:
         profile: ``memory`` (nothing survives the process), ``embedded`` (SQLite) or ``postgres``; or :class:`Backends`, which
-            also say where everything is, and choose each system by itself.
+            also say where everything is, and choose each system by itself. ``scale`` needs them, for its many addresses.
         data: Directory of the embedded profile; made if it does not exist. This process becomes its only owner. In the
             postgres profile it only holds the encryption key, and only if none is given.
         url: The database of the postgres profile, which any number of processes may share.
@@ -134,10 +134,14 @@ async def open_environments(
         yield sqlite.SqliteEnvironmentStore(db)
 
 
-async def migrate(backends: Backends) -> list[str]:
-    """Bring the systems of *backends* up to date; return the names of the migrations that were applied.
+async def migrate(backends: Backends, applied: Callable[[str], object] = lambda _: None) -> None:
+    """Bring the systems of *backends* up to date, one after the other.
 
     Safe to call from many processes at once, and beside a running server.
+
+    Args:
+        backends: Say which systems.
+        applied: Called with the names of what a system needed, as soon as it has it: a later one may fail.
 
     Raises:
         InvalidError: None of them is migrated by hand, or a setting is missing or wrong.
@@ -147,20 +151,23 @@ async def migrate(backends: Backends) -> list[str]:
     index = backends.clickhouse()
     if not backends.uses_postgres and index is None:
         raise InvalidError("profile", f"{backends.profile} needs no migrations by hand: the server applies them")
-    applied = []
     if backends.uses_postgres:
         from sessions_adapters import postgres
 
-        applied += [f"Postgres {name}" for name in await postgres.migrate(backends.postgres())]
+        _report(applied, "Postgres", await postgres.migrate(backends.postgres()))
     if backends.dispatcher == PROCRASTINATE:
         from sessions_adapters import procrastinate
 
-        applied += [f"Procrastinate {name}" for name in await procrastinate.migrate(backends.procrastinate())]
+        _report(applied, "Procrastinate", await procrastinate.migrate(backends.procrastinate()))
     if index is not None:
         from sessions_adapters import clickhouse
 
-        applied += [f"ClickHouse {number}" for number in await clickhouse.migrate(index)]
-    return applied
+        _report(applied, "ClickHouse", await clickhouse.migrate(index))
+
+
+def _report(applied: Callable[[str], object], system: str, names: Iterable[object]) -> None:
+    for name in names:
+        applied(f"{system} {name}")
 
 
 def _chosen(profile: str | Backends, data: Path | None, url: str | None, encryption_key: str | None) -> Backends:

@@ -72,6 +72,7 @@ def _memory(dispatcher: RunDispatcher, observer: Observer, clock: Clock) -> Port
         wait_registry=memory.InMemoryWaitRegistry(clock),
         environments=memory.InMemoryEnvironmentStore(clock),
         tokens=memory.InMemoryTokenLedger(clock),
+        rate_limiter=memory.InMemoryRateLimiter(clock),
         leader=memory.InMemoryLeaderLock(),
         dispatcher=dispatcher,
         clock=clock,
@@ -94,6 +95,7 @@ def _sqlite(db: SqliteDatabase, dispatcher: RunDispatcher, observer: Observer) -
         wait_registry=memory.InMemoryWaitRegistry(db.clock),
         environments=sqlite.SqliteEnvironmentStore(db),
         tokens=sqlite.SqliteTokenLedger(db),
+        rate_limiter=memory.InMemoryRateLimiter(db.clock),
         leader=sqlite.SqliteLeaderLock(db),
         dispatcher=dispatcher,
         clock=db.clock,
@@ -103,7 +105,7 @@ def _sqlite(db: SqliteDatabase, dispatcher: RunDispatcher, observer: Observer) -
 
 
 def _postgres(db: PostgresDatabase, dispatcher: RunDispatcher, observer: Observer, *, keeps_dispatches: bool) -> Ports:
-    from sessions_adapters import postgres
+    from sessions_adapters import memory, postgres
 
     return Ports(
         sessions=postgres.PostgresSessionStore(db),
@@ -117,6 +119,8 @@ def _postgres(db: PostgresDatabase, dispatcher: RunDispatcher, observer: Observe
         wait_registry=postgres.PostgresWaitRegistry(db),
         environments=postgres.PostgresEnvironmentStore(db),
         tokens=postgres.PostgresTokenLedger(db),
+        # Each process counts for itself; to count for all is a round trip more on the way of every request.
+        rate_limiter=memory.InMemoryRateLimiter(db.clock),
         leader=postgres.PostgresLeaderLock(db),
         dispatcher=dispatcher,
         clock=db.clock,

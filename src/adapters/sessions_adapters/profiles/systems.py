@@ -37,7 +37,11 @@ async def _redis(stack: AsyncExitStack, backends: Backends) -> dict[str, Any]:
         return {}
     from sessions_adapters import redis
 
-    return {"wait_registry": await stack.enter_async_context(redis.RedisWaitRegistry.connect(config))}
+    client = await stack.enter_async_context(redis.open_client(config))
+    return {
+        "wait_registry": redis.RedisWaitRegistry(client, prefix=config.prefix, timeout=config.timeout),
+        "rate_limiter": redis.RedisRateLimiter(client, prefix=config.prefix, timeout=config.timeout),
+    }
 
 
 async def _clickhouse(stack: AsyncExitStack, backends: Backends, clock: Clock) -> dict[str, Any]:

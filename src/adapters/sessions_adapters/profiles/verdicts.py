@@ -32,6 +32,13 @@ OF_WORKERS: Final = 6
 """… and how many more if runs wait there: those for jobs, one that listens, and one for heartbeats."""
 
 
+def own_limits(processes: int) -> Finding:
+    """Judge how requests are counted where servers share data and no Redis; *processes* of them are on this machine."""
+    times = f", so limits are {processes} times as wide here" if processes > 1 else ""
+    message = f"each server process counts requests for itself{times}; with {setting('redis_url')} they count together"
+    return ok("limits", "requests", message)
+
+
 def judge_postgres(
     facts: PostgresFacts, *, replicates: bool, has_jobs: bool = False, processes: int = 1
 ) -> Iterator[Finding]:
@@ -184,6 +191,7 @@ def judge_redis(facts: RedisFacts) -> Iterator[Finding]:
         yield error(REDIS, "role", f"a replica cannot be written; let {setting('redis_url')} name the primary")
     else:
         yield ok(REDIS, "role", "takes writes and runs scripts")
+        yield ok(REDIS, "limits", "requests are counted here, for all servers together")
 
 
 def judge_s2(facts: S2Facts, *, basin: str) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Options of the Redis adapter."""
+"""Options of the Redis adapters."""
 
 from __future__ import annotations
 

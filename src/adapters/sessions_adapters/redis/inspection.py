@@ -7,8 +7,10 @@ from typing import Any
 
 import attrs
 
+from sessions_adapters.redis.calls import FAILURES, open_client
 from sessions_adapters.redis.config import RedisConfig
-from sessions_adapters.redis.wait_registry import DRAIN, FAILURES, open_client
+from sessions_adapters.redis.rate_limiter import TAKE
+from sessions_adapters.redis.wait_registry import DRAIN
 from sessions_core.errors import WaitRegistryUnavailableError
 
 
@@ -27,7 +29,7 @@ class RedisFacts:
 
 
 async def inspect(config: RedisConfig) -> RedisFacts:
-    """Ask the server, and let it run a script on a key that is not there.
+    """Ask the server, and let it run each script that changes nothing: on a key that is not there, and on none.
 
     Raises:
         WaitRegistryUnavailableError: It gives no answer, or refuses.
@@ -37,6 +39,7 @@ async def inspect(config: RedisConfig) -> RedisFacts:
             client: Any = opened  # the driver's annotations do not tell its asynchronous answers
             said: dict[str, Any] = await client.info()
             await client.eval(DRAIN.text, 1, f"{config.prefix}waits:{{doctor}}")
+            await client.eval(TAKE.text, 0)
     except FAILURES as exc:
         raise WaitRegistryUnavailableError from exc
     return RedisFacts(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from datetime import UTC, datetime
@@ -37,13 +38,13 @@ class S2DirectWrites(DirectWrites):
     def is_scoped(self) -> bool:
         return self._basin.config.issues_tokens
 
-    async def issue(self, channel: Channel, *, tenure: Tenure) -> WriteCredentials:
+    async def issue(self, channel: Channel, *, tenure: Tenure, ends_at: datetime | None = None) -> WriteCredentials:
         del tenure  # a fencing token per direct writer would shut out the others
         config = self._basin.config
         stream = self._basin.stream(channel)
         with translated():
             await stream.ensure()
-            token = await self._token(channel, stream.name) if config.issues_tokens else UNSCOPED_TOKEN
+            token = await self._token(channel, stream.name, ends_at) if config.issues_tokens else UNSCOPED_TOKEN
         return WriteCredentials(
             token=token,
             basin=config.basin,
@@ -52,20 +53,27 @@ class S2DirectWrites(DirectWrites):
             flush_interval_ms=config.flush_interval_ms,
         )
 
-    async def _token(self, channel: Channel, stream: str) -> str:
-        config, now = self._basin.config, time.time()
-        lifetime = config.token_lifetime.total_seconds()
+    async def _token(self, channel: Channel, stream: str, ends_at: datetime | None) -> str:
+        now, lifetime = time.time(), self._basin.config.token_lifetime.total_seconds()
+        latest = math.inf if ends_at is None else ends_at.timestamp()
         expiry, token = self._issued.get(channel, (0.0, ""))
-        if expiry - now > lifetime / 2:
+        if now + lifetime / 2 < expiry <= latest:
             return token
-        expiry = now + lifetime
-        scope = AccessTokenScope(basins=ExactMatch(config.basin), streams=ExactMatch(stream), ops=list(OPERATIONS))
-        issued: str = await self._basin.admin.issue_access_token(
+        expiry = min(now + lifetime, latest)
+        issued = await self._issue(stream, expiry)
+        self._issued = {known: value for known, value in self._issued.items() if value[0] - now > lifetime / 2}
+        if expiry > self._issued.get(channel, (0.0, ""))[0]:
+            self._issued[channel] = (expiry, issued)
+        return issued
+
+    async def _issue(self, stream: str, expiry: float) -> str:
+        scope = AccessTokenScope(
+            basins=ExactMatch(self._basin.config.basin), streams=ExactMatch(stream), ops=list(OPERATIONS)
+        )
+        token: str = await self._basin.admin.issue_access_token(
             f"sessions-{secrets.token_hex(16)}", scope=scope, expires_at=datetime.fromtimestamp(expiry, UTC)
         )
-        self._issued = {known: value for known, value in self._issued.items() if value[0] - now > lifetime / 2}
-        self._issued[channel] = (expiry, issued)
-        return issued
+        return token
 
 
 def endpoint_of(config: S2Config) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection
+from datetime import datetime
 from typing import Final
 
 import attrs
@@ -11,7 +12,7 @@ import attrs
 from sessions_adapters.sqlite.database import SqliteDatabase, for_owner
 from sessions_adapters.sqlite.run_rows import IS_ALIVE, SELECT_RUN, end_values, get_run, run_of
 from sessions_adapters.sqlite.session_rows import OPEN
-from sessions_adapters.sqlite.values import bindable
+from sessions_adapters.sqlite.values import bindable, maybe_ms
 from sessions_core.domain.ids import EnvironmentId, RunId
 from sessions_core.domain.run import Holding, Progress, RunRecord
 from sessions_core.domain.status import RunStatus
@@ -37,7 +38,7 @@ BEAT: Final = """
 FINISH: Final = f"""
     update run set status = :status, end_cursor = :end_cursor, end_out_tail = :end_out_tail, error = :error,
         ended_at = :now
-    where id = :run and attempt = :attempt and {IS_ALIVE}
+    where id = :run and attempt = :attempt and {IS_ALIVE} and (:last_beat is null or heartbeat_at = :last_beat)
 """  # noqa: S608 - a constant
 
 
@@ -72,7 +73,13 @@ class SqliteRunStore(RunStore):
         return await self._db.write(beat) if holdings else frozenset()
 
     async def finish(
-        self, holding: Holding, status: RunStatus, *, end: Progress | None = None, error: str | None = None
+        self,
+        holding: Holding,
+        status: RunStatus,
+        *,
+        end: Progress | None = None,
+        error: str | None = None,
+        last_beat: datetime | None = None,
     ) -> bool:
         def finish(connection: sqlite3.Connection) -> bool:
             values = {
@@ -81,6 +88,7 @@ class SqliteRunStore(RunStore):
                 "status": status.value,
                 "error": error,
                 "now": self._db.now_ms(),
+                "last_beat": maybe_ms(last_beat),
                 **end_values(end),
             }
             return connection.execute(FINISH, values).rowcount > 0

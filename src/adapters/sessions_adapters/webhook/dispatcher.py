@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from typing import Final
 
 import aiohttp
@@ -19,6 +18,7 @@ from sessions_adapters.webhook.signing import sign
 from sessions_core.domain.ids import RunId
 from sessions_core.domain.run import RunRecord
 from sessions_core.errors import DispatcherUnavailableError
+from sessions_core.ports.clock import Clock
 from sessions_core.ports.run_dispatcher import RunDispatcher
 
 logger = logging.getLogger("sessions.webhook")
@@ -41,17 +41,26 @@ class WebhookRunDispatcher(RunDispatcher):
     _config: WebhookConfig
     _http: aiohttp.ClientSession
     _issue_token: IssueToken
+    _clock: Clock
     _rests: Rests = attrs.field(init=False, factory=Rests)
 
     @classmethod
     @asynccontextmanager
-    async def connect(cls, config: WebhookConfig, issue_token: IssueToken) -> AsyncGenerator[WebhookRunDispatcher]:
-        """Open a dispatcher whose requests carry the token that *issue_token* returns. Nothing is sent yet."""
+    async def connect(
+        cls, config: WebhookConfig, issue_token: IssueToken, clock: Clock
+    ) -> AsyncGenerator[WebhookRunDispatcher]:
+        """Open a dispatcher. Nothing is sent yet.
+
+        Args:
+            config: Says where the engine is.
+            issue_token: Returns the token that a run's request carries.
+            clock: Says when a request is made; engines refuse those that are not of just now.
+        """
         connector = aiohttp.TCPConnector(limit=config.connections)
         timeout = aiohttp.ClientTimeout(total=config.timeout.total_seconds())
         jar = aiohttp.DummyCookieJar()
         async with aiohttp.ClientSession(connector=connector, timeout=timeout, cookie_jar=jar) as http:
-            yield cls(config, http, issue_token)
+            yield cls(config, http, issue_token, clock)
 
     async def dispatch(self, run: RunRecord) -> None:
         """Post a run request.
@@ -61,7 +70,7 @@ class WebhookRunDispatcher(RunDispatcher):
         """
         if not self._rests.may_try(run.id, _monotonic(), self._config.timeout.total_seconds()):
             raise DispatcherUnavailableError(ENGINE, was_asked=False)
-        body = run_request(run, await self._issue_token(run), datetime.now(UTC))
+        body = run_request(run, await self._issue_token(run), self._clock.now())
         await self._post(run.id, run.id, body)
 
     async def cancel(self, run_id: RunId) -> None:
@@ -70,11 +79,11 @@ class WebhookRunDispatcher(RunDispatcher):
         Raises:
             DispatcherUnavailableError: The engine gave no answer, or another one than 2xx.
         """
-        await self._post(run_id, f"{run_id}-cancel", cancellation(run_id, datetime.now(UTC)))
+        await self._post(run_id, f"{run_id}-cancel", cancellation(run_id, self._clock.now()))
 
     async def _post(self, run_id: RunId, message_id: str, body: bytes) -> None:
         try:
-            status = await self._send(message_id, body)
+            status, wait = await self._send(message_id, body)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             self._rests.engine_failed(run_id, _monotonic())
             logger.warning("engine gave no answer", extra={"run_id": run_id, "reason": type(error).__name__})
@@ -83,15 +92,15 @@ class WebhookRunDispatcher(RunDispatcher):
             self._rests.succeeded(run_id)
             return
         if status in OVERLOADED:
-            self._rests.engine_failed(run_id, _monotonic())
+            self._rests.engine_failed(run_id, _monotonic(), wait)
         else:
-            self._rests.run_refused(run_id, _monotonic())
+            self._rests.run_refused(run_id, _monotonic(), wait)
         logger.warning("engine refused", extra={"run_id": run_id, "status": status})
         raise DispatcherUnavailableError(ENGINE)
 
-    async def _send(self, message_id: str, body: bytes) -> int:
-        """Send a message and return the status of its answer, whose body nobody reads."""
-        timestamp = int(datetime.now(UTC).timestamp())
+    async def _send(self, message_id: str, body: bytes) -> tuple[int, float]:
+        """Send a message; return the status of its answer, and how many seconds that asks us to wait. Nobody reads its body."""
+        timestamp = int(self._clock.now().timestamp())
         headers = {
             "Content-Type": "application/json",
             "User-Agent": "sessions",
@@ -101,7 +110,12 @@ class WebhookRunDispatcher(RunDispatcher):
         }
         # A redirect is an answer like any other: it might lead the token to somebody else.
         async with self._http.post(self._config.url, data=body, headers=headers, allow_redirects=False) as response:
-            return response.status
+            return response.status, _seconds(response.headers.get("Retry-After", ""))
+
+
+def _seconds(text: str) -> float:
+    """Read a ``Retry-After``. One that is a date counts as none: it says nothing without the engine's clock."""
+    return float(text) if text.isascii() and text.isdigit() else 0.0
 
 
 def _monotonic() -> float:

@@ -17,6 +17,8 @@ from sessions_core.domain.ids import RunId
 
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 30.0
+LONGEST_WAIT: Final = 300.0
+"""An engine that asks for more is asked again after this."""
 KNOWN_REFUSALS: Final = 1000
 
 
@@ -27,10 +29,11 @@ class Rest:
     failures: int = 0
     until: float = 0.0
 
-    def after_failure(self, now: float) -> Rest:
-        """Return the pause after one more failure, about twice as long as this one."""
+    def after_failure(self, now: float, wait: float = 0.0) -> Rest:
+        """Return the pause after one more failure, about twice as long as this one, or *wait* seconds if that is more."""
         pause = min(FIRST_PAUSE * (1 << min(self.failures, 16)), LONGEST_PAUSE)
-        return Rest(self.failures + 1, now + pause * random.uniform(0.75, 1.25))  # noqa: S311 - spreads load
+        spread = pause * random.uniform(0.75, 1.25)  # noqa: S311 - spreads load
+        return Rest(self.failures + 1, now + max(spread, min(wait, LONGEST_WAIT)))
 
 
 @attrs.define(eq=False)
@@ -53,17 +56,17 @@ class Rests:
         self._engine = Rest()
         self._runs.pop(run_id, None)
 
-    def engine_failed(self, run_id: RunId, now: float) -> None:
-        """Note that the engine gave no answer, or says that it can take nothing now.
+    def engine_failed(self, run_id: RunId, now: float, wait: float = 0.0) -> None:
+        """Note that the engine gave no answer, or says that it can take nothing now and perhaps how long to *wait*.
 
         The run rests for longer than the engine, so that the next try is another run's: perhaps it is this one that the
         engine cannot bear.
         """
-        self._engine = self._engine.after_failure(now)
+        self._engine = self._engine.after_failure(now, wait)
         known = self._runs.get(run_id, Rest())
-        self._runs[run_id] = attrs.evolve(known, failures=known.failures + 1).after_failure(now)
+        self._runs[run_id] = attrs.evolve(known, failures=known.failures + 1).after_failure(now, wait)
 
-    def run_refused(self, run_id: RunId, now: float) -> None:
-        """Note that the engine answers, but does not take this run."""
+    def run_refused(self, run_id: RunId, now: float, wait: float = 0.0) -> None:
+        """Note that the engine answers, but does not take this run, and perhaps how long to *wait* with it."""
         self._engine = Rest()
-        self._runs[run_id] = self._runs.get(run_id, Rest()).after_failure(now)
+        self._runs[run_id] = self._runs.get(run_id, Rest()).after_failure(now, wait)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Final
@@ -50,6 +51,7 @@ def run(argv: Sequence[str] | None) -> int:
         SystemExit: Wrong usage (2), or no more than help was asked for (0).
     """
     arguments = _parse(build_parser(), argv)
+    logging.getLogger().addHandler(logging.NullHandler())  # what drivers say about a failure is not for the terminal
     try:
         return int(arguments.command(arguments))
     except SessionsError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Final
@@ -39,7 +38,6 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print a line for each thing that was looked at; return 1 if there is an error among them, else 0."""
-    logging.getLogger().addHandler(logging.NullHandler())  # what drivers say about a failure is not for the terminal
     config = Config.load()
     findings = asyncio.run(
         diagnose(

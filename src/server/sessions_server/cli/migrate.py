@@ -35,13 +35,11 @@ def run(_: argparse.Namespace) -> int:
     from sessions_server.cli.backends import backends_of
 
     try:
-        applied = asyncio.run(migrate(backends_of(Config.load())))
+        asyncio.run(migrate(backends_of(Config.load()), lambda name: print(f"applied {name}")))
     except UnavailableError as error:
         tell(
             f"the {error.system} could not be brought up to date: {reason(error)}; `sessions doctor` looks at every system"
         )
         return EXIT_FAILED
-    for name in applied:
-        print(f"applied {name}")
     print("everything is up to date")
     return 0

@@ -71,7 +71,7 @@ async def replicating(
         return
     _set_levels(given)
     async with open_replication(replication_of(config, given), observer) as replication, replication.running():
-        yield ReplicationStatus(replication.replicator)
+        yield ReplicationStatus(replication.replicator, replication.watch)
 
 
 async def _replicate(
@@ -84,7 +84,7 @@ async def _replicate(
     async with (
         open_replication(replication_of(config, given), observer) as replication,
         replication.running(),
-        listening(ReplicationStatus(replication.replicator), metrics, host, port) as address,
+        listening(ReplicationStatus(replication.replicator, replication.watch), metrics, host, port) as address,
     ):
         print(_welcome(address, as_json=as_json), flush=True)
         await stop.wait()

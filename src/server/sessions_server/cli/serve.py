@@ -9,6 +9,7 @@ from typing import Any, Final
 import attrs
 
 from sessions_server.cli.keys import parse_root_key
+from sessions_server.cli.limit_options import add_limit_options, limits_given
 from sessions_server.cli.parsers import add_subparser
 from sessions_server.config import DEFAULT_AGENTS, Config
 
@@ -43,6 +44,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object per line, here and in the log (SESSIONS_LOG_JSON)"
     )
+    add_limit_options(parser)
     parser.set_defaults(command=run)
 
 
@@ -51,6 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     from sessions_server.cli.serving import serve, serve_in_processes
 
     given = {name: value for name in OPTIONS if (value := getattr(arguments, name)) is not None}
+    given |= limits_given(arguments)
     if arguments.json:
         given["log_json"] = True
     config = attrs.evolve(Config.load(), **given)

@@ -24,6 +24,7 @@ from sessions_server.auth import Authenticator, Caller
 from sessions_server.data_plane.credentials import DirectToken, DirectTokens, is_direct
 from sessions_server.data_plane.exchange import Exchange
 from sessions_server.data_plane.failures import BAD_HEADER, PERMISSION_DENIED, STREAM_NOT_FOUND, S2Error
+from sessions_server.data_plane.gate import BEARER, bearer
 from sessions_server.data_plane.names import basin_of, parse_stream, stream_of
 from sessions_server.data_plane.records import Operation
 from sessions_server.problems import UnauthenticatedError
@@ -31,7 +32,6 @@ from sessions_server.problems import UnauthenticatedError
 ROW_SECONDS: Final = 1.0
 REMEMBERED_ROWS: Final = 10_000
 BASIN: Final = "s2-basin"
-_BEARER: Final = "Bearer "
 _SAME_ROUTE: Final = {
     Operation.APPEND: "append_{io}",
     Operation.TRIM: "append_out",
@@ -74,18 +74,6 @@ class Admission:
     _monotonic: Callable[[], float] = monotonic
     _rows: BoundedDict[tuple[str, str], _Row] = attrs.field(init=False, factory=lambda: BoundedDict(REMEMBERED_ROWS))
 
-    async def authenticate(self, exchange: Exchange) -> None:
-        """Let everybody pass who has a credential that works.
-
-        Raises:
-            UnauthenticatedError: None was shown, or one that does not work.
-        """
-        token = _bearer(exchange)
-        if not is_direct(token):
-            await self._auth.authenticate(_BEARER + token)
-        elif await self._tokens.find(token) is None:
-            raise UnauthenticatedError("The access token is invalid or has expired")
-
     async def admit(self, exchange: Exchange, stream: str, operation: Operation) -> Grant:
         """Return the permission to do *operation* to *stream*.
 
@@ -94,13 +82,13 @@ class Admission:
             UnauthenticatedError: No credential that works.
             ForbiddenError: One that may not do this.
         """
-        token = _bearer(exchange)
+        token = bearer(exchange)
         if is_direct(token):
             found = await self._tokens.find(token)
             if found is None:
                 raise UnauthenticatedError("The access token is invalid or has expired")
             return await self._admit_direct(found, _basin(exchange), stream, operation)
-        header = _BEARER + token
+        header = BEARER + token
         caller = self._auth.recall(header) or await self._auth.authenticate(header)
         return await self._admit_caller(caller, _basin(exchange), stream, operation)
 
@@ -155,14 +143,6 @@ def _may(caller: Caller, operation: Operation, name: str, io: Io, session: Sessi
     if caller.may_with_session(access.action, name):
         return True
     return session is not None and caller.may_with_session(access.action, name, session.id, session.external_id)
-
-
-def _bearer(exchange: Exchange) -> str:
-    header = exchange.headers.get("authorization", "")
-    token = header.removeprefix(_BEARER).strip()
-    if not header.startswith(_BEARER) or not token:
-        raise UnauthenticatedError
-    return token
 
 
 def _basin(exchange: Exchange) -> str:

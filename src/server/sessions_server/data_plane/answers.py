@@ -1,4 +1,4 @@
-"""Answers that are sent as a whole, and what every answer's headers hold."""
+"""Answers that are sent as a whole, and the headers of those that are not."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 import attrs
-from multidict import CIMultiDict
 
-from sessions_server import cors
 from sessions_server.data_plane.exchange import Exchange
 from sessions_server.data_plane.failures import S2Error
 
@@ -31,23 +29,16 @@ class Answer:
     async def send(self, exchange: Exchange) -> None:
         """Send it."""
         headers = {"content-type": self.content_type, "content-length": str(len(self.body)), **self.headers}
-        await exchange.start(self.status, headers_for(exchange, headers))
+        await exchange.start(self.status, headers)
         if self.body and exchange.method != "HEAD":
             await exchange.write(self.body)
 
 
-def refusal(error: S2Error) -> Answer:
-    """Make the answer to what went wrong."""
-    return Answer(status=error.status, body=error.text)
+def refusal(error: S2Error, headers: Mapping[str, str]) -> Answer:
+    """Make the answer to what went wrong, with further *headers*."""
+    return Answer(status=error.status, body=error.text, headers={name.lower(): text for name, text in headers.items()})
 
 
-def stream_headers(exchange: Exchange, content_type: str) -> dict[str, str]:
+def stream_headers(content_type: str) -> dict[str, str]:
     """Return the headers of an answer that comes in pieces."""
-    return headers_for(exchange, {"content-type": content_type, **_UNBUFFERED})
-
-
-def headers_for(exchange: Exchange, headers: Mapping[str, str]) -> dict[str, str]:
-    """Add what a browser needs, if one asks."""
-    found = CIMultiDict({**headers, "server": "sessions"})
-    cors.admit(exchange.headers.get("origin"), found)
-    return {name.lower(): value for name, value in found.items()}
+    return {"content-type": content_type, **_UNBUFFERED}

@@ -17,16 +17,16 @@ from sessions_core.domain.channel import (
     Envelope,
     Io,
     NewRecord,
-    data_record,
     encode_json,
     sanitise_input,
 )
 from sessions_core.domain.direct import Demand
 from sessions_core.domain.guard import Guard
-from sessions_core.domain.ids import PartId
-from sessions_core.errors import GuardMismatchError, InvalidError, TailMismatchError
+from sessions_core.domain.ids import RESERVED_PARTS
+from sessions_core.errors import GuardMismatchError, InvalidError, SessionClosedError, TailMismatchError
 from sessions_core.ports.clock import Clock
 from sessions_core.services.channel_service import ChannelService
+from sessions_core.services.session_service import SessionService
 from sessions_server.data_plane.access import Grant
 from sessions_server.data_plane.failures import INVALID, PERMISSION_DENIED, S2Error
 from sessions_server.data_plane.records import (
@@ -48,6 +48,7 @@ class Appender:
     """Carries out appends that have been allowed."""
 
     _channels: ChannelService
+    _sessions: SessionService
     _clock: Clock
 
     async def append(self, grant: Grant, given: AppendInput) -> Ack:
@@ -73,13 +74,18 @@ class Appender:
         if grant.channel.io is Io.IN:
             records = [_admissible(record) for record in records]
         demand = Demand(guard=_demanded(batches[0]), tail=batches[0].match_seq_num)
-        if grant.session is None:
-            appended = await self._channels.append_early(grant.channel, records, demand=demand)
-        else:
-            appended = await self._channels.append(
-                grant.session, grant.channel.io, records, tenure=grant.tenure, demand=demand
-            )
-        return list(self._acks(batches, appended))
+        return list(self._acks(batches, await self._append(grant, records, demand)))
+
+    async def _append(self, grant: Grant, records: Sequence[NewRecord], demand: Demand) -> list[Appended]:
+        session, channel = grant.session, grant.channel
+        if session is None:
+            try:
+                return await self._channels.append_early(channel, records, demand=demand)
+            except GuardMismatchError:
+                if demand.guard is not None:
+                    raise
+                session = await self._sessions.get(channel.environment_id, channel.key)  # it has begun meanwhile
+        return await self._channels.append(session, channel.io, records, tenure=grant.tenure, demand=demand)
 
     async def _trim(self, grant: Grant, given: AppendInput) -> Ack:
         if given.match_seq_num is not None:
@@ -99,18 +105,20 @@ class Appender:
             raise S2Error.of(PERMISSION_DENIED, "A session can be fenced with the epoch of its current attempt alone")
         tail = await self._channels.tail(grant.channel)
         expected = _demanded(given) or tail.guard
+        if tail.guard.is_sealed:
+            raise SessionClosedError(session.key)
         if expected != tail.guard:
             raise GuardMismatchError(tail.guard)
         if given.match_seq_num not in (None, tail.next_seq):
             raise TailMismatchError(tail.next_seq)
-        log = self._channels.log
+        log, if_tail = self._channels.log, given.match_seq_num
         if tail.guard != new:
-            change = await log.set_guard(grant.channel, new, expect=expected, if_tail=given.match_seq_num)
+            change = await log.set_guard(grant.channel, new, expect=expected, if_tail=if_tail)
             if not change.done:
                 raise GuardMismatchError(change.actual)
-            tail = attrs.evolve(tail, next_seq=change.tail)
+            tail, if_tail = attrs.evolve(tail, next_seq=change.tail), None
         try:
-            (told,) = await log.append(grant.channel, given.records, guard=new)
+            (told,) = await log.append(grant.channel, given.records, guard=new, if_tail=if_tail)
         except InvalidError:  # a log that has told it itself
             return self._ack(tail.next_seq - 1, 1, self._now())
         return self._ack(told.seq, 1, told.timestamp)
@@ -141,10 +149,11 @@ def joined(batches: Iterable[AppendInput]) -> Iterator[list[AppendInput]]:
     group: list[AppendInput] = []
     count = size = 0
     for batch in batches:
-        count, size = count + len(batch.records), size + batch.size
+        cost = max(batch.size, batch.length)
+        count, size = count + len(batch.records), size + cost
         if group and not (_goes_with(batch, group[0]) and count <= MAX_RECORDS and size <= MAX_BYTES):
             yield group
-            group, count, size = [], len(batch.records), batch.size
+            group, count, size = [], len(batch.records), cost
         group.append(batch)
     if group:
         yield group
@@ -168,9 +177,21 @@ def _admissible(record: NewRecord) -> NewRecord:
     envelope = Envelope.parse(record.body)
     if envelope is None:
         raise S2Error.of(INVALID, 'A record of in is an envelope: {"data":…,"id":"…"}')
+    if envelope.id.startswith(RESERVED_PARTS):
+        raise S2Error.of(INVALID, f"The id of an envelope must not start with {RESERVED_PARTS}")
+    try:
+        return _sanitised(record, envelope)
+    except (ValueError, RecursionError):
+        raise S2Error.of(INVALID, "The data of a record of in is no JSON that everybody can read") from None
+
+
+def _sanitised(record: NewRecord, envelope: Envelope) -> NewRecord:
     data = envelope.data
     text = data if isinstance(data, str) else encode_json(data)
     clean = sanitise_input(text)
     if clean == text:
         return record
-    return data_record(clean if isinstance(data, str) else json.loads(clean), PartId(envelope.id))
+    content = {"data": clean if isinstance(data, str) else json.loads(clean)}
+    if envelope.id:
+        content["id"] = envelope.id
+    return attrs.evolve(record, body=encode_json(content).encode())

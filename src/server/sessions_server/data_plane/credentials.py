@@ -7,7 +7,7 @@ neither is taken for the other. It names the channel and, for ``out``, the tenur
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import attrs
@@ -35,10 +35,12 @@ class DirectToken:
     """What a token allows.
 
     Attributes:
+        hash: What it is known by where the token itself must not be kept.
         tenure: None for ``in``, which belongs to no run.
         until: Unix seconds.
     """
 
+    hash: str
     channel: Channel
     tenure: Tenure | None
     until: float
@@ -62,18 +64,19 @@ class DirectTokens:
 
     _auth: Authenticator
     _clock: Clock
-    _known: BoundedDict[str, _Known] = attrs.field(init=False, factory=lambda: BoundedDict(REMEMBERED))
+    _known: BoundedDict[str, _Known] = attrs.field(init=False, factory=lambda: BoundedDict(REMEMBERED), repr=False)
 
-    async def sign(self, channel: Channel, tenure: Tenure, lifetime: timedelta) -> str:
-        """Return a token for *channel*."""
+    async def sign(self, channel: Channel, tenure: Tenure, lifetime: timedelta, ends_at: datetime | None = None) -> str:
+        """Return a token for *channel* that works for *lifetime*, but not after *ends_at*."""
         now = int(self._clock.now().timestamp())
+        end = now + max(int(lifetime.total_seconds()), 1)
         claims: dict[str, Any] = {
             "use": _USE,
             "sub": channel.environment_id,
             "key": channel.key,
             "io": channel.io.value,
             "iat": now,
-            "exp": now + max(int(lifetime.total_seconds()), 1),
+            "exp": end if ends_at is None else min(end, int(ends_at.timestamp())),
         }
         if channel.io is Io.OUT:
             claims |= {"run": tenure.run_version, "epoch": tenure.last_epoch}
@@ -89,18 +92,29 @@ class DirectTokens:
         if known is None or known.keys is not keys:
             known = self._verify(token, keys)
         if known is None or known.token.until <= self._clock.now().timestamp():
+            self._known.pop(token, None)
             return None
         self._known[token] = known
         return known.token
+
+    def has_admitted(self, token: str) -> bool:
+        """Tell whether *token* worked when it was looked at last, so that it is no guess."""
+        return token in self._known
 
     def _verify(self, token: str, keys: tuple[RootKey, ...]) -> _Known | None:
         now = self._clock.now()
         for key in keys:
             claims = tokens.signed_claims(token, key) if key.is_valid(now) else None
             if claims is not None and claims.get("use") == _USE:
-                end = float("inf") if key.expires_at is None else key.expires_at.timestamp()
-                return _Known(_read(claims, end), keys)
+                return self._accept(token, claims, key, keys)
         return None
+
+    def _accept(self, token: str, claims: Mapping[str, Any], key: RootKey, keys: tuple[RootKey, ...]) -> _Known | None:
+        end = tokens.end_of(claims, self._clock.now().timestamp())
+        if end is None:
+            return None
+        read = _read(token, claims, end if key.expires_at is None else min(end, key.expires_at.timestamp()))
+        return None if read is None else _Known(read, keys)
 
 
 def is_direct(token: str) -> bool:
@@ -114,12 +128,17 @@ def _environment_of(token: str) -> str | None:
     return subject if isinstance(subject, str) else None
 
 
-def _read(claims: Mapping[str, Any], end: float) -> DirectToken:
-    """Read what we have signed ourselves."""
-    io = Io(claims["io"])
-    channel = Channel(EnvironmentId(claims["sub"]), AddressingKey(claims["key"]), io)
-    tenure = Tenure(run_version=claims["run"], last_epoch=claims["epoch"]) if io is Io.OUT else None
-    return DirectToken(channel=channel, tenure=tenure, until=min(claims["exp"], end))
+def _read(token: str, claims: Mapping[str, Any], until: float) -> DirectToken | None:
+    """Read what a root key has signed; None if it is not what we sign ourselves."""
+    match claims:
+        case {"sub": str(environment_id), "key": str(key), "io": "in"}:
+            io, tenure = Io.IN, None
+        case {"sub": str(environment_id), "key": str(key), "io": "out", "run": int(run), "epoch": int(epoch)}:
+            io, tenure = Io.OUT, Tenure(run_version=run, last_epoch=epoch)
+        case _:
+            return None
+    channel = Channel(EnvironmentId(environment_id), AddressingKey(key), io)
+    return DirectToken(hash=tokens.token_hash(token), channel=channel, tenure=tenure, until=until)
 
 
 @attrs.frozen(kw_only=True)
@@ -138,9 +157,9 @@ class SignedDirectWrites(DirectWrites):
     def is_scoped(self) -> bool:
         return True
 
-    async def issue(self, channel: Channel, *, tenure: Tenure) -> WriteCredentials:
+    async def issue(self, channel: Channel, *, tenure: Tenure, ends_at: datetime | None = None) -> WriteCredentials:
         return WriteCredentials(
-            token=await self.tokens.sign(channel, tenure, self.lifetime),
+            token=await self.tokens.sign(channel, tenure, self.lifetime, ends_at),
             basin=basin_of(channel.environment_id),
             stream=stream_of(channel),
             endpoint=self.address + API_PATH,

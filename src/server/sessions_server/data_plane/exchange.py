@@ -52,6 +52,11 @@ class Exchange(Protocol):
     def is_ending(self) -> bool:
         """Whether the server is about to stop, so that a long answer should come to a clean end soon."""
 
+    @property
+    @abstractmethod
+    def peer(self) -> str | None:
+        """The address that the request came from; None if that is not known."""
+
     @abstractmethod
     def body(self) -> AsyncIterator[bytes]:
         """Return the body, as it comes, in pieces of any size but never empty; it is read once.

@@ -14,7 +14,7 @@ import msgspec
 
 from sessions_core import errors
 from sessions_core.domain.guard import UNTOUCHED, Guard
-from sessions_server.problems import ForbiddenError, UnauthenticatedError
+from sessions_server.problems import ForbiddenError, TooManyRequestsError, UnauthenticatedError
 
 _ENCODE: Final = msgspec.json.Encoder().encode
 BAD_FRAME: Final = "bad_frame"
@@ -27,6 +27,9 @@ INVALID: Final = "invalid"
 NOT_IMPLEMENTED: Final = "not_implemented"
 OTHER: Final = "other"
 PERMISSION_DENIED: Final = "permission_denied"
+RATE_LIMITED: Final = "rate_limited"
+"""Says to S2's clients that nothing was stored."""
+REQUEST_TIMEOUT: Final = "request_timeout"
 SERVER_DRAINING: Final = "server_draining"
 STREAM_NOT_FOUND: Final = "stream_not_found"
 STATUSES: Final = {
@@ -42,6 +45,8 @@ STATUSES: Final = {
     NOT_IMPLEMENTED: 501,
     OTHER: 500,
     PERMISSION_DENIED: 403,
+    RATE_LIMITED: 429,
+    REQUEST_TIMEOUT: 408,
     SERVER_DRAINING: 503,
     STREAM_NOT_FOUND: 404,
     "unavailable": 503,
@@ -114,6 +119,7 @@ def _unavailable(_: object) -> S2Error:
 _TABLE: Final[dict[type[BaseException], Callable[[Any], S2Error]]] = {
     UnauthenticatedError: _with("authn"),
     ForbiddenError: _with(PERMISSION_DENIED),
+    TooManyRequestsError: _with(RATE_LIMITED),
     errors.NotFoundError: lambda _: S2Error.of(STREAM_NOT_FOUND, "There is no such stream"),
     errors.InvalidError: _with(INVALID),
     errors.RecordTooLargeError: _with(INVALID),

@@ -12,10 +12,11 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from sessions_server.bodies import ask_for_body
 from sessions_server.data_plane.exchange import BodyCutError, Exchange, Handler
+from sessions_server.http1.request import Request
 
 _BROKEN: Final = (ClientPayloadError, HttpProcessingError, web.RequestPayloadError)
 _UNDONE: Final = ("gzip", "deflate", "br", "zstd")
-"""Encodings of bodies that aiohttp has undone, or refused, before we see them."""
+"""Encodings of bodies that aiohttp has undone, or refused, in an application of somebody else's."""
 
 
 @attrs.define(eq=False)
@@ -34,7 +35,8 @@ class Http1Exchange(Exchange):
     @headers.default
     def _lower(self) -> Mapping[str, str]:
         headers = {name.lower(): value for name, value in self.request.headers.items()}
-        if headers.get("content-encoding", "").lower() in _UNDONE:
+        is_undone = not isinstance(self.request, Request) and headers.get("content-encoding", "").lower() in _UNDONE
+        if is_undone:
             del headers["content-encoding"]
         return headers
 
@@ -53,6 +55,10 @@ class Http1Exchange(Exchange):
     @property
     def is_ending(self) -> bool:
         return self._is_ending
+
+    @property
+    def peer(self) -> str | None:
+        return self.request.remote
 
     async def body(self) -> AsyncIterator[bytes]:
         if not self.request.body_exists:

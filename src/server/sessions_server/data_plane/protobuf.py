@@ -50,7 +50,7 @@ def decode_append_input(data: bytes) -> AppendInput:
                 raise _broken()
             case _:
                 pass
-    return AppendInput(tuple(records), match_seq_num, token)
+    return AppendInput(tuple(records), match_seq_num, token, len(data))
 
 
 def encode_append_ack(ack: Ack) -> bytes:

@@ -5,7 +5,7 @@ All three read through the hub like every other subscriber, so what is followed 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from time import time
 from typing import Final, Protocol
 
@@ -22,6 +22,7 @@ from sessions_server.data_plane.frames import encode_frame, encode_terminal
 from sessions_server.data_plane.records import MAX_BYTES, MAX_RECORDS, Position
 from sessions_server.data_plane.requests import Allowance, ReadQuery, heartbeat_pause, metered_size
 from sessions_server.sse import without_tokens
+from sessions_server.streams import Streams
 
 DONE: Final = b"data: [DONE]\n\n"
 
@@ -94,6 +95,7 @@ class Reader:
     """Reads for those who have been allowed to."""
 
     _channels: ChannelService
+    _streams: Streams
 
     async def tail(self, grant: Grant) -> Position:
         """Return where the stream ends."""
@@ -109,7 +111,7 @@ class Reader:
         query = query.for_one_answer()
         start = await self.start(grant.channel, query)
         allowance = Allowance.of(query)
-        batch = await self._channels.records(grant.channel, start, query.count)
+        batch = await self._channels.log.read(grant.channel, start, query.count or 0)
         if not batch.records and query.longest_silence and not allowance.is_used_up:
             batch = await self._wait(grant.channel, start, query.longest_silence) or batch
         records = _taken(self._shown(grant, batch).records, allowance)
@@ -126,7 +128,7 @@ class Reader:
         async with self._channels.subscribe(grant.channel, start - 1 if start else None) as reading:
             silence = _Silence(query.longest_silence)
             while not allowance.is_used_up:
-                if reading.is_caught_up and reading.position >= start:
+                if reading.is_caught_up and reading.has_reached_end:
                     if not silence.is_allowed:
                         return
                     if silence.begin():
@@ -134,12 +136,11 @@ class Reader:
                 batch = await reading.next(silence.timeout())
                 if batch is not None:
                     silence.end()
-                    records = tuple(record for record in self._shown(grant, batch).records if record.seq >= start)
-                    allowed = _taken(records, allowance)
-                    for piece in _pieces(allowed, _tail_after(batch, reading)):
-                        yield piece
-                    if len(allowed) < len(records):
-                        return
+                    for group in _groups(record for record in self._shown(grant, batch).records if record.seq >= start):
+                        if allowed := _taken(group, allowance):
+                            yield Piece(allowed, _tail_after(allowed, reading))
+                        if len(allowed) < len(group):
+                            return
                 elif silence.is_over:
                     return
                 else:
@@ -179,8 +180,11 @@ class Reader:
         return first
 
     async def _wait(self, channel: Channel, start: int, seconds: float) -> Batch | None:
-        async with self._channels.subscribe(channel, start - 1 if start else None) as reading:
-            return await reading.next(seconds)
+        batch: Batch | None = None
+        with self._streams.open():  # a server that stops ends the wait
+            async with self._channels.subscribe(channel, start - 1 if start else None) as reading:
+                batch = await reading.next(seconds)
+        return batch
 
     @staticmethod
     def _shown(grant: Grant, batch: Batch) -> Batch:
@@ -234,24 +238,22 @@ def _taken(records: tuple[Record, ...], allowance: Allowance) -> tuple[Record, .
     return records
 
 
-def _tail_after(batch: Batch, reading: Reading) -> Position | None:
-    """Return the tail if the last of *batch* is at it."""
-    is_last = bool(batch.records) and batch.records[-1].seq + 1 == reading.next_seq
+def _tail_after(records: tuple[Record, ...], reading: Reading) -> Position | None:
+    """Return the tail if the last of *records* is at it."""
+    is_last = records[-1].seq + 1 == reading.next_seq
     return Position(reading.next_seq, reading.timestamp) if is_last else None
 
 
-def _pieces(records: tuple[Record, ...], tail: Position | None) -> list[Piece]:
-    """Cut *records* so that no piece is larger than a batch may be."""
-    groups: list[list[Record]] = []
+def _groups(records: Iterable[Record]) -> Iterator[tuple[Record, ...]]:
+    """Cut *records* so that no group is larger than a batch may be."""
+    group: list[Record] = []
     size = 0
     for record in records:
         weight = metered_size(record)
-        if not groups or len(groups[-1]) >= MAX_RECORDS or size + weight > MAX_BYTES:
-            groups.append([])
-            size = 0
-        groups[-1].append(record)
+        if group and (len(group) >= MAX_RECORDS or size + weight > MAX_BYTES):
+            yield tuple(group)
+            group, size = [], 0
+        group.append(record)
         size += weight
-    return [
-        Piece(tuple(group), tail if index == len(groups) and group[-1].seq + 1 == (tail and tail.seq) else None)
-        for index, group in enumerate(groups, 1)
-    ]
+    if group:
+        yield tuple(group)

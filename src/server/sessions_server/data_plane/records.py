@@ -12,6 +12,7 @@ from sessions_core.domain.channel import TRIM, Headers, NewRecord, RecordKind, e
 from sessions_core.domain.guard import UNTOUCHED, Guard
 from sessions_core.domain.ids import RESERVED_PARTS
 from sessions_server.data_plane.failures import INVALID, S2Error
+from sessions_server.wire.values import MAX_NAME
 
 MAX_RECORDS: Final = 1000
 MAX_HEADERS: Final = 10_000
@@ -39,12 +40,14 @@ class AppendInput:
     Attributes:
         match_seq_num: The seq that the first record must get.
         fencing_token: What the stream must be fenced with.
+        length: Bytes of the message that it came in, decompressed; 0 if it is not told.
         size: Bytes as S2 meters them.
     """
 
     records: tuple[NewRecord, ...]
     match_seq_num: int | None = None
     fencing_token: str | None = None
+    length: int = attrs.field(default=0, eq=False)
     size: int = attrs.field(init=False)
 
     @size.default
@@ -93,6 +96,8 @@ def make_record(headers: Sequence[tuple[bytes, bytes]], body: bytes) -> NewRecor
         part_id = envelope_id(body)
         if part_id is not None and part_id.startswith(RESERVED_PARTS):
             raise _invalid(f"The id of an envelope must not start with {RESERVED_PARTS}")
+        if part_id is not None and len(part_id) > MAX_NAME:
+            raise _invalid(f"The id of an envelope has at most {MAX_NAME} characters")
         return NewRecord(body, (), part_id)
     record = NewRecord(body, _texts(headers))
     if any(not name for name, _ in record.headers):

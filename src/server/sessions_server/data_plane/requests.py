@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Mapping
+from datetime import timedelta
 from enum import Enum
 from typing import Final
 from urllib.parse import parse_qsl, unquote_to_bytes
@@ -11,10 +13,19 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 import attrs
 
 from sessions_core.domain.channel import Record
+from sessions_server.bodies import BYTES_PER_SECOND
 from sessions_server.data_plane.answers import EVENTS, JSON, PROTOBUF, SESSION
 from sessions_server.data_plane.compression import decompress, encoding_of
 from sessions_server.data_plane.exchange import BodyCutError, Exchange
-from sessions_server.data_plane.failures import BAD_FRAME, BAD_HEADER, BAD_PATH, BAD_QUERY, INVALID, S2Error
+from sessions_server.data_plane.failures import (
+    BAD_FRAME,
+    BAD_HEADER,
+    BAD_PATH,
+    BAD_QUERY,
+    INVALID,
+    REQUEST_TIMEOUT,
+    S2Error,
+)
 from sessions_server.data_plane.records import MAX_BYTES, MAX_RECORDS
 
 MAX_BODY: Final = 4 * 1024 * 1024
@@ -71,28 +82,36 @@ def parse_segment(segment: str) -> str:
     """
     try:
         name = unquote_to_bytes(segment).decode()
-    except UnicodeDecodeError:
+    except UnicodeError:  # also of a segment that was no UTF-8 as it came
         raise S2Error.of(BAD_PATH, "The name of the stream is not valid UTF-8") from None
     if not name or len(name) > LONGEST_STREAM:
         raise S2Error.of(BAD_PATH, "The name of the stream is empty or too long")
     return name
 
 
-async def read_body(exchange: Exchange) -> bytes:
+async def read_body(exchange: Exchange, patience: timedelta) -> bytes:
     """Return the whole body, decompressed.
 
+    Args:
+        exchange: Whose.
+        patience: How long it may take to come, and a second more for each 16 KiB of it.
+
     Raises:
-        S2Error: It is too large, cannot be decompressed or cannot be read to its end.
+        S2Error: It is too large, too slow, cannot be decompressed or cannot be read to its end.
     """
     encoding = encoding_of(exchange.headers.get("content-encoding"))
     parts: list[bytes] = []
     size = 0
     try:
-        async for part in exchange.body():
-            size += len(part)
-            if size > MAX_BODY:
-                raise S2Error.of(INVALID, f"A batch has at most {MAX_BYTES} metered bytes")
-            parts.append(part)
+        async with asyncio.timeout(patience.total_seconds()) as limit:
+            async for part in exchange.body():
+                limit.reschedule((limit.when() or 0) + len(part) / BYTES_PER_SECOND)
+                size += len(part)
+                if size > MAX_BODY:
+                    raise S2Error.of(INVALID, f"A batch has at most {MAX_BYTES} metered bytes")
+                parts.append(part)
+    except TimeoutError:
+        raise S2Error.of(REQUEST_TIMEOUT, "The body came too slowly") from None
     except BodyCutError:
         raise S2Error.of(BAD_FRAME, "The body is cut short") from None
     return decompress(b"".join(parts), encoding, MAX_BODY, "The body")

@@ -11,6 +11,7 @@ S2's other routes manage basins, streams and tokens. Here sessions do that: thos
 
 from __future__ import annotations
 
+from datetime import timedelta
 from time import perf_counter
 from typing import Final
 
@@ -23,6 +24,7 @@ from sessions_server.data_plane.appending import Appender
 from sessions_server.data_plane.credentials import API_PATH
 from sessions_server.data_plane.exchange import Exchange
 from sessions_server.data_plane.failures import NOT_IMPLEMENTED, S2Error, failure_of, is_internal
+from sessions_server.data_plane.gate import Gate
 from sessions_server.data_plane.json_forms import (
     decode_append_input,
     encode_append_ack,
@@ -30,6 +32,7 @@ from sessions_server.data_plane.json_forms import (
     encode_tail,
     is_base64,
 )
+from sessions_server.data_plane.observed import ObservedExchange
 from sessions_server.data_plane.protobuf import decode_append_input as decode_append_message
 from sessions_server.data_plane.protobuf import encode_append_ack as encode_ack_message
 from sessions_server.data_plane.protobuf import encode_read_batch as encode_batch_message
@@ -45,7 +48,9 @@ from sessions_server.data_plane.requests import (
     read_body,
 )
 from sessions_server.data_plane.sessions import LongAnswers
-from sessions_server.logs import logger
+from sessions_server.logs import CLIENT_LEFT, log_request, logger
+from sessions_server.problems import TooManyRequestsError
+from sessions_server.request_ids import REQUEST_ID
 from sessions_server.route import Context
 
 PREFIX: Final = API_PATH + "/"
@@ -61,12 +66,10 @@ class _Asked:
 
     Attributes:
         route: For the metrics.
-        status: Of the answer; None until that is known.
     """
 
-    exchange: Exchange
+    exchange: ObservedExchange
     route: str = "none"
-    status: int = 200
     is_stream: bool = False
 
 
@@ -76,10 +79,12 @@ class DataPlane:
     def __init__(self, context: Context) -> None:
         sessions = context.sessions
         self._context = context
+        self._gate = Gate(context.auth, context.direct_tokens, context.limits)
         self._admission = Admission(context.auth, context.direct_tokens, sessions.sessions)
-        self._appender = Appender(sessions.channels, sessions.clock)
-        self._reader = Reader(sessions.channels)
+        self._appender = Appender(sessions.channels, sessions.sessions, sessions.clock)
+        self._reader = Reader(sessions.channels, context.streams)
         self._long = LongAnswers(
+            self._gate,
             self._admission,
             self._appender,
             self._reader,
@@ -94,18 +99,29 @@ class DataPlane:
 
     async def handle(self, exchange: Exchange) -> None:
         """Answer *exchange*. Whatever goes wrong before the answer has begun becomes an answer."""
-        asked, started = _Asked(exchange), perf_counter()
+        request_id = self._context.request_ids.take(exchange.headers.get(REQUEST_ID.lower()))
+        asked, started = _Asked(ObservedExchange(exchange, request_id)), perf_counter()
+        try:
+            await self._answer_or_explain(asked)
+        finally:
+            self._record(asked, perf_counter() - started)
+
+    async def _answer_or_explain(self, asked: _Asked) -> None:
         try:
             answer = await self._answer(asked)
         except ConnectionError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever goes wrong is answered, and logged if it is our fault
-            answer = self._explain(error)
+            answer = self._explain(error, asked.exchange.request_id)
         if answer is not None:
-            asked.status = answer.status
-            await answer.send(exchange)
-        seconds = None if asked.is_stream else perf_counter() - started
-        self._context.metrics.request(asked.route, asked.status, seconds)
+            await answer.send(asked.exchange)
+
+    def _record(self, asked: _Asked, seconds: float) -> None:
+        exchange, context = asked.exchange, self._context
+        status = CLIENT_LEFT if exchange.status is None else exchange.status
+        context.metrics.request(asked.route, status, None if asked.is_stream else seconds)
+        if context.config.access_log:
+            log_request(exchange.request_id, exchange.method, exchange.path, status, seconds)
 
     async def _answer(self, asked: _Asked) -> Answer | None:
         """Return the answer; None if it has been sent."""
@@ -124,44 +140,48 @@ class DataPlane:
                 asked.route = RECORDS
                 return await self._append(asked, parse_segment(stream))
             case _, [first, *_] if first in MANAGEMENT:
-                await self._admission.authenticate(exchange)
+                await self._gate.enter(exchange)
                 raise S2Error.of(NOT_IMPLEMENTED, "Basins, streams and tokens are not managed here; sessions are")
             case _:
                 raise S2Error(404, {"code": "not_found", "message": "There is nothing here"})
 
     async def _tail(self, exchange: Exchange, stream: str) -> Answer:
+        await self._gate.enter(exchange)
         grant = await self._admission.admit(exchange, stream, Operation.CHECK_TAIL)
         return Answer(body=encode_tail(await self._reader.tail(grant)))
 
     async def _read(self, asked: _Asked, stream: str) -> Answer | None:
         exchange = asked.exchange
         headers = exchange.headers
+        visitor = await self._gate.enter(exchange)
         check_encryption(headers)
         query = ReadQuery.parse(exchange.query)
         if form_of(headers.get("content-type")) is Form.SESSION:
             asked.is_stream = True
-            await self._long.read(exchange, stream, query)
+            await self._long.read(exchange, visitor, stream, query)
             return None
         as_base64 = is_base64(headers.get("s2-format"))
         if form_of(headers.get("accept")) is Form.EVENTS:
             asked.is_stream = True
-            await self._long.events(exchange, stream, query, as_base64=as_base64)
+            await self._long.events(exchange, visitor, stream, query, as_base64=as_base64)
             return None
         grant = await self._admission.admit(exchange, stream, Operation.READ)
         piece = await self._reader.read(grant, query)
+        if query.wait:
+            await self._admission.admit(exchange, stream, Operation.READ)  # perhaps it may not any more
         if answer_form(headers) is Form.PROTOBUF:
             return Answer(body=encode_batch_message(piece.records, piece.tail), content_type=PROTOBUF)
         return Answer(body=encode_read_batch(piece.records, piece.tail, as_base64=as_base64))
 
     async def _append(self, asked: _Asked, stream: str) -> Answer | None:
         exchange = asked.exchange
+        visitor = await self._gate.enter(exchange)
         check_encryption(exchange.headers)
         if form_of(exchange.headers.get("content-type")) is Form.SESSION:
             asked.is_stream = True
-            await self._long.append(exchange, stream)
+            await self._long.append(exchange, visitor, stream)
             return None
-        await self._admission.authenticate(exchange)
-        given = await _read_append(exchange)
+        given = await _read_append(exchange, self._context.config.body_timeout)
         grant = await self._admission.admit(exchange, stream, given.operation)
         ack = await self._appender.append(grant, given)
         if answer_form(exchange.headers) is Form.PROTOBUF:
@@ -169,19 +189,19 @@ class DataPlane:
         return Answer(body=encode_append_ack(ack))
 
     @staticmethod
-    def _explain(error: Exception) -> Answer:
+    def _explain(error: Exception, request_id: str) -> Answer:
         failure = failure_of(error)
         if is_internal(failure):
-            logger.error("request failed", exc_info=error)
-        return refusal(failure)
+            logger.error("request failed", exc_info=error, extra={"request_id": request_id})
+        return refusal(failure, error.headers if isinstance(error, TooManyRequestsError) else {})
 
 
-async def _read_append(exchange: Exchange) -> AppendInput:
+async def _read_append(exchange: Exchange, patience: timedelta) -> AppendInput:
     headers = exchange.headers
     if form_of(headers.get("content-type")) is Form.PROTOBUF:
-        return decode_append_message(await read_body(exchange))
+        return decode_append_message(await read_body(exchange, patience))
     as_base64 = is_base64(headers.get("s2-format"))
-    return decode_append_input(await read_body(exchange), as_base64=as_base64)
+    return decode_append_input(await read_body(exchange, patience), as_base64=as_base64)
 
 
 def _preflight(exchange: Exchange) -> Answer:

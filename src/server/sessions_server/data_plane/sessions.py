@@ -14,13 +14,14 @@ import anyio
 import attrs
 
 from sessions_core.errors import UnavailableError
-from sessions_server.data_plane.access import Admission
+from sessions_server.data_plane.access import Admission, Grant
 from sessions_server.data_plane.answers import EVENTS, SESSION, stream_headers
 from sessions_server.data_plane.appending import Appender, joined
 from sessions_server.data_plane.compression import Compression, accepted
 from sessions_server.data_plane.exchange import BodyCutError, Exchange
 from sessions_server.data_plane.failures import BAD_FRAME, BAD_PROTO, S2Error, draining, failure_of, is_internal
 from sessions_server.data_plane.frames import FrameReader, encode_frame, encode_terminal
+from sessions_server.data_plane.gate import Gate, Visitor
 from sessions_server.data_plane.protobuf import decode_append_input, encode_append_ack
 from sessions_server.data_plane.reading import Encoding, Events, Frames, Reader
 from sessions_server.data_plane.records import Ack, AppendInput, Operation
@@ -37,20 +38,25 @@ class LongAnswers:
         slow_write: After so many seconds without taking anything a client is cut off.
     """
 
+    _gate: Gate
     _admission: Admission
     _appender: Appender
     _reader: Reader
     _streams: Streams
     slow_write: float
 
-    async def append(self, exchange: Exchange, stream: str) -> None:
+    async def append(self, exchange: Exchange, visitor: Visitor, stream: str) -> None:
         """Carry out an append session: one ack for each batch, in order, while more may be coming."""
-        await self._admission.admit(exchange, stream, Operation.APPEND)
+        grant = await self._admission.admit(exchange, stream, Operation.APPEND)
+        with self._gate.holding_stream(visitor, grant.channel):
+            await self._append(exchange, visitor, stream)
+
+    async def _append(self, exchange: Exchange, visitor: Visitor, stream: str) -> None:
         compression = accepted(exchange.headers.get("accept-encoding", ""))
-        await exchange.start(200, stream_headers(exchange, SESSION))
+        await exchange.start(200, stream_headers(SESSION))
         try:
             with self._streams.open() as scope:
-                await self._append_all(exchange, stream, compression)
+                await self._append_all(exchange, visitor, stream, compression)
             if scope.cancelled_caught:
                 await self._write(exchange, encode_terminal(draining()))
         except ConnectionError:
@@ -58,21 +64,24 @@ class LongAnswers:
         except Exception as error:  # noqa: BLE001 - the status is gone, so it is told in a frame
             await self._write(exchange, encode_terminal(_explained(error)))
 
-    async def read(self, exchange: Exchange, stream: str, query: ReadQuery) -> None:
+    async def read(self, exchange: Exchange, visitor: Visitor, stream: str, query: ReadQuery) -> None:
         """Carry out a read session."""
         compression = accepted(exchange.headers.get("accept-encoding", ""))
-        await self._stream(exchange, stream, query, Frames(compression), SESSION)
+        await self._stream(exchange, visitor, stream, query, Frames(compression), SESSION)
 
-    async def events(self, exchange: Exchange, stream: str, query: ReadQuery, *, as_base64: bool) -> None:
+    async def events(
+        self, exchange: Exchange, visitor: Visitor, stream: str, query: ReadQuery, *, as_base64: bool
+    ) -> None:
         """Send what is read as server-sent events."""
         query = query.after_event(exchange.headers.get("last-event-id"))
-        await self._stream(exchange, stream, query, Events(as_base64), EVENTS)
+        await self._stream(exchange, visitor, stream, query, Events(as_base64), EVENTS)
 
-    async def _append_all(self, exchange: Exchange, stream: str, compression: Compression) -> None:
+    async def _append_all(self, exchange: Exchange, visitor: Visitor, stream: str, compression: Compression) -> None:
         incoming = _Incoming()
         try:
             async for data in exchange.body():
                 for group in joined(incoming.batches(data)):
+                    await self._gate.wait(visitor)
                     await self._append_shielded(exchange, stream, group, compression)
                 incoming.check()
         except BodyCutError:
@@ -113,12 +122,24 @@ class LongAnswers:
         return acks
 
     async def _stream(
-        self, exchange: Exchange, stream: str, query: ReadQuery, encoding: Encoding, content_type: str
+        self,
+        exchange: Exchange,
+        visitor: Visitor,
+        stream: str,
+        query: ReadQuery,
+        encoding: Encoding,
+        content_type: str,
     ) -> None:
         grant = await self._admission.admit(exchange, stream, Operation.READ)
+        with self._gate.holding_stream(visitor, grant.channel):
+            await self._follow(exchange, grant, stream, query, encoding, content_type)
+
+    async def _follow(
+        self, exchange: Exchange, grant: Grant, stream: str, query: ReadQuery, encoding: Encoding, content_type: str
+    ) -> None:
         start = await self._reader.start(grant.channel, query)
         allowance = Allowance.of(query)
-        await exchange.start(200, stream_headers(exchange, content_type))
+        await exchange.start(200, stream_headers(content_type))
         last = encoding.end()
         try:
             with self._streams.open() as scope:
@@ -135,7 +156,7 @@ class LongAnswers:
         await self._write(exchange, last)
 
     async def _write(self, exchange: Exchange, data: bytes) -> None:
-        """Write, but do not wait for ever.
+        """Write all of it, also when the session is to end meanwhile, but do not wait for ever.
 
         Raises:
             ConnectionResetError: The client did not make room in time.
@@ -143,8 +164,9 @@ class LongAnswers:
         if not data:
             return
         try:
-            async with asyncio.timeout(self.slow_write):
-                await exchange.write(data)
+            with anyio.CancelScope(shield=True):
+                async with asyncio.timeout(self.slow_write):
+                    await exchange.write(data)
         except TimeoutError:
             raise ConnectionResetError("the client is too slow") from None
 

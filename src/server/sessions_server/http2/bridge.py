@@ -7,7 +7,6 @@ carries them: they need a body to read, a writer, and a transport that they ask 
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, cast
 
@@ -22,11 +21,13 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from sessions_server.data_plane.exchange import BodyCutError
+from sessions_server.http1.request import Request
+from sessions_server.http2.limits import Limits
 from sessions_server.http2.stream import Stream
+from sessions_server.problems import HeadersTooLargeError, HttpError, MalformedRequestError, UrlTooLongError
 
 HTTP2: Final = HttpVersion(2, 0)
 _OF_A_CONNECTION: Final = ("Connection", "Keep-Alive", "Transfer-Encoding", "Upgrade", "Proxy-Connection")
-_COMPRESSIONS: Final = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 _PIECE: Final = 65_536
 
 
@@ -82,32 +83,23 @@ class _Writer(AbstractStreamWriter):
 class _Body(StreamReader):
     """The stream's body, read when it is asked for, so that flow control holds the client back."""
 
-    __slots__ = ("_inflate", "_source")
+    __slots__ = ("_source",)
 
-    def __init__(self, protocol: BaseProtocol, stream: Stream, encoding: str) -> None:
+    def __init__(self, protocol: BaseProtocol, stream: Stream) -> None:
         super().__init__(protocol, _PIECE)
         self._source = stream
-        bits = _COMPRESSIONS.get(encoding)
-        self._inflate = None if bits is None else zlib.decompressobj(bits)
+
+    def is_eof(self) -> bool:
+        return self._source.is_body_complete
 
     def at_eof(self) -> bool:
-        return self._source.is_read and (self._inflate is None or self._inflate.eof)
+        return self._source.is_read
 
     async def readany(self) -> bytes:
         try:
-            return await (self._source.read() if self._inflate is None else self._read_inflated(self._inflate))
-        except (BodyCutError, zlib.error) as error:
+            return await self._source.read()
+        except BodyCutError as error:
             raise ClientPayloadError(str(error)) from error
-
-    async def _read_inflated(self, inflate: zlib._Decompress) -> bytes:
-        """Return the next piece, never a large one: a small body may become very large."""
-        while not inflate.eof:
-            packed = inflate.unconsumed_tail or await self._source.read()
-            if piece := inflate.decompress(packed, _PIECE):
-                return piece
-            if not packed:
-                raise zlib.error("incomplete")
-        return b""
 
 
 @attrs.frozen(eq=False)
@@ -115,10 +107,20 @@ class _Carrier:
     """What a request asks its protocol for."""
 
     transport: asyncio.Transport
+    peername: tuple[str | None, int]
     ssl_context: None = None
-    peername: None = None
     sockname: None = None
     connected: bool = True
+
+
+def excess_of(stream: Stream, limits: Limits) -> HttpError | None:
+    """Return how a request is refused whose head is too large, or whose path is none; None if it is neither."""
+    if not (stream.path.isascii() and stream.query.isascii()):
+        return MalformedRequestError()
+    if len(stream.path) + len(stream.query) > limits.url:
+        return UrlTooLongError()
+    is_too_large = len(stream.fields) > limits.header_count or stream.header_bytes > limits.header_list
+    return HeadersTooLargeError() if is_too_large else None
 
 
 async def answer(stream: Stream, handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> None:
@@ -130,15 +132,14 @@ async def answer(stream: Stream, handle: Callable[[web.BaseRequest], Awaitable[w
 
 
 def _request(stream: Stream) -> web.BaseRequest:
-    protocol: Any = _Carrier(_Transport(stream))
+    protocol: Any = _Carrier(_Transport(stream), (stream.peer, 0))
     loop = asyncio.get_running_loop()
     headers = CIMultiDict(stream.fields)
-    encoding = headers.get("Content-Encoding", "").lower()
-    body = EMPTY_PAYLOAD if stream.is_read else _Body(cast(BaseProtocol, protocol), stream, encoding)
+    body = EMPTY_PAYLOAD if stream.is_read else _Body(cast(BaseProtocol, protocol), stream)
     headers.pop("Expect", None)
     url = URL.build(path=stream.path, query_string=stream.query, encoded=True)
     message = RawRequestMessage(
         stream.method, stream.path, HTTP2, CIMultiDictProxy(headers), (), False, None, False, False, url
     )
     task: Any = asyncio.current_task()
-    return web.BaseRequest(message, body, protocol, _Writer(stream), task, loop, scheme=stream.scheme)
+    return Request(message, body, protocol, _Writer(stream), task, loop, scheme=stream.scheme)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Final, cast
 
 import attrs
@@ -31,7 +32,11 @@ _FRAMES_PER_TURN: Final = 256
 _DEFAULT_WINDOW: Final = 65_535
 _ENCODER_TABLE: Final = 4096
 _LINGER_SECONDS: Final = 1.0
+_FAREWELL_SECONDS: Final = 30.0
+"""So long a client that parts in peace may take to fetch the last of its answers."""
 _PING: Final = b"sessions"
+NOTICE_SECONDS: Final = 0.1
+"""Between telling a client that a connection is about to end, and refusing what it begins on it."""
 
 
 class _Protocol(H2Connection):
@@ -55,7 +60,7 @@ def _open_protocol(limits: Limits) -> _Protocol:
             SettingCodes.MAX_HEADER_LIST_SIZE: limits.header_list,
         },
     )
-    protocol.decoder.max_header_list_size = limits.header_list
+    protocol.decoder.max_header_list_size = limits.longest_head  # what is in between is read in order to be refused
     protocol.initiate_connection()
     protocol.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: limits.streams})
     protocol.increment_flow_control_window(limits.window - _DEFAULT_WINDOW)
@@ -93,7 +98,7 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._gone = self._loop.create_future()
         self._h2 = _open_protocol(limits)
-        self._frames = FrameReader(limits.frame, limits.header_list)
+        self._frames = FrameReader(limits.frame, limits.longest_head)
         self._sender = Sender(
             self._h2, self._transport, limits, self._budget, self._streams, self._ending, self._refuse
         )
@@ -181,6 +186,9 @@ class Connection(asyncio.Protocol):
                 if (stream := self._streams.get(event.stream_id or 0)) is not None:
                     stream.complete()
             case events.StreamReset():
+                if not event.remote_reset:
+                    # h2 did it, as a frame came where none may: it costs us what a reset of theirs does.
+                    self._budget.resets.spend(self._loop.time())
                 self._lose(event.stream_id or 0)
             case events.RemoteSettingsChanged():
                 self._take_settings(event)
@@ -200,7 +208,8 @@ class Connection(asyncio.Protocol):
             self._sender.reset(stream_id, ErrorCodes.REFUSED_STREAM)
             return
         self._streams[stream_id] = stream
-        self._tasks[stream_id] = self._loop.create_task(self._serve(stream))
+        task = self._tasks[stream_id] = self._loop.create_task(self._serve(stream))
+        task.add_done_callback(partial(self._forget, stream_id))  # a task that is cancelled early never gets to do it
 
     @property
     def _is_full(self) -> bool:
@@ -244,10 +253,11 @@ class Connection(asyncio.Protocol):
         except Exception:  # noqa: BLE001 - whatever goes wrong is told, and logged
             logger.exception("request failed")
             stream.fail()
-        finally:
-            self._streams.pop(stream.id, None)
-            self._tasks.pop(stream.id, None)
-            self._close_if_done()
+
+    def _forget(self, stream_id: int, _: object) -> None:
+        self._streams.pop(stream_id, None)
+        self._tasks.pop(stream_id, None)
+        self._close_if_done()
 
     def _lose(self, stream_id: int) -> None:
         if (stream := self._streams.pop(stream_id, None)) is not None:
@@ -296,24 +306,35 @@ class Connection(asyncio.Protocol):
     def _close(self, code: ErrorCodes, reason: str = "") -> None:
         """Say why, and close."""
         self._sender.flush(goaway(self._last_id, code, reason))
-        self._hang_up()
+        self._hang_up(_FAREWELL_SECONDS if code == ErrorCodes.NO_ERROR else 0.0)
 
     def _close_if_done(self) -> None:
         if self._is_leaving and not self._tasks and not self.is_closed:
             self._close(ErrorCodes.NO_ERROR)
 
-    def _hang_up(self) -> None:
-        """Close, but read on for a moment: what is unread when a socket closes takes the last words with it."""
+    def _hang_up(self, patience: float = 0.0) -> None:
+        """Close, but read on for a moment: what is unread when a socket closes takes the last words with it.
+
+        Args:
+            patience: How many seconds longer a client may take to fetch the last of its answers.
+        """
         if self.is_closed:
             return
         self._sender.flush()
         self._lose_all()
         self._timer.cancel()
-        self._timer = self._loop.call_later(_LINGER_SECONDS, self._transport.abort)
         if self._transport.can_write_eof():
             self._transport.write_eof()
+            self._linger(self._loop.time() + patience)
         else:
-            self._transport.close()
+            self._transport.close()  # TLS stays by itself until everything is sent
+            self._timer = self._loop.call_later(_LINGER_SECONDS + patience, self._transport.abort)
+
+    def _linger(self, until: float) -> None:
+        """Close once what was said is on its way and a moment has passed, or when it is *until*."""
+        is_over = self._transport.get_write_buffer_size() == 0 or self._loop.time() >= until
+        then = self._transport.abort if is_over else partial(self._linger, until)
+        self._timer = self._loop.call_later(_LINGER_SECONDS, then)
 
     def _look(self) -> None:
         """Do what time demands."""
@@ -326,6 +347,9 @@ class Connection(asyncio.Protocol):
                 self._close(ErrorCodes.PROTOCOL_ERROR, "too slow")
             case Step.LET_GO:
                 self._close(ErrorCodes.NO_ERROR)
+            case Step.RETIRE:
+                self.announce()
+                self._loop.call_later(NOTICE_SECONDS, self.leave)
             case Step.GIVE_UP:
                 self.abort()
             case Step.NOTHING:

@@ -19,6 +19,7 @@ END_STREAM: Final = 0x1
 END_HEADERS: Final = 0x4
 PADDED: Final = 0x8
 _MAX_SETTINGS: Final = 32 * 6
+EMPTY_SETTINGS: Final = bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 
 
 class Kind(IntEnum):

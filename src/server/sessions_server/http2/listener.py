@@ -10,14 +10,14 @@ from typing import Any, Final
 
 import attrs
 
-from sessions_server.http2.connection import Connection
+from sessions_server.http2.connection import NOTICE_SECONDS, Connection
+from sessions_server.http2.farewell import HTTP2_WORDS, Farewell
 from sessions_server.http2.limits import Limits
 from sessions_server.http2.stream import Answer
 from sessions_server.http2.switch import Switch
 
 HANDSHAKE_SECONDS: Final = 10.0
 """For TLS to be agreed on, and for saying goodbye."""
-_NOTICE_SECONDS: Final = 0.1
 _CUT_SECONDS: Final = 1.0
 
 
@@ -26,6 +26,11 @@ class Listener:
     """One port for both protocols.
 
     aiohttp ends its own connections; this ends all others.
+
+    Attributes:
+        most: How many connections there may be; None for any number.
+        http1_open: How many of them speak HTTP/1.1.
+        http1_surplus: What one too many is told in HTTP/1.1.
     """
 
     _http1: Callable[[], asyncio.Protocol]
@@ -33,9 +38,13 @@ class Listener:
     _ending: Callable[[], bool]
     _limits: Limits = attrs.field(factory=Limits)
     _tls: ssl.SSLContext | None = None
+    most: int | None = None
+    http1_open: Callable[[], int] = int
+    http1_surplus: Callable[[], bytes] = bytes
     _servers: list[asyncio.Server] = attrs.field(init=False, factory=list)
     _undecided: set[Switch] = attrs.field(init=False, factory=set)
     _connections: set[Connection] = attrs.field(init=False, factory=set)
+    _farewells: set[Farewell] = attrs.field(init=False, factory=set)
 
     async def open(self, host: str, port: int, sockets: Sequence[socket.socket] = ()) -> list[tuple[Any, ...]]:
         """Start to take connections; return the addresses.
@@ -67,6 +76,8 @@ class Listener:
             server.close()
         for switch in list(self._undecided):
             switch.abort()
+        for farewell in list(self._farewells):
+            farewell.abort()
 
     async def close(self, patience: float) -> None:
         """Take no more requests, and end all connections.
@@ -80,7 +91,7 @@ class Listener:
             return
         for connection in list(self._connections):
             connection.announce()
-        await asyncio.sleep(_NOTICE_SECONDS)
+        await asyncio.sleep(NOTICE_SECONDS)
         for connection in list(self._connections):
             connection.leave()
         await self._wait(patience)
@@ -99,7 +110,22 @@ class Listener:
                 task.cancel()
 
     def _take(self) -> Switch:
-        return Switch(self._http1, self._speak_http2, self._limits, self._undecided)
+        surplus = (self._refuse_http1, self._refuse_http2)
+        return Switch(self._http1, self._speak_http2, self._limits, self._undecided, self._is_surplus, surplus)
+
+    @property
+    def count(self) -> int:
+        """How many connections there are."""
+        return len(self._undecided) + len(self._connections) + self.http1_open()
+
+    def _is_surplus(self) -> bool:
+        return self.most is not None and self.count > self.most
+
+    def _refuse_http1(self) -> Farewell:
+        return Farewell(self.http1_surplus, self._farewells)
+
+    def _refuse_http2(self) -> Farewell:
+        return Farewell(lambda: HTTP2_WORDS, self._farewells)
 
     def _speak_http2(self) -> Connection:
         return Connection(self._answer, self._limits, self._ending, self._connections)

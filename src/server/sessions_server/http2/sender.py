@@ -50,6 +50,11 @@ class Sender(Wire):
     def is_ending(self) -> bool:
         return self._ending()
 
+    @property
+    def peer(self) -> str | None:
+        name = self._transport.get_extra_info("peername")
+        return name[0] if isinstance(name, tuple) else None
+
     def send_headers(self, stream_id: int, headers: list[tuple[str, str]]) -> None:
         self._h2.send_headers(stream_id, headers)
         self._flush_soon()

@@ -19,6 +19,7 @@ from sessions_server.data_plane.exchange import BodyCutError, Exchange
 
 Headers = Iterable[tuple[bytes, bytes]]
 _DISMISS_SECONDS: Final = 0.5
+_HEADER_OVERHEAD: Final = 32
 _CONTROL: Final = re.compile(r"[\r\n\0]")
 
 
@@ -31,6 +32,11 @@ class Wire(Protocol):
     @abstractmethod
     def is_ending(self) -> bool:
         """Whether the server is about to stop."""
+
+    @property
+    @abstractmethod
+    def peer(self) -> str | None:
+        """The address at its other end; None if that is not known."""
 
     @abstractmethod
     def send_headers(self, stream_id: int, headers: list[tuple[str, str]]) -> None:
@@ -77,6 +83,7 @@ class Stream(Exchange):
         id: The stream's number.
         scheme: ``http`` or ``https``, as the client says.
         fields: The headers as they came: several of one name are several here.
+        header_bytes: What they took, counted as the protocol does.
         is_answered: Whether the answer has begun.
         is_open: Whether anything can still be sent.
         is_body_complete: Whether the body has come to its end, read or not.
@@ -90,6 +97,7 @@ class Stream(Exchange):
     scheme: str
     fields: tuple[tuple[str, str], ...]
     headers: Mapping[str, str]
+    header_bytes: int
     is_answered: bool = attrs.field(init=False, default=False)
     is_open: bool = attrs.field(init=False, default=True)
     is_body_complete: bool = attrs.field(init=False, default=False)
@@ -99,6 +107,10 @@ class Stream(Exchange):
     @property
     def is_ending(self) -> bool:
         return self._wire.is_ending
+
+    @property
+    def peer(self) -> str | None:
+        return self._wire.peer
 
     async def body(self) -> AsyncIterator[bytes]:
         while piece := await self.read():
@@ -251,7 +263,9 @@ def open_stream(wire: Wire, stream_id: int, headers: Headers) -> Stream | None:
     """Make the stream of a request that ``h2`` has found well-formed; None if it has no path (``CONNECT``)."""
     pseudo: dict[bytes, str] = {}
     fields: list[tuple[str, str]] = []
+    header_bytes = 0
     for name, value in headers:
+        header_bytes += len(name) + len(value) + _HEADER_OVERHEAD
         text = value.decode("utf-8", "surrogateescape")
         if name.startswith(b":"):
             pseudo[name] = text
@@ -272,4 +286,5 @@ def open_stream(wire: Wire, stream_id: int, headers: Headers) -> Stream | None:
         scheme=pseudo.get(b":scheme", "http"),
         fields=tuple(fields),
         headers=dict(fields),
+        header_bytes=header_bytes,
     )

@@ -24,13 +24,15 @@ ALPN = ("h2", "http/1.1")
 class Switch(asyncio.Protocol):
     """Holds a connection until it is clear what it speaks, but only so long.
 
-    ``undecided`` is where it is found until then.
+    ``undecided`` is where it is found until then; ``surplus`` is what it is handed to, in its own language, if there are too many.
     """
 
     _http1: Make
     _http2: Make
     _limits: Limits
     _undecided: set[Switch]
+    _is_surplus: Callable[[], bool]
+    _surplus: tuple[Make, Make]
     _transport: asyncio.Transport = attrs.field(init=False)
     _timer: asyncio.TimerHandle = attrs.field(init=False)
     _seen: bytes = attrs.field(init=False, default=b"")
@@ -41,6 +43,8 @@ class Switch(asyncio.Protocol):
         tls = transport.get_extra_info("ssl_object")
         agreed = None if tls is None else tls.selected_alpn_protocol()
         self._undecided.add(self)
+        if self._is_surplus():
+            self._http1, self._http2 = self._surplus
         self._give_up_after(self._limits.silence)
         if agreed == "http/1.1":
             self._hand_over(self._http1(), b"")

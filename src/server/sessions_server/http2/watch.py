@@ -6,6 +6,7 @@ from enum import Enum, auto
 
 import attrs
 
+from sessions_server.ages import jittered
 from sessions_server.http2.limits import Limits
 
 
@@ -17,6 +18,7 @@ class Step(Enum):
     GIVE_UP = auto()
     REFUSE = auto()
     LET_GO = auto()
+    RETIRE = auto()
 
 
 @attrs.define(eq=False)
@@ -26,12 +28,15 @@ class Watch:
     Attributes:
         is_greeted: Its settings have come.
         is_asked: It has been asked whether it is there, and has not answered.
+        is_retired: It has been told that it is old enough.
     """
 
     _limits: Limits
     _now: float
     is_greeted: bool = attrs.field(init=False, default=False)
     is_asked: bool = attrs.field(init=False, default=False)
+    is_retired: bool = attrs.field(init=False, default=False)
+    _ends_at: float = attrs.field(init=False)
     _heard_at: float = attrs.field(init=False)
     _busy_at: float = attrs.field(init=False)
     _asked_at: float = attrs.field(init=False, default=0.0)
@@ -39,12 +44,13 @@ class Watch:
 
     def __attrs_post_init__(self) -> None:
         self._heard_at = self._busy_at = self._now
+        self._ends_at = self._now + jittered(self._limits.age)
 
     @property
     def interval(self) -> float:
         """How often to look."""
         limits = self._limits
-        return min(limits.headers, limits.quiet, limits.pong, limits.idle) / 2
+        return min(limits.headers, limits.quiet, limits.pong, limits.idle, limits.age) / 2
 
     def hear(self, now: float) -> None:
         """Take note that something has come."""
@@ -74,6 +80,9 @@ class Watch:
             return Step.GIVE_UP if now - self._asked_at >= limits.pong else Step.NOTHING
         if now - self._busy_at >= limits.idle:
             return Step.LET_GO
+        if now >= self._ends_at and not self.is_retired:
+            self.is_retired = True
+            return Step.RETIRE
         if now - self._heard_at >= limits.quiet:
             self.is_asked, self._asked_at = True, now
             return Step.ASK

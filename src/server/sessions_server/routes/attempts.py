@@ -111,4 +111,6 @@ async def _fresh_token(call: Call, run: RunRecord) -> str | None:
         return None
     if caller.scopes is not None and not may_grant(caller.scopes, run_scopes(run.id, run.key)):
         return None
-    return await call.sessions.token_issuer.issue_for_run(run)
+    token = await call.sessions.token_issuer.issue_for_run(run)
+    # It may be signed with the key that has just replaced the caller's own.
+    return token if await call.context.auth.confirms(call.header("Authorization")) else None

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
+import re
+from functools import partial
 from typing import Final
 
-import anyio
 from aiohttp import web
 
 from sessions_core.domain.channel import Io, data_record, sanitise_input
 from sessions_core.domain.direct import Tenure
 from sessions_core.domain.ids import PartId
 from sessions_core.domain.session import Session
+from sessions_core.errors import InvalidError
 from sessions_core.ports.direct_writes import DirectWrites, WriteCredentials
 from sessions_server import cors
 from sessions_server.access import may_have_session_token
-from sessions_server.bodies import decode_text, read_body
+from sessions_server.bodies import decode_text
 from sessions_server.data_plane.credentials import SignedDirectWrites
 from sessions_server.epochs import read_epoch
-from sessions_server.pipeline import REQUEST_ID
-from sessions_server.problems import ForbiddenError
+from sessions_server.problems import ForbiddenError, UnauthenticatedError
+from sessions_server.protection import PROTECTION
+from sessions_server.request_ids import REQUEST_ID
 from sessions_server.route import JSON, UNSTORED, Call, respond
 from sessions_server.sse import (
     DONE,
@@ -29,6 +31,7 @@ from sessions_server.sse import (
     Sink,
     encode_frames,
     encode_frames_without_tokens,
+    has_tokens,
     parse_last_event_id,
     parse_window,
     pump_or_explain,
@@ -39,13 +42,14 @@ from sessions_server.wire.values import MAX_NAME, check_text
 
 MAX_APPEND: Final = 1_048_576
 PART_HEADER: Final = "X-Part-Id"
+_HOST: Final = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 
 
 async def append(call: Call) -> web.StreamResponse:
     """Append the body, as text, as one record."""
     session = await call.get_session()
     part_id, epoch = read_part(call), read_epoch(call) if call.io is Io.OUT else None
-    text = decode_text(await read_body(call.request, MAX_APPEND))
+    text = decode_text(await call.read_body(MAX_APPEND))
     await _use_up(call, text, part_id)
     done = await call.sessions.channels.append_text(session, call.io, text, part_id=part_id, epoch=epoch)
     return web.Response(body=b'{"ok":true,"seq":%d}' % done.seq, headers=JSON)
@@ -80,12 +84,21 @@ async def records(call: Call) -> web.StreamResponse:
     """Return what is in a channel now, without waiting."""
     channel = await call.channel()
     batch = await call.sessions.channels.records(channel, call.query.start, call.query.limit)
-    return respond(record_list(without_tokens(batch) if await _hides_tokens(call) else batch))
+    hides = has_tokens(batch) and (await _hides_tokens(call) or not await _is_confirmed(call))
+    return respond(record_list(without_tokens(batch) if hides else batch))
 
 
 async def _hides_tokens(call: Call) -> bool:
     """Tell whether session tokens in the records are not for this reader."""
     return call.io is Io.OUT and not await may_have_session_token(call)
+
+
+async def _is_confirmed(call: Call) -> bool:
+    """Tell whether the caller's credential works this very moment.
+
+    A token in a record may be signed with the key that has just replaced the caller's own: the one must not lead to the other.
+    """
+    return await call.context.auth.confirms(call.header("Authorization"))
 
 
 async def subscribe(call: Call) -> web.StreamResponse:
@@ -98,8 +111,10 @@ async def subscribe(call: Call) -> web.StreamResponse:
     )
     after = parse_last_event_id(call.header("Last-Event-ID"))
     peek = call.io is Io.OUT and call.header("X-Peek-Settled") == "1"
-    async with call.sessions.channels.subscribe(await call.channel(), after, peek_settled=peek) as reading:
-        return await _stream(call, reading, pace, _stream_headers(call, reading.gap, settled=reading.settled))
+    channel = await call.channel()
+    with call.holding_stream(channel):
+        async with call.sessions.channels.subscribe(channel, after, peek_settled=peek) as reading:
+            return await _stream(call, reading, pace, _stream_headers(call, reading.gap, settled=reading.settled))
 
 
 async def head(call: Call) -> web.StreamResponse:
@@ -109,6 +124,7 @@ async def head(call: Call) -> web.StreamResponse:
 
 
 _SSE: Final = {
+    **PROTECTION,
     "Content-Type": "text/event-stream",
     "Cache-Control": "no-cache, no-transform",
     "X-Accel-Buffering": "no",
@@ -131,22 +147,22 @@ async def _stream(call: Call, reading: Reading, pace: Pace, headers: dict[str, s
 
     A stream does not outlive the credential that opened it either: its reader has to come back with a fresh one.
     """
-    encode = encode_frames_without_tokens if await _hides_tokens(call) else encode_frames
+    hides = await _hides_tokens(call)
+    encode, may_see_tokens = (
+        (encode_frames_without_tokens, None) if hides else (encode_frames, partial(_is_confirmed, call))
+    )
     response = web.StreamResponse(headers=headers)
     cors.admit(call.header("Origin"), response.headers)
+    call.begun = response
     await response.prepare(call.request)
     transport = call.request.transport
     if transport is None:
         raise ConnectionResetError
-    sink = Sink(response, transport, pace.slow_write)
+    sink = Sink(response, call.request.writer, transport, pace.slow_write)
     last = DONE
     try:
-        with call.context.streams.open(_lifetime(call)) as scope:
-            watch = asyncio.create_task(_end_when_refused(call, scope))
-            try:
-                last = await pump_or_explain(reading, sink, pace, encode)
-            finally:
-                watch.cancel()
+        with call.context.streams.open(_lifetime(call), call.header("Authorization")):
+            last = await pump_or_explain(reading, sink, pace, encode, may_see_tokens)
         await sink.write(last)
         await response.write_eof()
     except ConnectionError:
@@ -154,11 +170,6 @@ async def _stream(call: Call, reading: Reading, pace: Pace, headers: dict[str, s
             raise
         # The reader has left. Raised, this would be logged as a failure; returned, aiohttp notices it and is silent.
     return response
-
-
-async def _end_when_refused(call: Call, scope: anyio.CancelScope) -> None:
-    await call.context.auth.wait_until_refused(call.header("Authorization"))
-    scope.cancel()
 
 
 def _lifetime(call: Call) -> float:
@@ -177,26 +188,38 @@ async def initialize(call: Call) -> web.StreamResponse:
     session = None if known is None else await call.sessions.sessions.get(call.environment_id, known.id)
     if session is not None and (refusal := session.refusal(call.sessions.clock.now())):
         raise refusal
-    credentials = await issuer.issue(channel, tenure=await _tenure(call, session))
+    credentials = await issuer.issue(channel, tenure=await _tenure(call, session), ends_at=call.caller.ends_at)
+    if not await _is_confirmed(call):
+        raise UnauthenticatedError
     return respond(Initialized(version="v2"), 202, {**UNSTORED, **_credential_headers(credentials)})
 
 
 def _own_direct_writes(call: Call) -> DirectWrites:
     """Return what issues credentials for our own data plane, where the log has none to give."""
-    context, request = call.context, call.request
+    context = call.context
     return SignedDirectWrites(
         tokens=context.direct_tokens,
-        address=context.config.public_url or f"{request.scheme}://{request.host}",
+        address=context.config.public_url or _address_asked(call.request),
         lifetime=context.config.direct_token_lifetime,
     )
+
+
+def _address_asked(request: web.BaseRequest) -> str:
+    """Return the address by which the request came.
+
+    Raises:
+        InvalidError: Its ``Host`` is none.
+    """
+    if _HOST.fullmatch(request.host) is None:
+        raise InvalidError("Host", "must be that of this server")
+    return f"{request.scheme}://{request.host}"
 
 
 async def _tenure(call: Call, session: Session | None) -> Tenure:
     """Return how long the current run of *session* may write."""
     if session is None or session.current_run_id is None:
-        return Tenure.of(session, has_begun=False)
-    run = await call.sessions.sessions.get_run(call.environment_id, session.current_run_id)
-    return Tenure.of(session, has_begun=run.attempt > 0)
+        return Tenure.of(session)
+    return Tenure.of(session, await call.sessions.sessions.get_run(call.environment_id, session.current_run_id))
 
 
 def _credential_headers(credentials: WriteCredentials) -> dict[str, str]:

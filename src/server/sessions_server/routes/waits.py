@@ -41,7 +41,8 @@ async def retrieve(call: Call) -> web.StreamResponse:
     text = call.header("Timeout-Seconds")
     if text is not None:
         patience = timedelta(seconds=parse_digits(text.strip(), "Timeout-Seconds", 1, MAX_WINDOW_SECONDS))
-        with call.context.streams.open():  # A server that stops answers at once with what it knows.
+        # A server that stops answers at once with what it knows.
+        with call.holding_stream(), call.context.streams.open():
             await call.sessions.waits.wait(call.environment_id, waitpoint_id, patience)
     waitpoint = await call.sessions.waits.get(call.environment_id, waitpoint_id)
     return respond(waitpoint_item(waitpoint, _url_of(call)))

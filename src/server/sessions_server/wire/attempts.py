@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from msgspec import UNSET, UnsetType, field
 
 from sessions_core.domain.status import RunStatus
 from sessions_core.errors import InvalidError
 from sessions_core.services.attempts import Begun, Outcome
-from sessions_server.wire.values import Wire, check_text, or_none, parse_whole
+from sessions_server.wire.schemas import shown, text, whole
+from sessions_server.wire.values import MAX_NUMBER, Wire, check_text, or_none, parse_whole
 
 MAX_ATTEMPT: Final = 1_000_000
 MAX_ERROR: Final = 500
 MAX_RECORDS: Final = 1_000
+
+_SEQ: Final = whole(-1, MAX_NUMBER)
 
 Ended = Literal["COMPLETED_SUCCESSFULLY", "COMPLETED_WITH_ERRORS", "CRASHED", "TIMED_OUT", "CANCELED"]
 
@@ -21,7 +24,7 @@ Ended = Literal["COMPLETED_SUCCESSFULLY", "COMPLETED_WITH_ERRORS", "CRASHED", "T
 class StartAttempt(Wire, frozen=True, kw_only=True):
     """Body of ``POST …/attempts/start``."""
 
-    attempt: int | float
+    attempt: Annotated[int | float, shown(whole(1, MAX_ATTEMPT))]
 
     @property
     def number(self) -> int:
@@ -69,7 +72,7 @@ class OutRecord(Wire, frozen=True, kw_only=True):
 class TurnComplete(Wire, frozen=True, kw_only=True):
     """The end of a turn, which commits every ``in`` record up to ``lastSeqNum``."""
 
-    last_seq_num: int | float
+    last_seq_num: Annotated[int | float, shown(_SEQ)]
 
     @property
     def committed(self) -> int:
@@ -84,7 +87,7 @@ class TurnComplete(Wire, frozen=True, kw_only=True):
 class AppendOut(Wire, frozen=True, kw_only=True):
     """Body of ``POST …/out/append``."""
 
-    records: list[OutRecord] = field(default_factory=list)
+    records: Annotated[list[OutRecord], shown(maxItems=MAX_RECORDS - 1)] = field(default_factory=list)
     turn_complete: TurnComplete | UnsetType | None = UNSET
 
     def __post_init__(self) -> None:
@@ -98,8 +101,8 @@ class CompleteAttempt(Wire, frozen=True, kw_only=True):
     """Body of ``POST …/attempts/complete``."""
 
     status: Ended
-    last_seq_num: int | float | UnsetType | None = UNSET
-    error: str | UnsetType | None = UNSET
+    last_seq_num: Annotated[int | float, shown(_SEQ)] | UnsetType | None = UNSET
+    error: Annotated[str, shown(text(MAX_ERROR))] | UnsetType | None = UNSET
 
     def to_outcome(self) -> Outcome:
         """Return how the attempt ended.

@@ -2,34 +2,73 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from msgspec import UNSET, UnsetType, field
 
 from sessions_core.domain.channel import Io
-from sessions_core.domain.ids import RunId, parse_external_id
-from sessions_core.domain.session import MAX_CLOSED_REASON, Session, SessionUpdate
+from sessions_core.domain.ids import MAX_EXTERNAL_ID, SESSION_PREFIX, RunId, parse_external_id
+from sessions_core.domain.session import MAX_CLOSED_REASON, MAX_TASK, MAX_TYPE, Session, SessionUpdate
 from sessions_core.domain.session import UNSET as CORE_UNSET
-from sessions_core.domain.trigger_config import TriggerConfig
+from sessions_core.domain.trigger_config import (
+    MACHINES,
+    MAX_DURATION_SECONDS,
+    MAX_TAG_LENGTH,
+    MAX_TAGS,
+    TriggerConfig,
+)
 from sessions_core.domain.waitpoint import MAX_IDEMPOTENCY_KEY
 from sessions_core.errors import ExternalIdImmutableError
 from sessions_core.services.session_service import NewSession
 from sessions_core.services.wait_service import WaitRequest
-from sessions_server.wire.values import MAX_NAME, Wire, check_text, or_none, parse_moment, parse_whole
+from sessions_server.wire.schemas import listed, shown, text, whole
+from sessions_server.wire.values import (
+    MAX_NAME,
+    MAX_NUMBER,
+    Wire,
+    check_text,
+    or_none,
+    parse_moment,
+    parse_whole,
+)
 
 MAX_REASON: Final = 64
+_LAST_MILLISECOND: Final = 253_402_300_799_999
+_TRIGGER_CONFIG: Final = {
+    "required": ["basePayload"],
+    "properties": {
+        "basePayload": {"type": "object", "description": "What every run's payload starts from."},
+        "machine": {"enum": [*sorted(MACHINES), None]},
+        "queue": {"anyOf": [text(MAX_TAG_LENGTH), {"type": "null"}]},
+        "concurrencyKey": {"anyOf": [text(), {"type": "null"}]},
+        "tags": {"anyOf": [listed(text(MAX_TAG_LENGTH), MAX_TAGS), {"type": "null"}]},
+        "maxAttempts": {"anyOf": [whole(1, 10), {"type": "null"}]},
+        "maxDuration": {"anyOf": [whole(1, MAX_DURATION_SECONDS), {"type": "null"}]},
+        "lockToVersion": {"anyOf": [text(), {"type": "null"}]},
+        "region": {"anyOf": [text(), {"type": "null"}]},
+        "idleTimeoutInSeconds": {"anyOf": [whole(1, 3600), {"type": "null"}]},
+        "ttl": {"anyOf": [text(MAX_TAG_LENGTH), whole(1, MAX_NUMBER), {"type": "null"}]},
+    },
+}
+_NOT_FRIENDLY: Final = {"not": {"pattern": rf"^\s*{SESSION_PREFIX}"}}
+
+Name = Annotated[str, shown(text(MAX_NAME, least=1))]
+Tag = Annotated[str, shown(text(MAX_TAG_LENGTH))]
+Tags = Annotated[list[Tag], shown(maxItems=MAX_TAGS)]
+GivenId = Annotated[str, shown(text(MAX_EXTERNAL_ID, least=1), _NOT_FRIENDLY)]
+Moment = Annotated[str, shown(format="date-time")] | Annotated[int | float, shown(whole(0, _LAST_MILLISECOND))]
 
 
 class CreateSession(Wire, frozen=True, kw_only=True):
     """Body of ``POST /api/v1/sessions``."""
 
-    type: str
-    task_identifier: str
-    trigger_config: dict[str, Any]
-    external_id: str | UnsetType = UNSET
-    tags: list[str] | UnsetType = UNSET
+    type: Annotated[str, shown(text(MAX_TYPE, least=1))]
+    task_identifier: Annotated[str, shown(text(MAX_TASK, least=1))]
+    trigger_config: Annotated[dict[str, Any], shown(_TRIGGER_CONFIG)]
+    external_id: GivenId | UnsetType = UNSET
+    tags: Tags | UnsetType = UNSET
     metadata: dict[str, Any] | UnsetType = UNSET
-    expires_at: str | int | float | UnsetType | None = UNSET
+    expires_at: Moment | UnsetType | None = UNSET
 
     def to_new_session(self) -> NewSession:
         """Return what is asked for.
@@ -55,9 +94,9 @@ class CreateSession(Wire, frozen=True, kw_only=True):
 class UpdateSession(Wire, frozen=True, kw_only=True):
     """Body of ``PATCH /api/v1/sessions/{session}``; what is left out stays as it is."""
 
-    tags: list[str] | UnsetType = UNSET
+    tags: Tags | UnsetType = UNSET
     metadata: dict[str, Any] | UnsetType | None = UNSET
-    external_id: str | UnsetType | None = UNSET
+    external_id: GivenId | UnsetType | None = UNSET
 
     def to_update(self) -> SessionUpdate:
         """Return the change, leaving the external id to :meth:`check_external_id`."""
@@ -82,8 +121,8 @@ class UpdateSession(Wire, frozen=True, kw_only=True):
 class CloseSession(Wire, frozen=True, kw_only=True):
     """Body of ``POST …/close``; may be empty."""
 
-    reason: str | UnsetType = UNSET
-    calling_run_id: str | UnsetType = UNSET
+    reason: Annotated[str, shown(text(MAX_CLOSED_REASON))] | UnsetType = UNSET
+    calling_run_id: Name | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         if self.reason is not UNSET:
@@ -105,8 +144,8 @@ class CloseSession(Wire, frozen=True, kw_only=True):
 class EndAndContinue(Wire, frozen=True, kw_only=True):
     """Body of ``POST …/end-and-continue``."""
 
-    calling_run_id: str
-    reason: str
+    calling_run_id: Name
+    reason: Annotated[str, shown(text(MAX_REASON))]
 
     def __post_init__(self) -> None:
         check_text(self.calling_run_id, "callingRunId", MAX_NAME)
@@ -121,13 +160,13 @@ class EndAndContinue(Wire, frozen=True, kw_only=True):
 class CreateWait(Wire, frozen=True, kw_only=True):
     """Body of ``POST …/session-streams/wait``."""
 
-    session: str
+    session: Name
     io: Literal["in", "out"]
     timeout: str | UnsetType = UNSET
-    idempotency_key: str | UnsetType = UNSET
+    idempotency_key: Annotated[str, shown(text(MAX_IDEMPOTENCY_KEY))] | UnsetType = UNSET
     idempotency_key_ttl: str | UnsetType = field(name="idempotencyKeyTTL", default=UNSET)
-    tags: str | list[str] | UnsetType = UNSET
-    last_seq_num: int | float | UnsetType = UNSET
+    tags: Tag | Tags | UnsetType = UNSET
+    last_seq_num: Annotated[int | float, shown(whole(-1, MAX_NUMBER))] | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         check_text(self.session, "session", MAX_NAME)

@@ -6,7 +6,7 @@ milliseconds.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from msgspec import UNSET, DecodeError, Raw, UnsetType, json
 
@@ -14,9 +14,14 @@ from sessions_core.domain.channel import Batch, Io, Record, RecordKind, Tail, en
 from sessions_core.domain.pagination import Page
 from sessions_core.domain.run import RunRecord
 from sessions_core.domain.session import Session, SessionRun
+from sessions_core.domain.status import RunStatus
 from sessions_core.domain.waitpoint import Waitpoint, WaitpointStatus
 from sessions_core.services.session_service import CreatedSession
-from sessions_server.wire.values import Wire, iso, maybe_iso, parse_moment
+from sessions_server.wire.schemas import shown
+from sessions_server.wire.values import Wire, iso, legible, maybe_iso, parse_moment
+
+Moment = Annotated[str, shown(format="date-time")]
+Direction = Annotated[str, shown(enum=list(Io))]
 
 
 class SessionItem(Wire, frozen=True, kw_only=True):
@@ -30,11 +35,11 @@ class SessionItem(Wire, frozen=True, kw_only=True):
     current_run_id: str | None
     tags: list[str]
     metadata: dict[str, Any] | None
-    closed_at: str | None
+    closed_at: Moment | None
     closed_reason: str | None
-    expires_at: str | None
-    created_at: str
-    updated_at: str
+    expires_at: Moment | None
+    created_at: Moment
+    updated_at: Moment
 
 
 class CreatedSessionItem(SessionItem, frozen=True, kw_only=True):
@@ -71,7 +76,7 @@ class SessionRunItem(Wire, frozen=True, kw_only=True):
 
     run_id: str
     reason: str
-    triggered_at: str
+    triggered_at: Moment
 
 
 class SessionRunList(Wire, frozen=True, kw_only=True):
@@ -85,11 +90,11 @@ class SessionWaitpointItem(Wire, frozen=True, kw_only=True):
 
     id: str
     run_id: str
-    io: str
+    io: Direction
     last_seq_num: int
     tags: list[str]
-    created_at: str
-    timeout_at: str | None
+    created_at: Moment
+    timeout_at: Moment | None
 
 
 class SessionWaitpointList(Wire, frozen=True, kw_only=True):
@@ -101,17 +106,17 @@ class SessionWaitpointList(Wire, frozen=True, kw_only=True):
 class GuardItem(Wire, frozen=True, kw_only=True):
     """A channel's guard: ``live``, ``idle`` or ``sealed``; the number is a run's version on ``in``, an epoch on ``out``."""
 
-    state: str
+    state: Annotated[str, shown(enum=["live", "idle", "sealed"])]
     number: int
 
 
 class ChannelItem(Wire, frozen=True, kw_only=True):
     """A channel's ends. ``firstSeqNum`` is that of the first kept record, ``nextSeqNum`` that of the record to come."""
 
-    io: str
+    io: Direction
     first_seq_num: int
     next_seq_num: int
-    last_record_at: str | None
+    last_record_at: Moment | None
     guard: GuardItem
 
 
@@ -127,14 +132,14 @@ class RunItem(Wire, frozen=True, kw_only=True):
     id: str
     session_id: str
     task_identifier: str
-    status: str
+    status: Annotated[str, shown(enum=list(RunStatus))]
     reason: str
     attempt: int
     epoch: int
     previous_run_id: str | None
-    created_at: str
-    started_at: str | None
-    ended_at: str | None
+    created_at: Moment
+    started_at: Moment | None
+    ended_at: Moment | None
     error: str | None
 
 
@@ -184,11 +189,11 @@ class WaitpointItem(Wire, frozen=True, kw_only=True):
 
     id: str
     url: str
-    status: str
+    status: Annotated[str, shown(enum=list(WaitpointStatus))]
     tags: list[str]
-    created_at: str
-    timeout_at: str | None
-    completed_at: str | None
+    created_at: Moment
+    timeout_at: Moment | None
+    completed_at: Moment | None
     idempotency_key: str | UnsetType = UNSET
     output: str | UnsetType = UNSET
     output_type: str | UnsetType = UNSET
@@ -218,8 +223,8 @@ class PublicTokenItem(Wire, frozen=True, kw_only=True):
 class Health(Wire, frozen=True, kw_only=True):
     """How the server is; where it replicates, also how that goes: ``leader``, ``standby`` or ``failing``."""
 
-    status: str
-    replication: str | UnsetType = UNSET
+    status: Annotated[str, shown(enum=["ok", "ready", "draining", "unavailable"])]
+    replication: Annotated[str, shown(enum=["leader", "standby", "failing"])] | UnsetType = UNSET
 
 
 def _members(session: Session, *, whole: bool) -> dict[str, Any]:
@@ -350,7 +355,7 @@ _EMPTY: Final = Raw(b'""')
 
 def record_item(record: Record) -> RecordItem:
     """Show a record. A body that is no envelope, as a control record's, has empty data and id."""
-    headers = UNSET if not record.headers else [(str(name), str(value)) for name, value in record.headers]
+    headers = UNSET if not record.headers else [(legible(name), legible(value)) for name, value in record.headers]
     try:
         envelope = _ENVELOPE.decode(record.body.decode(errors="replace"))
     except (DecodeError, RecursionError):

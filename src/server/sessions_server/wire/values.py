@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from sessions_core.domain.channel import DEEPEST
 from sessions_core.errors import InvalidError
 from sessions_server.problems import UnreadableBodyError
 
@@ -19,6 +20,9 @@ MAX_NUMBER: Final = 2**53 - 1
 """What JavaScript can count to."""
 _LOCATED: Final = re.compile(r"(?P<what>.*?) - at `\$\.?(?P<path>[^`]*)`", re.DOTALL)
 _MISSING: Final = re.compile(r"Object missing required field `([^`]+)`")
+_BRACKET: Final = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[{\]}]', re.DOTALL)
+"""A text, which is passed over as a whole, or a bracket outside of one. A text without an end ends the search: nothing is read twice."""
+_STEPS: Final = {"[": 1, "{": 1, "]": -1, "}": -1}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -34,15 +38,28 @@ def decode_body(raw: bytes, decoder: msgspec.json.Decoder[S]) -> S:
         InvalidError: Names the path of the wrong or missing member.
     """
     try:
-        return decoder.decode(raw.decode() if raw else "{}")
+        text = raw.decode() if raw else "{}"
+        if is_deeper(text, DEEPEST):
+            raise UnreadableBodyError(reason=f"is nested deeper than {DEEPEST} levels")
+        return decoder.decode(text)
     except UnicodeDecodeError:
         raise UnreadableBodyError(reason="is not valid UTF-8") from None
-    except RecursionError:
-        raise UnreadableBodyError(reason="is nested too deep") from None
     except msgspec.ValidationError as error:
         raise _located(str(error)) from None
     except msgspec.DecodeError:
         raise UnreadableBodyError from None
+
+
+def is_deeper(text: str, most: int) -> bool:
+    """Tell whether *text*, if it is JSON, is nested deeper than *most* levels. What is not so deep can be written again."""
+    if text.count("[") + text.count("{") <= most:
+        return False
+    depth = 0
+    for found in _BRACKET.finditer(text):
+        depth += _STEPS.get(found[0], 0)
+        if depth > most:
+            return True
+    return False
 
 
 def _located(text: str) -> InvalidError:
@@ -123,6 +140,11 @@ def iso(moment: datetime) -> str:
 def maybe_iso(moment: datetime | None) -> str | None:
     """Write a time that may be missing."""
     return None if moment is None else iso(moment)
+
+
+def legible(text: str) -> str:
+    """Replace what UTF-8 cannot say: lone surrogates, which a stranger may have put into the headers of a record."""
+    return text.encode(errors="replace").decode()
 
 
 def or_none(value: Any) -> Any:

@@ -28,6 +28,7 @@ from sessions_core.services.replication.backoff import Backoff
 from sessions_core.services.replication.config import ReplicatorConfig
 from sessions_core.services.replication.delivery import Delivery
 from sessions_core.services.replication.letters import letter_of_unreadable
+from sessions_core.services.replication.telling import reason_of
 
 T = TypeVar("T")
 
@@ -100,6 +101,6 @@ class Backfill:
             try:
                 return await ask()
             except StoreUnavailableError as error:
-                self.observer(SystemFailed(step=STEP, error=str(error)))
+                self.observer(SystemFailed(step=STEP, error=reason_of(error)))
             await anyio.sleep(backoff.pause(failures).total_seconds())
         raise AssertionError

@@ -30,6 +30,7 @@ from sessions_core.ports.session_index import IndexWriter
 from sessions_core.services.replication.backoff import Backoff
 from sessions_core.services.replication.config import ReplicatorConfig
 from sessions_core.services.replication.letters import letter_of_refused
+from sessions_core.services.replication.telling import reason_of
 
 T = TypeVar("T")
 
@@ -134,7 +135,7 @@ class Delivery:
                 attempt=effort.failures,
                 took=timedelta(seconds=took),
                 pause=pause,
-                error=str(error),
+                error=reason_of(error),
                 is_failed=effort.failures % config.insert_attempts == 0,
             )
         )

@@ -7,7 +7,7 @@ from datetime import datetime
 import attrs
 
 from sessions_core.domain.ids import SessionId
-from sessions_core.ports.change_feed import Change, ChangeBatch
+from sessions_core.ports.change_feed import Change, ChangeBatch, UnreadableChange
 from sessions_core.ports.dead_letters import DeadLetter
 from sessions_core.services.replication.acknowledgements import Acknowledgements, Place
 from sessions_core.services.replication.letters import letter_of_unreadable
@@ -28,18 +28,30 @@ class _Waiting:
     committed_at: datetime
 
 
+@attrs.frozen
+class _Unread:
+    """A change that cannot be read, as a letter."""
+
+    letter: DeadLetter
+    place: Place
+    committed_at: datetime
+    size: int
+
+
 @attrs.frozen(kw_only=True)
 class FlushBatch:
     """What is written together: at most one change of each session.
 
     Attributes:
         since: When the oldest of the changes that it stands for was committed.
+        size: How many bytes its changes and letters have.
         places: One for each change and letter.
     """
 
     changes: tuple[Change, ...]
     letters: tuple[DeadLetter, ...]
     since: datetime
+    size: int
     places: tuple[Place, ...] = attrs.field(eq=False, repr=False)
 
 
@@ -52,7 +64,7 @@ class Pending:
 
     Attributes:
         held: How many rows and letters are in memory.
-        held_bytes: How many bytes these rows have.
+        held_bytes: How many bytes these have.
         waiting_since: By the caller's timer: when the first of those that can be taken came.
     """
 
@@ -62,7 +74,7 @@ class Pending:
     _rows: dict[SessionId, _Waiting] = attrs.field(init=False, factory=dict)
     _blocked: dict[SessionId, _Waiting] = attrs.field(init=False, factory=dict)
     _under_way: set[SessionId] = attrs.field(init=False, factory=set)
-    _letters: list[tuple[DeadLetter, Place, datetime]] = attrs.field(init=False, factory=list)
+    _unread: list[_Unread] = attrs.field(init=False, factory=list)
     _acknowledgements: Acknowledgements = attrs.field(init=False, factory=Acknowledgements)
 
     @property
@@ -73,7 +85,7 @@ class Pending:
     @property
     def waiting(self) -> int:
         """How many rows and letters can be taken."""
-        return len(self._rows) + len(self._letters)
+        return len(self._rows) + len(self._unread)
 
     def add(self, batch: ChangeBatch, now: float) -> None:
         """Take what was read at *now*. Its position is not lower than any before."""
@@ -81,8 +93,7 @@ class Pending:
         for change in batch.changes:
             self._add(change, place, now, batch.committed_at)
         for unreadable in batch.unreadable:
-            self._letters.append((letter_of_unreadable(unreadable), place, batch.committed_at))
-            place.rows += 1
+            self._add_unreadable(unreadable, place, batch.committed_at)
         self.held += place.rows
         self._acknowledgements.close(place)
         if self.waiting:
@@ -100,23 +111,30 @@ class Pending:
             self.held_bytes += change.size - waiting.change.size
             waiting.change = change
 
+    def _add_unreadable(self, change: UnreadableChange, place: Place, committed_at: datetime) -> None:
+        size = sum([len(text) for text in change.columns.values() if text is not None])
+        self._unread.append(_Unread(letter_of_unreadable(change), place, committed_at, size))
+        place.rows += 1
+        self.held_bytes += size
+
     def take(self) -> FlushBatch:
         """Return everything that can be taken, to be written now. There must be something."""
-        rows, letters = self._rows.values(), self._letters
+        rows, unread = self._rows.values(), self._unread
         batch = FlushBatch(
             changes=tuple([row.change for row in rows]),
-            letters=tuple([letter for letter, _, _ in letters]),
-            since=min([*[row.committed_at for row in rows], *[committed_at for _, _, committed_at in letters]]),
-            places=(*[row.place for row in rows], *[place for _, place, _ in letters]),
+            letters=tuple([one.letter for one in unread]),
+            since=min([one.committed_at for one in (*rows, *unread)]),
+            size=sum([row.change.size for row in rows]) + sum([one.size for one in unread]),
+            places=tuple([one.place for one in (*rows, *unread)]),
         )
         self._under_way.update(self._rows)
-        self._rows, self._letters, self.waiting_since = {}, [], None
+        self._rows, self._unread, self.waiting_since = {}, [], None
         return batch
 
     def land(self, batch: FlushBatch) -> None:
         """Take note that *batch* is in the index."""
         self.held -= len(batch.places)
-        self.held_bytes -= sum([change.size for change in batch.changes])
+        self.held_bytes -= batch.size
         for place in batch.places:
             self._acknowledgements.settle(place)
         landed = {change.row.session.id for change in batch.changes}

@@ -27,6 +27,7 @@ from sessions_core.services.replication.config import ReplicatorConfig
 from sessions_core.services.replication.delivery import Delivery
 from sessions_core.services.replication.flusher import Flusher
 from sessions_core.services.replication.stopping import Stop
+from sessions_core.services.replication.telling import reason_of
 
 STALLED: Final = "Nothing could be written for too long"
 NO_PAUSE: Final = timedelta()
@@ -117,5 +118,5 @@ class Subscriber:
         is_wrong = isinstance(error, IncompatibleStoreError) and not isinstance(error, StoreInUseError)
         pause = backoff.cap if is_wrong else backoff.pause(self._failures)
         is_lasting = is_wrong or backoff.is_at_cap(self._failures)
-        self.observer(ReplicationStreamClosed(error=str(error), pause=pause, is_lasting=is_lasting))
+        self.observer(ReplicationStreamClosed(error=reason_of(error), pause=pause, is_lasting=is_lasting))
         return pause

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
+import anyio
 import attrs
 import pytest
 
 from harness.feeding import ids_of, insert, next_batch
-from sessions_adapters.postgres import PostgresConfig, migrate
-from sessions_adapters.postgres.replication import PostgresChangeFeed, ReplicationConfig
+from sessions_adapters.postgres import PostgresConfig, PostgresDatabase, migrate
+from sessions_adapters.postgres.replication import PostgresChangeFeed, PostgresFeedGauge, ReplicationConfig, setup
 from sessions_core.errors import IncompatibleStoreError, InvalidError, StoreInUseError
 
 if TYPE_CHECKING:
@@ -206,3 +208,72 @@ async def test_a_url_that_only_the_other_driver_knows_is_refused(
     with pytest.raises(InvalidError, match="libpq"):
         async with feed.open():
             pass
+
+
+async def test_a_new_slot_waits_for_whoever_is_writing_anything_however_long_that_takes(
+    feed: PostgresChangeFeed, admin: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(setup, "SET_LOCK_TIMEOUT", "set lock_timeout = '20ms'")
+    transaction = admin.transaction()
+    await transaction.start()
+    await admin.execute("create table of_somebody_else (number int)")
+    async with anyio.create_task_group() as tasks:
+
+        async def commit_late() -> None:
+            await anyio.sleep(0.3)
+            await transaction.commit()
+
+        tasks.start_soon(commit_late)
+        async with feed.open():
+            pass
+
+
+async def test_a_new_slot_beside_older_sessions_asks_for_a_backfill(
+    feed: PostgresChangeFeed, options: ReplicationConfig, admin: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    """There may have been one before, which went with a server that has failed: what changed since then is streamed by nobody."""
+    with caplog.at_level(logging.WARNING, "sessions.postgres"):
+        async with feed.open():
+            await insert(admin, 1)
+        assert caplog.records == []
+        await admin.execute("select pg_drop_replication_slot($1)", options.slot)
+        for _ in range(2):
+            async with feed.open():
+                pass
+    [record] = caplog.records
+    assert "backfill" in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("alter publication {0} drop table sessions.session", "does not have the table of sessions"),
+        ("alter publication {0} set (publish = 'insert')", "does not publish all of insert, update, delete"),
+        ("alter publication {0} set table sessions.session where (is_test)", "has only some rows or columns"),
+        ("drop publication {0}", "is missing, although its replication slot is there"),
+        ("alter table session replica identity default", "does not send old rows whole"),
+    ],
+    ids=["table", "actions", "rows", "publication", "identity"],
+)
+async def test_what_is_altered_under_a_stream_is_found_and_told_with_sql_that_mends_it(
+    feed: PostgresChangeFeed,
+    db: PostgresDatabase,
+    options: ReplicationConfig,
+    admin: Connection,
+    change: str,
+    words: str,
+) -> None:
+    gauge = PostgresFeedGauge(db, options)
+    assert await gauge.measure() is None
+    async with feed.open():
+        measure = await gauge.measure()
+        assert measure is not None
+        assert (measure.problem, measure.lag_bytes <= measure.retained_bytes) == (None, True)
+        await admin.execute(change.format(options.publication))
+        measure = await gauge.measure()
+        assert measure is not None
+        assert words in str(measure.problem)
+        await admin.execute(fix_in(str(measure.problem)))
+        measure = await gauge.measure()
+        assert measure is not None
+        assert measure.problem is None

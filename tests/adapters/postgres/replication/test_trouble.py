@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
 
 import anyio
 import asyncpg
+import attrs
 import pytest
 
 from harness.feeding import Sink, ids_of, insert, next_batch
@@ -23,7 +26,9 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.needs_postgres, pytest.mark.slow]
 
-END_STREAMS = "select pg_terminate_backend(pid) from pg_stat_replication where application_name = 'sessions'"
+END_STREAMS = (
+    "select pg_terminate_backend(pid) from pg_stat_replication where application_name = 'sessions-replication'"
+)
 PATIENCE_SECONDS = 30
 STOPPING_SECONDS = 15
 ROUNDS = 3
@@ -54,6 +59,21 @@ async def test_what_cannot_be_read_ends_the_stream_for_good(feed: PostgresChange
         with pytest.raises(IncompatibleStoreError, match="newer release") as caught:
             await next_batch(stream)
         assert isinstance(caught.value.__cause__, ValueError)
+
+
+async def test_a_disk_without_room_for_a_large_transaction_is_waited_for(
+    config: PostgresConfig, options: ReplicationConfig, admin: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed = PostgresChangeFeed(config, attrs.evolve(options, held_bytes=20_000))
+    with monkeypatch.context() as full_disk:
+        full_disk.setattr(tempfile, "TemporaryFile", _open_without_room)
+        async with feed.open() as stream:
+            await insert(admin, 1, 500)
+            with pytest.raises(StoreUnavailableError) as caught:
+                await next_batch(stream)
+            assert caught.value.__notes__ == ["ENOSPC"]
+    async with feed.open() as stream:
+        assert len(ids_of([await next_batch(stream)])) == 500
 
 
 async def test_a_slow_consumer_keeps_its_stream_and_one_that_stays_away_too_long_is_told(
@@ -143,6 +163,10 @@ async def test_a_server_without_logical_replication_is_refused_and_one_that_is_g
     with pytest.raises(StoreUnavailableError):
         async with feed.open():
             pass
+
+
+def _open_without_room(**_: str) -> IO[bytes]:
+    return Path("/dev/full").open("w+b")
 
 
 async def _has_slot(url: str) -> bool:

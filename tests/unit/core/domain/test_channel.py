@@ -1,4 +1,5 @@
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -6,6 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sessions_core.domain.channel import (
+    DEEPEST,
     MAX_RECORD_BYTES,
     Batch,
     Envelope,
@@ -17,6 +19,7 @@ from sessions_core.domain.channel import (
     control_record,
     data_record,
     encode_json,
+    envelope_id,
     kind_of,
     last_visible,
     sanitise_input,
@@ -31,6 +34,22 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(any_text, inner, max_size=4),
     max_leaves=12,
 )
+spelled = st.sampled_from(
+    ["actionSource", "action\\u0053ource", "payload", "p\\u0061yload", "webhook", "web\\u0068ook", "x"]
+).map('"{}"'.format)
+"""Texts of JSON that matter to the sanitiser, in several spellings."""
+json_texts = st.recursive(
+    spelled
+    | st.sampled_from(["1", "1e999", "-1E999", "NaN", "Infinity", "1" * 400, "null", "true", '"\\ud800"', " ", ""]),
+    lambda inner: (
+        st.lists(inner, max_size=3).map(lambda items: f"[{', '.join(items)}]")
+        | st.lists(st.tuples(spelled, inner), max_size=4).map(
+            lambda members: "{" + ",\n".join(f"{name} : {value}" for name, value in members) + "}"
+        )
+    ),
+    max_leaves=12,
+)
+"""JSON as others write it, repeated members and strange numbers included, and what is nearly JSON."""
 
 
 def paired(value: Any) -> Any:
@@ -131,10 +150,59 @@ def test_a_fresh_part_id_need_not_be_compared() -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"nonsense", b"[]", b"null", b'"x"', b"{}", b'{"id":"x"}', b"\xff\xfe", b'{"data":', b"[" * 100_000],
+    [
+        b"",
+        b"nonsense",
+        b"[]",
+        b"null",
+        b'"x"',
+        b"{}",
+        b'{"id":"x"}',
+        b"\xff\xfe",
+        b'{"data":',
+        b"[" * 100_000,
+        b'{"data":1e999,"id":"x"}',
+        b'{"data":[-1e999],"id":"x"}',
+        b'{"data":NaN,"id":"x"}',
+        b'{"data":{"a":-Infinity},"id":"x"}',
+        b'{"data":%b1%b,"id":"x"}' % (b"[" * DEEPEST, b"]" * DEEPEST),
+        b'{"data":%b1%b,"id":"x"}' % (b'{"a":' * 900, b"}" * 900),
+    ],
+    ids=lambda body: repr(body[:20]),
 )
 def test_what_is_no_envelope_is_none(body: bytes) -> None:
     assert Envelope.parse(body) is None
+
+
+@pytest.mark.parametrize(
+    "data", [b"[" * (DEEPEST - 2) + b"]" * (DEEPEST - 2), b"[" + b"[]," * 1000 + b"0]", b'"' + b"[{" * 1000 + b'"']
+)
+def test_what_was_read_as_an_envelope_can_be_written_again(data: bytes) -> None:
+    envelope = Envelope.parse(b'{"data":%b,"id":"x"}' % data)
+    assert envelope is not None
+    assert encode_json(envelope.data) == data.decode()
+
+
+@given(st.binary(max_size=80) | json_texts.map(str.encode))
+def test_any_bytes_are_an_envelope_that_can_be_written_again_or_none(body: bytes) -> None:
+    for given_body in (body, b'{"data":%b,"id":"x"}' % body):
+        envelope = Envelope.parse(given_body)
+        if envelope is not None:
+            data_record(envelope.data, PartId(envelope.id))
+
+
+@given(json_values, any_text)
+def test_the_id_is_found_without_reading_the_data(data: Any, part: str) -> None:
+    body = data_record(data, PartId(part)).body
+    envelope = Envelope.parse(body)
+    assert envelope is not None
+    assert envelope_id(body) == (envelope.id or None)
+
+
+@given(st.binary(max_size=60), st.binary(max_size=30))
+def test_looking_for_an_id_never_fails(data: bytes, part: bytes) -> None:
+    for body in (data, b'{"data":%b,"id":"%b"}' % (data, part)):
+        assert envelope_id(body) != ""
 
 
 @pytest.mark.parametrize("body", [b'{"data":1}', b'{"data":1,"id":7}', b'{"data":1,"id":null,"more":2}'])
@@ -237,6 +305,37 @@ def test_no_text_leaves_with_the_mark(payload: dict[str, Any]) -> None:
     cleaned = json.loads(sanitise_input(json.dumps({"payload": payload})))["payload"]
     assert cleaned.get("actionSource") != "webhook"
     assert cleaned == {k: v for k, v in payload.items() if (k, v) != ("actionSource", "webhook")}
+
+
+@given(json_texts, st.sampled_from(["payload", "p\\u0061yload"]))
+def test_whatever_is_sent_nobody_who_reads_it_finds_the_mark(text: str, member: str) -> None:
+    for sent in (text, f'{{"kind":"message","{member}":{text}}}'):
+        with suppress(InvalidError):
+            cleaned = sanitise_input(sent)
+            assert not carries_the_mark(cleaned)
+            assert cleaned == sent or carries_the_mark(sent)
+
+
+def carries_the_mark(text: str) -> bool:
+    try:
+        return bool(json.loads(text)["payload"]["actionSource"] == "webhook")
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "NaN", "-Infinity"])
+def test_a_mark_beside_a_number_that_cannot_be_written_again_is_refused(number: str) -> None:
+    with pytest.raises(InvalidError, match="number"):
+        sanitise_input(f'{{"payload":{{"actionSource":"webhook","n":{number}}}}}')
+    honest = f'{{"payload":{{"actionSource":"user","n":{number}}}}}'
+    assert sanitise_input(honest) is honest
+
+
+def test_a_mark_in_nesting_of_any_depth_is_removed_or_refused() -> None:
+    for depth in range(900, 1100):
+        sent = f'{{"payload":{{"actionSource":"webhook","n":{"[" * depth}{"]" * depth}}}}}'
+        with suppress(InvalidError):
+            assert "actionSource" not in sanitise_input(sent)
 
 
 def test_a_number_that_other_readers_take_does_not_smuggle_the_mark_through() -> None:

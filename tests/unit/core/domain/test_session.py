@@ -9,10 +9,11 @@ from sessions_core.domain.environment import Environment, EnvironmentType, KeyGr
 from sessions_core.domain.ids import EnvironmentId, ExternalId, OrganizationId, ProjectId, RunId, SessionId
 from sessions_core.domain.pagination import SessionFilter
 from sessions_core.domain.run import Progress, first_run, next_run
-from sessions_core.domain.session import UNSET, Session, SessionUpdate, to_milliseconds
+from sessions_core.domain.session import MAX_METADATA_BYTES, UNSET, Session, SessionUpdate, to_milliseconds
 from sessions_core.domain.status import RunStatus, SessionStatus
 from sessions_core.domain.trigger_config import TriggerConfig
 from sessions_core.errors import InvalidError, SessionClosedError, SessionExpiredError
+from sessions_core.services.session_service import NewSession
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -234,3 +235,18 @@ def test_a_key_works_until_its_end() -> None:
 )
 def test_every_kind_of_environment_has_a_slug(kind: str, slug: str) -> None:
     assert EnvironmentType(kind).slug == slug
+
+
+@pytest.mark.parametrize(
+    "give",
+    [lambda metadata: SessionUpdate(metadata=metadata), lambda metadata: NewSession(task="t", metadata=metadata)],
+    ids=["update", "create"],
+)
+def test_metadata_that_is_given_has_a_greatest_size_and_what_is_stored_is_not_measured(give: Any) -> None:
+    largest = {"é": "x" * (MAX_METADATA_BYTES - len('{"é":""}'.encode()))}
+    assert give(largest).metadata == largest
+    larger = {"é": largest["é"] + "x"}
+    with pytest.raises(InvalidError) as caught:
+        give(larger)
+    assert caught.value.field == "metadata"
+    assert session(metadata=larger).metadata == larger

@@ -22,13 +22,16 @@ class Gauge(FeedGauge):
     """Says what a test wants it to."""
 
     retained: int | None = 0
+    problem: str | None = None
     is_away: bool = False
 
     async def measure(self) -> FeedMeasure | None:
         await checkpoint()
         if self.is_away:
             raise StoreUnavailableError
-        return None if self.retained is None else FeedMeasure(lag_bytes=1, retained_bytes=self.retained)
+        if self.retained is None:
+            return None
+        return FeedMeasure(lag_bytes=1, retained_bytes=self.retained, problem=self.problem)
 
 
 def make(world: World, gauge: Gauge) -> FeedWatch:
@@ -71,6 +74,22 @@ async def test_a_store_that_is_away_is_told_of_and_asked_again() -> None:
     watch = make(world, gauge)
     await look_for(watch, timedelta(seconds=12))
     assert len(world.observer.of(SystemFailed)) == 3
+    assert watch.is_failing
     gauge.is_away = False
     await look_for(watch, timedelta(seconds=1))
     assert len(world.observer.of(FeedMeasured)) == 1
+    assert not watch.is_failing
+
+
+async def test_a_feed_that_leaves_changes_out_is_told_of_at_once_and_again_while_it_does() -> None:
+    world, gauge = World(), Gauge(problem="no table: ADD TABLE")
+    watch = make(world, gauge)
+    await look_for(watch, timedelta(minutes=11))
+    assert [event.error for event in world.observer.of(SystemFailed)] == ["no table: ADD TABLE"] * 3
+    assert watch.is_failing
+    gauge.problem = None
+    await watch.look()
+    assert not watch.is_failing
+    gauge.problem = "something else"
+    await watch.look()
+    assert [event.error for event in world.observer.of(SystemFailed)][3:] == ["something else"]

@@ -23,7 +23,8 @@ def change(name: object, version: int, tag: str = "") -> Change:
 
 
 def unreadable(version: int) -> UnreadableChange:
-    return UnreadableChange(kind=ChangeKind.UPDATE, session=None, version=version, reason="odd", columns={})
+    columns = {"id": None, "type": "x" * version}
+    return UnreadableChange(kind=ChangeKind.UPDATE, session=None, version=version, reason="odd", columns=columns)
 
 
 def batch(position: int, *changes: Change, odd: Sequence[UnreadableChange] = ()) -> ChangeBatch:
@@ -95,11 +96,11 @@ def test_while_a_state_is_being_written_no_other_one_of_its_session_can_be_taken
 def test_what_cannot_be_read_waits_as_a_letter() -> None:
     pending = Pending()
     pending.add(batch(10, odd=[unreadable(10), unreadable(10)]), NOW)
-    assert (pending.waiting, pending.held, pending.waiting_since) == (2, 2, NOW)
+    assert (pending.waiting, pending.held, pending.held_bytes, pending.waiting_since) == (2, 2, 20, NOW)
     taken = pending.take()
     assert [letter.version for letter in taken.letters] == [10, 10]
     pending.land(taken)
-    assert (pending.held, pending.safe) == (0, 10)
+    assert (pending.held, pending.held_bytes, pending.safe) == (0, 0, 10)
 
 
 def test_time_is_counted_from_the_first_row_that_waits() -> None:

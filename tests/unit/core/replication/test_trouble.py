@@ -73,6 +73,25 @@ async def test_failures_are_told_and_every_so_many_of_them_count_as_a_failed_bat
     assert flushed.attempts == len(failed) + 1
 
 
+async def test_what_adapters_note_about_a_failure_is_told() -> None:
+    world = World()
+    full, gone = IndexUnavailableError(), StoreUnavailableError()
+    full.add_note("NOT_ENOUGH_SPACE")
+    gone.add_note("ConnectionRefusedError")
+
+    async def mood(_: Sequence[IndexRow]) -> None:
+        world.index.mood = away_until(0)
+        raise full
+
+    world.index.mood = mood
+    async with world.replicator(feed=WatchedFeed(world, errors=[gone])).running():
+        world.put("a")
+        await world.until_done()
+    [failed], [closed, _] = world.observer.of(FlushAttemptFailed), world.observer.of(ReplicationStreamClosed)
+    assert failed.error == "The session index is unavailable; try again; NOT_ENOUGH_SPACE"
+    assert closed.error == "The session store is unavailable; try again; ConnectionRefusedError"
+
+
 async def test_a_batch_too_large_to_be_written_in_time_is_halved() -> None:
     world = World()
 

@@ -383,6 +383,55 @@ async def test_a_close_that_cannot_seal_in_time_is_not_acknowledged(world: World
     assert world.session().closed_reason == "x"
 
 
+async def test_a_run_that_has_not_begun_when_its_session_is_closed_is_taken_from_its_engine(
+    world: World, sessions: Sessions
+) -> None:
+    created = await sessions.sessions.create(HOME, spec())
+    await sessions.sessions.close(HOME.id, NAME)
+    assert [run.status for run in world.runs()] == [RunStatus.CANCELED]
+    assert world.engine.withdrawn == [created.run_id]
+    assert await world.ports().backlog.list_undispatched(world.clock.now() + timedelta(days=1), 10) == []
+
+
+async def test_a_run_that_has_begun_ends_a_closed_session_by_itself(world: World, sessions: Sessions) -> None:
+    await sessions.sessions.create(HOME, spec())
+    await begin_run(world)
+    await sessions.sessions.close(HOME.id, NAME)
+    assert [run.status for run in world.runs()] == [RunStatus.EXECUTING]
+    assert world.engine.withdrawn == []
+
+
+async def test_an_engine_that_is_away_keeps_nobody_from_closing(world: World, sessions: Sessions) -> None:
+    created = await sessions.sessions.create(HOME, spec())
+    world.engine.is_down = True
+    closed = await sessions.sessions.close(HOME.id, NAME)
+    assert closed.sealed_at is not None
+    assert [failure.step for failure in world.observer.of(SystemFailed)] == ["cancel"]
+    world.engine.is_down = False
+    assert await world.ports().runs.begin(created.run_id, 1) is None
+
+
+async def test_a_run_of_an_expired_session_that_has_not_begun_is_ended_by_the_sweep(
+    world: World, sessions: Sessions, clock: ManualClock
+) -> None:
+    expiring = attrs.evolve(spec(), expires_at=clock.now() + timedelta(hours=1))
+    created = await sessions.sessions.create(HOME, expiring)
+    clock.advance(timedelta(hours=1))
+    await sessions.sweep.sweep()
+    assert [run.status for run in world.runs()] == [RunStatus.CANCELED]
+    assert world.engine.withdrawn == [created.run_id]
+
+
+async def test_a_run_that_is_replaced_before_it_begins_is_taken_from_its_engine(
+    world: World, sessions: Sessions
+) -> None:
+    created = await sessions.sessions.create(HOME, spec())
+    handed = await sessions.sessions.end_and_continue(HOME.id, NAME, created.run_id, "manual")
+    assert [run.status for run in world.runs()] == [RunStatus.CANCELED, RunStatus.PENDING]
+    assert world.engine.withdrawn == [created.run_id]
+    assert handed.swapped
+
+
 async def test_a_run_closes_its_own_session_only_while_it_is_current(world: World, sessions: Sessions) -> None:
     created = await sessions.sessions.create(HOME, spec())
     run = await begin_run(world)

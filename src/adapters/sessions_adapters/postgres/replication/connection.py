@@ -24,7 +24,7 @@ from psycopg.pq.abc import PGconn, PGresult
 
 from sessions_adapters.postgres.config import PostgresConfig
 from sessions_adapters.postgres.connecting import KEEPALIVE
-from sessions_adapters.postgres.replication.setup import FEED, NEW_SLOT, explain_refusal
+from sessions_adapters.postgres.replication.setup import FEED, NEW_SLOT, explain_refusal, unavailable
 from sessions_core.errors import IncompatibleStoreError, InvalidError, StoreInUseError, StoreUnavailableError
 
 START: Final = "START_REPLICATION SLOT {slot} LOGICAL 0/0 (proto_version '1', publication_names '{publication}')"
@@ -162,7 +162,7 @@ async def _connect(config: PostgresConfig) -> psycopg.AsyncConnection[Any]:
     except psycopg.Error as exc:
         if reason := await explain_refusal(config):  # libpq does not tell the code of such a failure
             raise IncompatibleStoreError(reason) from exc
-        raise StoreUnavailableError(FEED) from exc
+        raise unavailable(exc) from exc
 
 
 def _parameters(config: PostgresConfig) -> dict[str, Any]:
@@ -171,7 +171,7 @@ def _parameters(config: PostgresConfig) -> dict[str, Any]:
     return {
         **given,
         "replication": "database",
-        "application_name": "sessions",
+        "application_name": "sessions-replication",
         "options": " ".join(options),
         "connect_timeout": math.ceil(config.connect_timeout.total_seconds()),
         "autocommit": True,
@@ -198,7 +198,7 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except psycopg.Error as exc:
-        raise StoreUnavailableError(FEED) from exc
+        raise unavailable(exc) from exc
 
 
 def _failure(result: PGresult | None, slot: str) -> Exception:

@@ -20,7 +20,7 @@ from sessions_adapters.postgres.replication.held import HeldMessages
 from sessions_adapters.postgres.replication.messages import Commit, Keepalive
 from sessions_adapters.postgres.replication.progress import Progress
 from sessions_adapters.postgres.replication.reader import MalformedMessageError
-from sessions_adapters.postgres.replication.setup import FEED, prepare
+from sessions_adapters.postgres.replication.setup import FEED, prepare, unavailable
 from sessions_adapters.postgres.replication.transactions import Transactions
 from sessions_core.errors import IncompatibleStoreError, StoreUnavailableError
 from sessions_core.ports.change_feed import ChangeBatch, ChangeFeed, ChangeStream
@@ -118,6 +118,8 @@ class PostgresChangeStream(ChangeStream):
                 batch = next(self._batches, None)
         except MalformedMessageError as exc:
             raise IncompatibleStoreError(UNREADABLE) from exc
+        except OSError as exc:  # no room for the file of a large transaction
+            raise unavailable(exc) from exc
         return batch
 
     def _take(self, raw: bytes) -> None:

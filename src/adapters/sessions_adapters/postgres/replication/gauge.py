@@ -8,6 +8,7 @@ import attrs
 
 from sessions_adapters.postgres.database import PostgresDatabase
 from sessions_adapters.postgres.replication.config import ReplicationConfig
+from sessions_adapters.postgres.replication.setup import find_problem
 from sessions_core.ports.feed_gauge import FeedGauge, FeedMeasure
 
 # A slot that has lost its place has no positions any more.
@@ -20,7 +21,10 @@ MEASURE: Final = """
 
 @attrs.define
 class PostgresFeedGauge(FeedGauge):
-    """Asks for the slot's positions in the write-ahead log."""
+    """Asks for the slot's positions in the write-ahead log, and whether all that is streamed is still set up as it was.
+
+    Nobody who streams would notice: a publication that lacks the table is as quiet as a table that nobody writes.
+    """
 
     _db: PostgresDatabase
     _options: ReplicationConfig = attrs.field(factory=ReplicationConfig)
@@ -29,4 +33,6 @@ class PostgresFeedGauge(FeedGauge):
         row = await self._db.fetchrow(MEASURE, self._options.slot)
         if row is None:
             return None
-        return FeedMeasure(lag_bytes=max(row["lag"], 0), retained_bytes=max(row["retained"], 0))
+        async with self._db.connection() as connection:
+            problem = await find_problem(connection, self._db.config.schema, self._options)
+        return FeedMeasure(lag_bytes=max(row["lag"], 0), retained_bytes=max(row["retained"], 0), problem=problem)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import IO, Final
 
 import attrs
@@ -16,7 +17,11 @@ _LENGTH: Final = struct.Struct("!I")
 
 @attrs.define(eq=False)
 class HeldMessages:
-    """A queue that is filled once and then read once. Small writes to a file end in memory: they block nobody for long."""
+    """A queue that is filled once and then read once. Small writes to a file end in memory: they block nobody for long.
+
+    Raises:
+        OSError: There is no room for the file, or it cannot be read; from ``add`` and while messages are given.
+    """
 
     _limit: int
     _recent: list[bytes] = attrs.field(init=False, factory=list)
@@ -42,7 +47,8 @@ class HeldMessages:
         """Forget everything."""
         self._recent, self._size = [], 0
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # of what could not be written, and is not wanted any more
+                self._file.close()
             self._file = None
 
     def _spill(self) -> None:

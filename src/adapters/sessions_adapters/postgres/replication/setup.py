@@ -5,8 +5,10 @@ What somebody has set up otherwise is never changed: the error says what is wron
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from errno import errorcode
 from typing import Final, NoReturn
 
 import asyncpg
@@ -27,6 +29,7 @@ FULL: Final = b"f"
 LOST: Final = "lost"
 ACTIONS: Final = "insert, update, delete"
 SET_LOCK_TIMEOUT: Final = "set lock_timeout = '5s'"
+SET_NO_LOCK_TIMEOUT: Final = "set lock_timeout = 0"
 WAL_LEVEL: Final = "select current_setting('wal_level')"
 ROLE: Final = "select rolname, rolsuper or rolreplication as may_replicate from pg_roles where rolname = current_user"
 FIND_TABLE: Final = """
@@ -54,6 +57,7 @@ FORGET_BACKFILL: Final = "delete from backfill where slot = $1"
 NEW_SLOT: Final = f"{DROP_SLOT} A new one, made at the next start, begins there: fill in what is older with a backfill"
 NOT_STREAMED: Final = "What changed in the meantime is not streamed: fill it in with a backfill"
 NOT_OURS: Final = "choose another name or, if nobody needs it"
+NOT_WHOLE: Final = "The table of sessions does not send old rows whole"
 FULL_IDENTITY: Final = "ALTER TABLE {table} REPLICA IDENTITY FULL;"
 CREATE_PUBLICATION: Final = "CREATE PUBLICATION {publication} FOR TABLE {table} WITH (publish = '{actions}');"
 ADD_TABLE: Final = "ALTER PUBLICATION {publication} ADD TABLE {table};"
@@ -63,6 +67,9 @@ WHOLE_TABLE: Final = (
 SET_ACTIONS: Final = "ALTER PUBLICATION {publication} SET (publish = '{actions}');"
 SET_WAL_LEVEL: Final = "ALTER SYSTEM SET wal_level = 'logical'; and restart the server"
 MAY_REPLICATE: Final = 'ALTER ROLE "{role}" REPLICATION;'
+HAS_SESSIONS: Final = "select exists (select from {table})"
+_logger: Final = logging.getLogger("sessions.postgres")
+_logger.addHandler(logging.NullHandler())
 
 
 async def prepare(config: PostgresConfig, options: ReplicationConfig) -> None:
@@ -77,7 +84,14 @@ async def prepare(config: PostgresConfig, options: ReplicationConfig) -> None:
             await connection.execute(SET_LOCK_TIMEOUT)  # nobody who works with the table shall wait behind us for long
             await _Preparation(connection, config.schema, options).run()
     except FAILURES as exc:
-        raise StoreUnavailableError(FEED) from exc
+        raise unavailable(exc) from exc
+
+
+def unavailable(cause: Exception) -> StoreUnavailableError:
+    """Return the error for *cause*, with a note for those who run the server: what kind it is, and nothing of its text."""
+    error = StoreUnavailableError(FEED)
+    error.add_note(errorcode.get(getattr(cause, "errno", None) or 0) or type(cause).__name__)
+    return error
 
 
 async def find_problem(connection: Connection, schema: str, options: ReplicationConfig) -> str | None:
@@ -121,6 +135,8 @@ class _Preparation:
         await self._check_slot()
         if await self._has_publication():
             await self._check_published()
+        if await self._find_slot() is not None and not await self._has_identity():
+            raise IncompatibleStoreError(f"{NOT_WHOLE}: {self._sql(FULL_IDENTITY)}")
 
     def _sql(self, statement: str) -> str:
         """Return *statement* with all names in it. They are checked, and need no escapes."""
@@ -147,11 +163,14 @@ class _Preparation:
 
     async def _ensure_identity(self) -> None:
         """Make old rows be sent whole: a delete has to say where its row is, and an update may leave large values out."""
+        if not await self._has_identity():
+            await self._make(NOT_WHOLE, self._sql(FULL_IDENTITY))
+
+    async def _has_identity(self) -> bool:
         table = await self._connection.fetchrow(FIND_TABLE, self._schema, TABLE)
         if table is None:
             raise IncompatibleStoreError(f"There is no table {self._sql('{table}')}; run `{COMMAND}` first")
-        if table["identity"] != FULL:
-            await self._make("The table of sessions does not send old rows whole", self._sql(FULL_IDENTITY))
+        return bool(table["identity"] == FULL)
 
     async def _ensure_publication(self) -> None:
         """Make it, unless there is a slot already: what changed between the two would be left out, and nobody would know."""
@@ -182,13 +201,26 @@ class _Preparation:
         raise IncompatibleStoreError(f"The publication {self._options.publication!r} {what}: {advice}")
 
     async def _ensure_slot(self) -> None:
-        """Make it. A backfill beside an earlier one has missed what changed until now, so it has to begin anew."""
+        """Make it. A backfill beside an earlier one has missed what changed until now, so it has to begin anew.
+
+        That waits for everybody who is writing anything on the server, however long that takes, and holds up nobody.
+        """
         if await self._find_slot() is not None:
             return
         missing, statement = f"There is no replication slot {self._options.slot!r}", self._sql(CREATE_SLOT)
         async with self._allowed(missing, statement):
             await self._connection.execute(FORGET_BACKFILL, self._options.slot)
+        await self._connection.execute(SET_NO_LOCK_TIMEOUT)
         await self._make(missing, statement)
+        await self._tell_what_is_missing()
+
+    async def _tell_what_is_missing(self) -> None:
+        """Say that the slot is new: perhaps there was one before, which went with a server that has failed."""
+        if await self._connection.fetchval(self._sql(HAS_SESSIONS)):
+            _logger.warning(
+                "the replication slot is new; what has changed until now comes with a backfill",
+                extra={"slot": self._options.slot},
+            )
 
     async def _find_slot(self) -> asyncpg.Record | None:
         return await self._connection.fetchrow(FIND_SLOT, self._options.slot)

@@ -1,0 +1,116 @@
+"""Who comes in, and how often.
+
+A request takes one permit, as everywhere. An append session takes one more for each batch, or for those that came together;
+there it waits for what it cannot have at once, so that flow control slows its client down, instead of breaking it off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import attrs
+
+from sessions_core.domain.channel import Channel
+from sessions_core.domain.ids import EnvironmentId
+from sessions_server.auth import Authenticator
+from sessions_server.data_plane.credentials import DirectTokens, is_direct
+from sessions_server.data_plane.exchange import Exchange
+from sessions_server.limits import Limits
+from sessions_server.problems import RateLimitedError, UnauthenticatedError
+
+BEARER: Final = "Bearer "
+PATIENCE_SECONDS: Final = 4.0
+"""A client that has no ack after five seconds sends its batch again."""
+
+
+@attrs.frozen
+class Visitor:
+    """Whoever sent a request.
+
+    Attributes:
+        token_hash: What a token is known by; None if a key was shown.
+    """
+
+    environment_id: EnvironmentId
+    token_hash: str | None
+
+
+@attrs.define
+class Gate:
+    """Lets in whoever has a credential that works and has not come too often."""
+
+    _auth: Authenticator
+    _tokens: DirectTokens
+    _limits: Limits
+
+    async def enter(self, exchange: Exchange) -> Visitor:
+        """Let a request in.
+
+        Raises:
+            UnauthenticatedError: No credential was shown, or one that does not work.
+            RateLimitedError: There were too many requests, or too many credentials that do not work.
+        """
+        visitor = await self._identify(exchange)
+        await self._limits.permits.take(visitor.environment_id, visitor.token_hash)
+        return visitor
+
+    async def wait(self, visitor: Visitor) -> None:
+        """Let a further batch in once there is a permit for it.
+
+        Raises:
+            RateLimitedError: There was none for seconds.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + PATIENCE_SECONDS
+        while True:
+            try:
+                await self._limits.permits.take(visitor.environment_id, visitor.token_hash)
+            except RateLimitedError as error:
+                seconds = error.wait.total_seconds()
+                if loop.time() + seconds > deadline:
+                    raise
+                await asyncio.sleep(seconds)
+            else:
+                return
+
+    @contextmanager
+    def holding_stream(self, visitor: Visitor, channel: Channel) -> Iterator[None]:
+        """Count the request as an open stream of *channel* inside the block.
+
+        Raises:
+            TooManyStreamsError: There are too many already.
+        """
+        with self._limits.streams.held(visitor.environment_id, visitor.token_hash, channel):
+            yield
+
+    async def _identify(self, exchange: Exchange) -> Visitor:
+        token = bearer(exchange)
+        if self._tokens.has_admitted(token) or self._auth.has_admitted(BEARER + token):
+            return await self._look_at(token)
+        with self._limits.guesses.counted(exchange.peer, exchange.headers):
+            return await self._look_at(token)
+
+    async def _look_at(self, token: str) -> Visitor:
+        if not is_direct(token):
+            caller = await self._auth.authenticate(BEARER + token)
+            return Visitor(caller.environment.id, caller.token_hash)
+        found = await self._tokens.find(token)
+        if found is None:
+            raise UnauthenticatedError("The access token is invalid or has expired")
+        return Visitor(found.channel.environment_id, found.hash)
+
+
+def bearer(exchange: Exchange) -> str:
+    """Return the credential.
+
+    Raises:
+        UnauthenticatedError: None was shown.
+    """
+    header = exchange.headers.get("authorization", "")
+    token = header.removeprefix(BEARER).strip()
+    if not header.startswith(BEARER) or not token:
+        raise UnauthenticatedError
+    return token
