@@ -16,7 +16,7 @@ from harness.server import KEY, ServerProcess
 CONNECTIONS = 600
 MOST_MEMORY = 48 * 1_048_576
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.mark.parametrize("seed", [1])

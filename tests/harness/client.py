@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 import aiohttp
 import attrs
+
+LONGEST_LINE: Final = 4 * 1_048_576
+"""A frame is one line, of records of a mebibyte in all, which JSON may write twice as long or more."""
 
 
 @attrs.frozen
@@ -85,7 +88,7 @@ class Client:
             sent["Last-Event-ID"] = str(after)
         url = f"{self.address}/realtime/v1/sessions/{quote(name, safe='')}/{io}"
         timeout = aiohttp.ClientTimeout(total=None, sock_read=window + 30)
-        async with self.http.get(url, headers=sent, timeout=timeout) as response:
+        async with self.http.get(url, headers=sent, timeout=timeout, read_bufsize=LONGEST_LINE) as response:
             yield response, frames(response)
 
     async def turn(self, name: str, after: int | None = None, window: int = 30) -> tuple[str, int]:

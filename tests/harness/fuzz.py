@@ -13,6 +13,7 @@ from pathlib import Path
 
 from harness.backends import environment_of, opened_backends
 from harness.fuzz_bytes import Hurler
+from harness.fuzz_judge import Judge
 from harness.fuzz_play import UNLIMITED, Player, memory
 from harness.fuzz_requests import make_requests
 from harness.server import KEY, ServerProcess
@@ -28,7 +29,7 @@ def fuzz(server: ServerProcess, *, examples: int, edges: int, count: int, number
     """Fuzz *server*; return what was found, and print the rest."""
     document = json.loads(make_document(ROUTES))
     before = memory(server.pid)
-    findings = Player(server.address, KEY, document).play(
+    findings = Player(server.address, KEY, Judge(document)).play(
         make_requests(document, examples=examples, edges=edges, number=number)
     )
     print(*findings.lines(), sep="\n")

@@ -10,18 +10,20 @@ import re
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from random import Random
 from typing import Any, Final
 
 import attrs
-from hpack import Decoder, Encoder, HPACKError
+from hpack import Decoder, HPACKError
 from hyperframe.exceptions import HyperframeError
-from hyperframe.frame import DataFrame, Frame, HeadersFrame, SettingsFrame
+from hyperframe.frame import Frame, HeadersFrame
 
+from harness.fuzz_corpus import CREATE, MUTATIONS, request, true_conversation, true_requests
 from harness.http2 import PREFACE
+from sessions_server.data_plane.names import basin_of
 
 PATIENCE: Final = 15.0
 QUIET: Final = 0.05
@@ -33,150 +35,8 @@ HTTP2: Final = "HTTP/2"
 HANGS: Final = "neither answered nor closed"
 NOT_IMPLEMENTED: Final = 501
 """What the data plane says of those routes of S2 that manage basins and streams."""
+S2_ERRORS: Final = ({"code", "message"}, {"tail"}, {"fencing_token_mismatch"}, {"seq_num_mismatch"})
 STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] (\d{3})[^\r\n]*\r\n")
-HURTING: Final = (
-    b"\r\n",
-    b"\n",
-    b"\r",
-    b"\0",
-    b"\xff\xfe",
-    b" ",
-    b"\t",
-    b":",
-    b"%00",
-    b"%",
-    b"../" * 20,
-    b"{" * 500,
-    b"[" * 5000,
-    b"A" * 9000,
-    b"\r\nTransfer-Encoding: chunked",
-    b"\r\nTransfer-Encoding: gzip, chunked",
-    b"\r\nContent-Length: 0",
-    b"\r\nContent-Length: -1",
-    b"\r\nContent-Length: 99999999999999999999999",
-    b"\r\nContent-Encoding: gzip",
-    b"\r\nContent-Encoding: br",
-    b"\r\nContent-Encoding: deflate, deflate",
-    b"\r\nConnection: upgrade\r\nUpgrade: websocket",
-    b"\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk",
-    b"\r\nExpect: 100-continue",
-    b"\r\nExpect: nothing",
-    b"\r\nHost: \xff\xff",
-    b"\r\nHost: ]:99999999[",
-    b"\r\nX-Request-Id: \x7f\x01",
-    b"\r\n folded",
-    b"HTTP/9.9",
-    b"HTTP/1.0",
-    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    b"ffffffffffffffff\r\n",
-    b"0\r\n\r\n",
-    b';ext="',
-    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-)
-Mutate = Callable[[bytes, Random], bytes]
-
-
-def _flip(data: bytes, chance: Random) -> bytes:
-    found = bytearray(data)
-    for _ in range(chance.randint(1, 4)):
-        found[chance.randrange(len(found))] = chance.randrange(256)
-    return bytes(found)
-
-
-def _cut(data: bytes, chance: Random) -> bytes:
-    start, end = sorted(chance.sample(range(len(data) + 1), 2))
-    return data[:start] + data[end:]
-
-
-def _end_early(data: bytes, chance: Random) -> bytes:
-    return data[: chance.randrange(len(data))]
-
-
-def _double(data: bytes, chance: Random) -> bytes:
-    start, end = sorted(chance.sample(range(len(data) + 1), 2))
-    return data[:end] + data[start:end] * chance.choice((1, 1, 2, 50)) + data[end:]
-
-
-def _sprinkle(data: bytes, chance: Random) -> bytes:
-    at = chance.randrange(len(data) + 1)
-    return data[:at] + chance.choice(HURTING) + data[at:]
-
-
-def _sprinkle_lines(data: bytes, chance: Random) -> bytes:
-    """Put something between two lines of the head, where it is read as a header."""
-    ends = [found.start() for found in re.finditer(rb"\r\n", data)] or [0]
-    at = chance.choice(ends)
-    return data[:at] + chance.choice(HURTING) + data[at:]
-
-
-def _shuffle(data: bytes, chance: Random) -> bytes:
-    lines = data.split(b"\r\n")
-    chance.shuffle(lines)
-    return b"\r\n".join(lines)
-
-
-MUTATIONS: Final[Sequence[Mutate]] = (_flip, _cut, _end_early, _double, _sprinkle, _sprinkle_lines, _shuffle)
-
-
-def true_requests(key: str) -> list[bytes]:
-    """Return requests of HTTP/1.1 that every server understands."""
-    authorization = f"Authorization: Bearer {key}"
-    create = b'{"type":"t","externalId":"bytes","taskIdentifier":"echo","triggerConfig":{"basePayload":{}}}'
-    return [
-        _request("GET /healthz HTTP/1.1"),
-        _request("GET /healthz HTTP/1.0"),
-        _request("HEAD /api/v1/sessions?page%5Bsize%5D=5 HTTP/1.1", authorization),
-        _request("OPTIONS /api/v1/sessions HTTP/1.1", "Origin: https://x.test", "Access-Control-Request-Headers: a"),
-        _request("POST /api/v1/sessions HTTP/1.1", authorization, body=create),
-        _request("PATCH /api/v1/sessions/bytes HTTP/1.1", authorization, body=b'{"tags":["a"],"metadata":{"x":[1]}}'),
-        _request("POST /realtime/v1/sessions/bytes/in/append HTTP/1.1", authorization, "X-Part-Id: p1", body=b"hello"),
-        _request(
-            "GET /realtime/v1/sessions/bytes/out HTTP/1.1", authorization, "Timeout-Seconds: 1", "Last-Event-ID: 3"
-        ),
-        _request("GET /realtime/v1/sessions/bytes/out/records?afterEventId=1&limit=5 HTTP/1.1", authorization),
-        _request("PUT /realtime/v1/sessions/bytes/out HTTP/1.1", authorization),
-        _request("GET /page/style.css HTTP/1.1"),
-        _request("GET http://server/healthz HTTP/1.1"),
-        _request("OPTIONS * HTTP/1.1"),
-        _request("CONNECT server:443 HTTP/1.1"),
-        _request("DELETE /api/v1/sessions/bytes/ HTTP/1.1", authorization, "Content-Length: 0"),
-        _request("GET /v1/streams/sessions%2Fbytes%2Fout/records?count=1&clamp=true HTTP/1.1", authorization),
-        _request(
-            "POST /v1/streams/sessions%2Fbytes%2Fin/records HTTP/1.1",
-            authorization,
-            "Content-Type: application/json",
-            body=b'{"records":[{"body":"{\\"data\\":1,\\"id\\":\\"p2\\"}"}]}',
-        ),
-        _request("POST /realtime/v1/sessions/bytes/in/append HTTP/1.1", authorization, "Transfer-Encoding: chunked")
-        + b"3\r\nhel\r\n2;x=y\r\nlo\r\n0\r\nTrailer: x\r\n\r\n",
-        _request("GET /healthz HTTP/1.1") * 3 + _request("GET /openapi.json HTTP/1.1", "Connection: close"),
-    ]
-
-
-def _request(line: str, *headers: str, body: bytes = b"") -> bytes:
-    length = (f"Content-Length: {len(body)}",) if body else ()
-    return "\r\n".join((line, "Host: server", *headers, *length, "", "")).encode() + body
-
-
-def true_conversation(key: str) -> list[bytes]:
-    """Return the pieces of a conversation over HTTP/2: the preface, settings, and requests with their bodies."""
-    encoder, pieces = Encoder(), [PREFACE, SettingsFrame(0).serialize()]
-    common = [(":scheme", "http"), (":authority", "server"), ("authorization", f"Bearer {key}")]
-    for number, (method, path, body) in enumerate(
-        (
-            ("GET", "/healthz", b""),
-            ("POST", "/api/v1/sessions", b'{"type":"t","taskIdentifier":"echo","triggerConfig":{"basePayload":{}}}'),
-            ("POST", "/realtime/v1/sessions/bytes/in/append", b"hello"),
-            ("GET", "/realtime/v1/sessions/bytes/out", b""),
-            ("GET", "/v1/streams/sessions%2Fbytes%2Fout/records?count=1", b""),
-        )
-    ):
-        block = encoder.encode([(":method", method), (":path", path), *common])
-        flags = ["END_HEADERS", *(() if body else ("END_STREAM",))]
-        pieces.append(HeadersFrame(2 * number + 1, block, flags=flags).serialize())
-        if body:
-            pieces.append(DataFrame(2 * number + 1, body, flags=["END_STREAM"]).serialize())
-    return pieces
 
 
 @attrs.define(kw_only=True)
@@ -208,7 +68,8 @@ class Hurler:
 
     def hurl(self, count: int) -> Hurled:
         """Open *count* connections with damaged bytes, a quarter of them with HTTP/2; several at a time."""
-        requests, conversation = true_requests(self.key), true_conversation(self.key)
+        basin = self._find_basin()
+        requests, conversation = true_requests(self.key, basin), true_conversation(self.key, basin)
         with ThreadPoolExecutor(AT_ONCE) as pool:
             for start in range(0, count, HEALTH_EVERY):
                 thrown = [
@@ -221,6 +82,14 @@ class Hurler:
                     self._judge(kind, data, end)
                 self._check_health()
         return self.hurled
+
+    def _find_basin(self) -> str:
+        """Ask the server in which environment we are, and make what is hurled at."""
+        authorization = f"Authorization: Bearer {self.key}"
+        _ = exchange(self.port, request("POST /api/v1/sessions HTTP/1.1", authorization, body=CREATE))
+        asked = request("POST /api/v1/auth/jwt/claims HTTP/1.1", authorization, "Connection: close")
+        claims = json.loads(exchange(self.port, asked, PATIENCE).answer.partition(b"\r\n\r\n")[2])
+        return basin_of(claims["sub"])
 
     def _damaged(self, data: bytes) -> bytes:
         for _ in range(self._chance.choice((1, 1, 1, 2, 3))):
@@ -246,7 +115,8 @@ class Hurler:
         self.hurled.ends[f"{kind}: {end.how}"] += 1
         if end.how == HANGS:
             self._note(kind, data, HANGS)
-        for problem in (_problems_of_frames if kind == HTTP2 else _problems_of_answers)(end.answer):
+        judge = _problems_of_frames if kind == HTTP2 or data.startswith(PREFACE) else _problems_of_answers
+        for problem in judge(end.answer):
             self._note(kind, data, f"{problem}: {end.answer[:400]!r}")
 
     def _note(self, kind: str, data: bytes, problem: str) -> None:
@@ -337,7 +207,7 @@ def _problems_of_refusal(headers: dict[bytes, bytes], body: bytes) -> Iterator[s
         if not STATUS_LINE.match(body):
             yield "an error that is no JSON"
         return
-    if not {"error", "code"} <= told.keys() and told.keys() != {"code", "message"}:
+    if not {"error", "code"} <= told.keys() and told.keys() not in S2_ERRORS:
         yield "an error in another shape"
     if "error" in told and b"x-request-id" not in headers:
         yield "no request id"

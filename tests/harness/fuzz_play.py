@@ -1,8 +1,4 @@
-"""Sends a server the requests that :mod:`harness.fuzz_requests` makes, and judges every answer by the document.
-
-What is wrong with an answer: a status that the document does not list, or any 5xx; another content type than it says there; a
-body that does not fit its schema; no request id; an error in another shape; more than ``PATIENCE`` seconds; none at all.
-"""
+"""Sends a server the requests that :mod:`harness.fuzz_requests` makes, and lets :mod:`harness.fuzz_judge` judge the answers."""
 
 from __future__ import annotations
 
@@ -18,14 +14,11 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import attrs
-import requests
-import schemathesis
-from schemathesis.errors import FailureGroup
 
+from harness.fuzz_judge import PATIENCE, Judge, Told
 from harness.fuzz_requests import Made, Things
 from sessions_server.data_plane.names import basin_of
 
-PATIENCE: Final = 10.0
 FRESH: Final = 10
 """After so many requests to a route there is a new session, as one of them may have closed the last."""
 UNLIMITED: Final = {"SESSIONS_GUESS_RATE": "off"}
@@ -50,21 +43,6 @@ def garbage(environment_id: str) -> list[str]:
         "Basic dTpw",
         "Bearer \xff\xfe",
     ]
-
-
-@attrs.frozen(kw_only=True)
-class Told:
-    """An answer; of a stream only its beginning."""
-
-    status: int
-    headers: Mapping[str, list[str]]
-    body: bytes
-    seconds: float
-
-    @property
-    def content_type(self) -> str:
-        """Without parameters."""
-        return self.headers.get("content-type", [""])[0].partition(";")[0]
 
 
 @attrs.define(eq=False)
@@ -137,13 +115,12 @@ class Player:
     """Plays requests against one server.
 
     Attributes:
-        document: The OpenAPI document by which answers are judged.
         key: A root key.
     """
 
     address: str
     key: str
-    document: Mapping[str, Any]
+    judge: Judge
     findings: Findings = attrs.field(init=False, factory=Findings)
     _connection: Connection = attrs.field(init=False)
     _outsiders: Sequence[str] = attrs.field(init=False)
@@ -183,45 +160,13 @@ class Player:
             return
         self.findings.statuses[told.status] += 1
         self.findings.slowest = max(self.findings.slowest, told.seconds)
-        for problem in self._problems(made, target, told, is_admitted=credential == f"Bearer {self.key}"):
+        for problem in self.judge.problems(made, target, told, is_admitted=credential == f"Bearer {self.key}"):
             self._note(made, target, body, f"{problem}: {told.status} {told.body[:300]!r}")
 
     def _note(self, made: Made, target: str, body: bytes | None, problem: str) -> None:
         self.findings.problems.append(
             f"{made.method} {target[:300]} {dict(made.headers)} {(body or b'')[:300]!r}: {problem}"
         )
-
-    def _problems(self, made: Made, target: str, told: Told, *, is_admitted: bool) -> Iterator[str]:
-        """Say what is wrong with an answer."""
-        listed = self._listed(made)
-        leads_nowhere = "//" in target.partition("?")[0] or target.partition("?")[0].endswith("/")
-        if told.status >= 500:
-            yield "a failure of ours"
-        if str(told.status) not in listed["responses"] and not (leads_nowhere and told.status == 301):
-            yield "a status that the document does not list"
-        if not told.headers.get("x-request-id"):
-            yield "no request id"
-        if told.seconds > PATIENCE:
-            yield f"it took {told.seconds:.1f} s"
-        if listed["security"] and not is_admitted and told.status not in (400, 401, 422) and not leads_nowhere:
-            yield "let in without a credential"
-        if told.status >= 400 and made.method != "HEAD" and not target.startswith("/v1/"):
-            yield from _problems_of_refusal(told)
-        if told.body and told.content_type not in self._content_types(made, told.status):
-            yield f"the document does not list {told.content_type}"
-        elif told.body:
-            yield from _problems_of_body(made, told)
-
-    def _listed(self, made: Made) -> Mapping[str, Any]:
-        listed: Mapping[str, Any] = self.document["paths"][made.operation.path][made.method.lower()]
-        return listed
-
-    def _content_types(self, made: Made, status: int) -> Mapping[str, Any]:
-        answer = self._listed(made)["responses"].get(str(status), {})
-        if "$ref" in answer:
-            answer = self.document["components"]["responses"][answer["$ref"].rpartition("/")[2]]
-        content: Mapping[str, Any] = answer.get("content", {})
-        return content
 
     def _make_things(self, route: str) -> Things:
         """Make a session with a run and a waitpoint that is completed, for which nobody has to wait.
@@ -244,36 +189,6 @@ class Player:
         told = self._connection.call(method, target, headers, None if body is None else json.dumps(body).encode())
         assert told.status < 300, told
         return json.loads(told.body)
-
-
-def _problems_of_refusal(told: Told) -> Iterator[str]:
-    try:
-        body = json.loads(told.body)
-    except ValueError:
-        yield "an error that is no JSON"
-        return
-    if not ({"error", "code"} <= body.keys() and body["error"] and body["code"]):
-        yield "an error in another shape"
-
-
-def _problems_of_body(made: Made, told: Told) -> Iterator[str]:
-    if told.content_type == "text/event-stream":
-        if not told.body.startswith((b"event: ", b"data: ")):
-            yield "a stream that begins oddly"
-        return
-    response = schemathesis.Response(
-        status_code=told.status,
-        headers=told.headers,
-        content=told.body,
-        request=requests.Request(made.method, "http://server").prepare(),
-        elapsed=told.seconds,
-        verify=False,
-        encoding="utf-8",
-    )
-    try:
-        made.operation.validate_response(response)
-    except FailureGroup as error:
-        yield f"not as the document describes it ({error!r:.200})"
 
 
 def memory(pid: int) -> int:

@@ -40,7 +40,7 @@ from sessions_server.bundled import agents
 
 WORKERS: Final = 3
 """So many requests each tenant has under way, beside its subscriptions."""
-PATIENCE: Final = 20
+PATIENCE: Final = 60
 LAST_PART: Final = "part-last"
 
 

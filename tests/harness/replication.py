@@ -42,6 +42,8 @@ Rows = dict[str, tuple[Any, ...]]
 Ids = tuple[str, str]
 
 FLUSH_MS: Final = 50
+SETTLING_SECONDS: Final = 30
+"""On a machine with other work it may take so long for each round to write what gathered in it."""
 ALL: Final = ("", "~")
 SLICES: Final = ("", *(f"session_{number}" for number in range(10, 100)), "~")
 """Few enough sessions lie between two of these to be held in memory, however many there are."""
@@ -330,7 +332,7 @@ async def kill_rounds(stage: Stage, rounds: int, seed: int) -> list[str]:
                 killed.append(chance.choice(("replicator", "postgres", "sink")))
                 await anyio.to_thread.run_sync(_kill_and_start, stage, process, killed[-1])
             await anyio.sleep(0.5)
-        rows = await stage.settle()
+        rows = await stage.settle(SETTLING_SECONDS * (1 + rounds))
         assert await stage.letters() == [], "nothing was written that nobody can read"
         assert process.stop() == 0, process.output[-10:]
     killed.append(f"{load.commits} commits, {len(rows)} sessions at the end")

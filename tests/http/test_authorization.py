@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,7 +25,6 @@ from sessions_adapters.profiles import MEMORY
 from sessions_core.domain.channel import Io
 from sessions_server.data_plane import service
 from sessions_server.data_plane.records import Operation
-from sessions_server.openapi import make_document
 from sessions_server.table import PAGE_ROUTES, ROUTES
 
 
@@ -34,16 +33,12 @@ async def judge() -> AsyncGenerator[Judge]:
     """Asks in a world that has every key."""
     open_new = partial(open_world, MEMORY, Path("unused"))
     started = time.perf_counter()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "sessions_server.app.make_document", cache(make_document)
-        )  # it takes longer than all the rest of a world
-        async with open_new() as world:
-            await install(world, KINDS)
-            asker = Http1Asker(world.site.port)
-            judge = Judge(world, asker, snapshot_of_memory, open_new)
-            yield judge
-            await asker.leave()
+    async with open_new() as world:
+        await install(world, KINDS)
+        asker = Http1Asker(world.site.port)
+        judge = Judge(world, asker, snapshot_of_memory, open_new)
+        yield judge
+        await asker.leave()
     print_counts(judge, time.perf_counter() - started)
 
 

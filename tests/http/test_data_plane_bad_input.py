@@ -8,6 +8,7 @@ import json
 import struct
 from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -21,12 +22,13 @@ from yarl import URL
 from harness.client import Client
 from harness.direct import BASIN, Answer, Credentials, call, channel, open_stream, own_credentials, token_for
 from harness.http2 import connect
-from harness.in_process import ENVIRONMENT, OTHER_ENVIRONMENT, OTHER_KEY, ROOT_KEY, Site
+from harness.in_process import ENVIRONMENT, OTHER_ENVIRONMENT, OTHER_KEY, ROOT_KEY, Site, open_site
 from sessions_adapters.profiles import EMBEDDED
 from sessions_core.domain.channel import Io
 from sessions_core.domain.direct import FIRST_TENURE
 from sessions_core.domain.environment import RootKey
 from sessions_server import tokens
+from sessions_server.config import Config
 from sessions_server.data_plane.frames import encode_frame
 from sessions_server.data_plane.names import basin_of
 
@@ -431,3 +433,20 @@ async def test_a_trim_with_a_condition_on_the_seq_is_refused(chat: Client, site:
     answer = await call(site, "POST", own_credentials(), message.SerializeToString(), content_type=PROTOBUF)
     assert (answer.status, answer.code) == (422, "invalid")
     await assert_empty(chat)
+
+
+async def test_a_frame_that_has_begun_has_to_come_but_a_session_may_be_silent(profile: str, tmp_path: Path) -> None:
+    config = Config(body_timeout=timedelta(milliseconds=200))
+    async with asyncio.timeout(20), open_site(profile, tmp_path, config) as site, connect(site.port) as client:
+        assert (await site.client().create("chat-1")).status == 201
+        given = own_credentials()
+        path = f"/v1/streams/{quote(given.stream, safe='')}/records"
+        headers = [("authorization", f"Bearer {given.token}"), ("s2-basin", BASIN), ("content-type", SESSION)]
+        silent, slow = (client.begin("POST", path, headers) for _ in range(2))
+        frame = encode_frame(append_input(b"x" * 100))
+        await slow.send(frame + frame[:50])
+        ended = Answer(200, {}, (await slow.answer()).body).frames
+        await silent.send(frame, end=True)
+        answered = Answer(200, {}, (await silent.answer()).body).frames
+    assert (len(ended.payloads), ended.status, ended.error["code"]) == (1, 408, "request_timeout")
+    assert (len(answered.payloads), answered.error) == (1, None)

@@ -19,6 +19,8 @@ from sessions_server.bundled import agents
 from sessions_server.route import Route
 from sessions_server.table import ROUTES
 
+pytestmark = pytest.mark.timeout(180)
+
 SEED: Final = 20261121
 STEPS: Final = 12
 CHAT: Final = NAMES[0]

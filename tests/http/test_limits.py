@@ -14,6 +14,7 @@ import pytest
 from s2_sdk import AppendInput, Record, S2ServerError, SeqNum
 
 from harness.attempts import begin
+from harness.backends import SHARED
 from harness.client import Answer, Client
 from harness.direct import call, open_stream, own_credentials
 from harness.http2 import connect
@@ -25,7 +26,7 @@ from harness.in_process import (
     open_site,
     session_token,
 )
-from sessions_adapters.profiles import MEMORY
+from sessions_adapters.profiles import EMBEDDED, MEMORY
 from sessions_core.domain.access import run_scopes
 from sessions_core.domain.rate import Rate
 from sessions_server import streams
@@ -128,6 +129,12 @@ async def test_answers_tell_what_is_left(opened: Opened) -> None:
         assert {said(answer, "x-ratelimit-limit") for answer in answers} == {4}
         absent = await site.client().call("GET", "/api/v1/sessions/absent")
         assert (absent.status, said(absent, "x-ratelimit-remaining")) == (404, 1)
+
+
+@pytest.mark.parametrize("profile", [EMBEDDED, SHARED[0]])
+async def test_other_profiles_count_as_well(profile: str, tmp_path: Path) -> None:
+    async with open_site(profile, tmp_path, Config(environment_rate=never_more(3))) as site:
+        assert await reads(site.client(), 5) == [404] * 3 + [429] * 2
 
 
 @pytest.mark.parametrize("header", ["Retry-After", "x-ratelimit-reset"])

@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 import pytest
 
+from harness import direct
 from harness.attempts import begin
 from harness.client import Client, Frame
 from harness.in_process import ENVIRONMENT, ROOT_KEY, Site, session_token
@@ -114,6 +115,24 @@ async def test_no_token_of_the_new_key_reaches_who_came_with_the_old_one(
         await owner.append("chat-1", "the stream itself goes on", io="out")
         assert "goes on" in str(await take(events))
     assert signers_of(await owner.records("chat-1", "out")) == [ROOT_KEY, NEW_KEY]
+
+
+async def test_nor_does_it_reach_who_asks_in_the_second_in_which_the_old_key_is_still_believed(
+    client: Client, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(token_issuer, "KEY_SECONDS", -1.0)
+    run = (await client.create("chat-1", task="carried out here")).body["runId"]
+    attempt = await begin(client, run)
+    await site.sessions.environments.rotate_root_key(ENVIRONMENT, NEW_KEY, grace=timedelta())
+    await attrs.evolve(attempt, client=site.client(NEW_KEY)).write(turnComplete={"lastSeqNum": -1})
+    drained = await client.call("GET", "/realtime/v1/sessions/chat-1/out/records")
+    seen = [drained.body] if drained.status == 200 else []
+    assert signers_of([record for body in seen for record in body["records"]]) == []
+    streamed = await direct.call(site, "GET", direct.own_credentials(), query="?seq_num=0")
+    assert streamed.status == 401
+    assert (await attempt.call("heartbeat")).body.get("token") is None
+    assert (await client.call("PUT", "/realtime/v1/sessions/chat-1/out")).status == 401
+    assert signers_of(await site.client(NEW_KEY).records("chat-1", "out")) == [NEW_KEY]
 
 
 async def take(events: AsyncGenerator[Frame]) -> list[dict[str, Any]]:

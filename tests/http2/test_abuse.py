@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from itertools import count, islice
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from h2.errors import ErrorCodes
@@ -192,6 +193,27 @@ async def test_a_client_that_never_reads_keeps_what_it_asked_for_small(server: S
             client.send(WindowUpdateFrame(0, window_increment=2**30))
             await flood(client, frames)
     assert memory(server) - before < MOST_MEMORY
+
+
+async def test_who_floods_and_breaks_off_is_no_error_of_ours(open_listener: OpenSite) -> None:
+    async def answer(stream: Stream) -> None:
+        await stream.start(204, {})
+
+    site, errors, loop = await open_listener(answer), list[dict[str, Any]](), asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: errors.append(context))
+    raw = socket.create_connection(("127.0.0.1", site.port))
+    raw.setblocking(False)
+    raw.sendall(PREFACE + SettingsFrame(0).serialize() + PingFrame(0, b"12345678").serialize())
+    async with asyncio.timeout(PATIENCE):
+        while not (await loop.sock_recv(raw, 65_536)).endswith(b"12345678"):
+            pass
+        raw.sendall(b"".join(islice((frame(2, number, b"\0\0\0\0\7") for number in count(1, 2)), 3000)))
+        while not any(connection._frames._buffer for connection in site.listener._connections):
+            await asyncio.sleep(0)
+        raw.close()  # now the first word that is sent to it breaks the connection
+        while site.listener._connections:
+            await asyncio.sleep(0.01)
+    assert errors == []
 
 
 async def test_answers_that_need_no_window_do_not_pile_up_either(open_listener: OpenSite) -> None:

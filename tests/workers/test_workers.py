@@ -79,8 +79,8 @@ async def test_a_worker_that_is_killed_in_mid_answer_is_replaced(client: Client,
     await client.create("killed")
     seq = (await client.say("killed", "slow one")).body["seq"]
     await until_begun(client, "killed", "you said")
-    hire()
     doomed.kill()
+    hire()
     while len(await runs_of(client, "killed")) < 2:
         await asyncio.sleep(0.05)
     assert await problems_of(client, "killed", {seq: "slow one"}) == []
@@ -131,8 +131,8 @@ async def test_a_worker_that_was_frozen_can_write_nothing_any_more(client: Clien
     await client.create("frozen")
     seq = (await client.say("frozen", "slow one")).body["seq"]
     await until_begun(client, "frozen", "you said")
-    hire()
     frozen.freeze()
+    hire()
     assert await problems_of(client, "frozen", {seq: "slow one"}, seconds=SOON) == []
     before = await client.records("frozen", "out")
     frozen.thaw()
@@ -147,12 +147,12 @@ async def test_whoever_leads_may_stand_still_and_the_dead_are_replaced_all_the_s
     doomed = hire()
     await client.create("leaderless")
     seq = (await client.say("leaderless", "slow one")).body["seq"]
-    await until_begun(client, "leaderless", "you said")
-    hire()
     connection = await asyncpg.connect(environment["SESSIONS_DATABASE_URL"])
+    await until_begun(client, "leaderless", "you said")
     os.kill(server.pid, signal.SIGSTOP)
     try:
         doomed.kill()
+        hire()
         deadline = time.monotonic() + 2 * SOON
         while await connection.fetchval(RUNS_OF, "leaderless") < 2:
             assert time.monotonic() < deadline

@@ -6,6 +6,7 @@ import asyncio
 import resource
 import socket
 from collections.abc import Sequence
+from functools import cache
 from typing import Final
 
 import attrs
@@ -189,9 +190,15 @@ def build_server(
         limits=Limits.of(config, sessions, metrics),
         streams=Streams(auth.is_refused, config.connection_age.total_seconds()),
         metrics=metrics,
-        document=make_document(ROUTES),
+        document=_document(),
         page=Page(config.demo),
         replication=replication,
     )
     context.metrics.watch_streams(lambda: len(context.streams))
     return HttpServer(context)
+
+
+@cache
+def _document() -> bytes:
+    """Return the OpenAPI document, which is the same for all servers and takes longer to make than the rest of one."""
+    return make_document(ROUTES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from functools import cache
 from importlib.resources import files
 from typing import Final
 
@@ -27,8 +28,9 @@ class PageFile:
     etag: str
 
 
+@cache
 def read_files() -> Mapping[str, PageFile]:
-    """Read all files of the page, by name. What is not among them does not exist."""
+    """Read all files of the page, by name, once. What is not among them does not exist."""
     folder = files("sessions_server") / "page"
     found = sorted((entry for entry in folder.iterdir() if entry.is_file()), key=lambda entry: entry.name)
     return {entry.name: _as_sent(entry.name, entry.read_bytes()) for entry in found}

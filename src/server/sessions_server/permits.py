@@ -25,6 +25,8 @@ ENVIRONMENT: Final = "environment"
 TOKEN: Final = "token"  # noqa: S105 - a kind of limit
 REMEMBERED: Final = 10_000
 """Callers whose buckets are at hand."""
+_ENOUGH: Final = 32
+"""So many digits of a hash tell tokens apart."""
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -79,9 +81,12 @@ class Permits:
         return RateLimitedError(kind, taken.bucket.rate.burst, taken.wait, self.clock.now() + taken.wait)
 
     def _buckets_of(self, environment_id: EnvironmentId, token: str | None, *, is_vital: bool) -> tuple[Bucket, ...]:
-        buckets: list[Bucket] = []
-        if token is not None and self.settings.token_rate is not None:
-            buckets.append(Bucket(environment_id, f"{TOKEN}:{token}", self.settings.token_rate))
-        if not is_vital and self.settings.environment_rate is not None:
-            buckets.append(Bucket(environment_id, ENVIRONMENT, self.settings.environment_rate))
-        return tuple(buckets)
+        if token is None:
+            rate = None if is_vital else self.settings.environment_rate
+            return () if rate is None else (Bucket(environment_id, ENVIRONMENT, rate),)
+        rate = self.settings.token_rate
+        own = () if rate is None else (Bucket(environment_id, f"{TOKEN}:{token[:_ENOUGH]}", rate),)
+        key = (environment_id, None, is_vital)
+        if key not in self._buckets:
+            self._buckets[key] = self._buckets_of(environment_id, None, is_vital=is_vital)
+        return own + self._buckets[key]  # there may be thousands of tokens, so they share what they can

@@ -65,8 +65,10 @@ class Pipeline:
             raise
         except ConnectionError:
             if request.transport is None or request.transport.is_closing():
-                raise
-            response = self._explain(call, RuntimeError("a connection broke inside"))
+                # Raised, this would be logged as a failure; returned, aiohttp notices that nobody is there, and is silent.
+                response = web.Response(status=CLIENT_LEFT)
+            else:
+                response = self._explain(call, RuntimeError("a connection broke inside"))
         except Exception as error:  # noqa: BLE001 - whatever goes wrong is answered, and logged if it is our fault
             response = self._explain(call, error)
         if not response.prepared:

@@ -341,9 +341,7 @@ def describe(error: BaseException, refusal: Refusal | None = None) -> dict[str, 
     return body
 
 
-def problem_response(
-    error: BaseException, *, refusal: Refusal | None = None, says_ok: bool = False
-) -> web.Response:
+def problem_response(error: BaseException, *, refusal: Refusal | None = None, says_ok: bool = False) -> web.Response:
     """Make the answer to *error*.
 
     Args:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
 from typing import Any, Final
 
 import attrs
@@ -28,6 +27,7 @@ from sessions_server.page_access import Page
 from sessions_server.problems import Refusal
 from sessions_server.replication_health import ReplicationStatus
 from sessions_server.request_ids import RequestIds
+from sessions_server.stream_limits import Held
 from sessions_server.streams import Streams
 from sessions_server.wire.schemas import Parameter
 from sessions_server.wire.values import Wire
@@ -226,7 +226,7 @@ class Call:
         """Return the body. See :func:`~sessions_server.bodies.read_body`."""
         return await read_body(self.request, cap, self.context.config.body_timeout)
 
-    def holding_stream(self, channel: Channel | None = None) -> AbstractContextManager[None]:
+    def holding_stream(self, channel: Channel | None = None) -> Held:
         """Count this request as an open stream inside the block, one of *channel* if it is about one.
 
         Raises:

@@ -127,7 +127,12 @@ def encode_frames_without_tokens(batch: Batch) -> tuple[bytes, ...]:
 
 def has_tokens(batch: Batch) -> bool:
     """Tell whether there are session tokens in the headers of the batch."""
-    return any(record.headers and record.header(PUBLIC_ACCESS_TOKEN) is not None for record in batch.records)
+    return any(map(is_with_token, batch.records))
+
+
+def is_with_token(record: Record) -> bool:
+    """Tell whether there is a session token in the headers of the record."""
+    return bool(record.headers) and record.header(PUBLIC_ACCESS_TOKEN) is not None
 
 
 def without_tokens(batch: Batch) -> Batch:

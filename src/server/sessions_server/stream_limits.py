@@ -5,8 +5,7 @@ They cost this process memory and a connection each, so it counts its own, whate
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import Final
 
 import attrs
 
@@ -16,18 +15,12 @@ from sessions_server.limit_settings import LimitSettings
 from sessions_server.metrics import Metrics
 from sessions_server.problems import TooManyStreamsError
 
-
-@attrs.frozen
-class Holder:
-    """Whom streams are counted for.
-
-    Attributes:
-        kind: Of the limit, such as ``session``.
-        names: Which one of this kind.
-    """
-
-    kind: str
-    names: tuple[str, ...]
+Holder = tuple[str, ...]
+"""Whom streams are counted for: the kind of limit, such as ``session``, and which one of that kind."""
+PROCESS: Final = "process"
+ENVIRONMENT: Final = "environment"
+SESSION: Final = "session"
+TOKEN: Final = "token"  # noqa: S105 - a kind of limit
 
 
 @attrs.define(eq=False)
@@ -42,9 +35,8 @@ class StreamLimits:
         """Return for how many holders there are streams."""
         return len(self._open)
 
-    @contextmanager
-    def held(self, environment_id: EnvironmentId, token: str | None, channel: Channel | None = None) -> Iterator[None]:
-        """Count a stream as open inside the block, however that ends.
+    def held(self, environment_id: EnvironmentId, token: str | None, channel: Channel | None = None) -> Held:
+        """Return a block inside which a stream counts as open, however that ends. It raises when it is entered.
 
         Args:
             environment_id: Whose it is.
@@ -54,38 +46,55 @@ class StreamLimits:
         Raises:
             TooManyStreamsError: There are too many already; the block is not run.
         """
-        limits = self._limits_of(environment_id, token, channel)
-        for holder, most in limits.items():
-            self._check(holder, most)
-        for holder in limits:
-            self._open[holder] = self._open.get(holder, 0) + 1
-        try:
-            yield
-        finally:
-            for holder in limits:
-                self._leave(holder)
-
-    def _limits_of(self, environment_id: str, token: str | None, channel: Channel | None) -> dict[Holder, int]:
-        """Return how many each holder may have; those without a limit are left out."""
-        settings = self._settings
-        limits = {
-            Holder("process", ()): settings.streams,
-            Holder("environment", (environment_id,)): settings.streams_per_environment,
-        }
+        holders: list[Holder] = [(PROCESS,), (ENVIRONMENT, environment_id)]
         if channel is not None:
-            limits[Holder("session", (environment_id, channel.key))] = settings.streams_per_session
+            holders.append((SESSION, environment_id, channel.key))
         if token is not None:
-            limits[Holder("token", (environment_id, token))] = settings.streams_per_token
-        return {holder: most for holder, most in limits.items() if most}
+            holders.append((TOKEN, environment_id, token))
+        return Held(self, tuple(holder for holder in holders if self._most(holder[0])))
 
-    def _check(self, holder: Holder, most: int) -> None:
-        if self._open.get(holder, 0) >= most:
-            self._metrics.refuse(f"{holder.kind}_streams")
-            raise TooManyStreamsError(holder.kind, most)
+    def enter(self, holders: tuple[Holder, ...]) -> None:
+        """Count one more for each of *holders*, or for none.
 
-    def _leave(self, holder: Holder) -> None:
-        left = self._open[holder] - 1
-        if left:
-            self._open[holder] = left
-        else:
-            del self._open[holder]
+        Raises:
+            TooManyStreamsError: One of them has too many already.
+        """
+        for holder in holders:
+            if self._open.get(holder, 0) >= (most := self._most(holder[0])):
+                self._metrics.refuse(f"{holder[0]}_streams")
+                raise TooManyStreamsError(holder[0], most)
+        for holder in holders:
+            self._open[holder] = self._open.get(holder, 0) + 1
+
+    def leave(self, holders: tuple[Holder, ...]) -> None:
+        """Count one less for each of *holders*."""
+        for holder in holders:
+            left = self._open[holder] - 1
+            if left:
+                self._open[holder] = left
+            else:
+                del self._open[holder]
+
+    def _most(self, kind: str) -> int:
+        """Return how many may be open; 0 is no limit."""
+        settings = self._settings
+        return {
+            PROCESS: settings.streams,
+            ENVIRONMENT: settings.streams_per_environment,
+            SESSION: settings.streams_per_session,
+            TOKEN: settings.streams_per_token,
+        }[kind]
+
+
+@attrs.define(eq=False)
+class Held:
+    """A block for one stream. A class and no generator: thousands are open at a time, and each would keep a frame."""
+
+    _limits: StreamLimits
+    _holders: tuple[Holder, ...]
+
+    def __enter__(self) -> None:
+        self._limits.enter(self._holders)
+
+    def __exit__(self, *_: object) -> None:
+        self._limits.leave(self._holders)

@@ -21,7 +21,7 @@ import attrs
 
 from sessions_core.domain.guard import UNTOUCHED, Guard
 from sessions_core.domain.ids import AddressingKey, EnvironmentId, PartId
-from sessions_core.domain.json_values import as_object
+from sessions_core.domain.json_values import as_list, as_object
 from sessions_core.errors import InvalidError, RecordTooLargeError
 
 T = TypeVar("T")
@@ -300,7 +300,8 @@ def _is_too_deep(value: Any, body: bytes) -> bool:
 
 
 def _items(value: Any) -> Iterable[Any]:
-    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    members = as_object(value)
+    return (as_list(value) or ()) if members is None else members.values()
 
 
 _ENVELOPE_START: Final = b'{"data":'

@@ -144,7 +144,8 @@ class Buckets:
             buckets: At least one.
             now: Microseconds since any fixed moment. They may jump: back, and a bucket is empty at worst.
         """
-        known, debts = self._full_at, []
+        known = self._full_at
+        debts: list[int] = []
         for bucket in buckets:
             rate = bucket.rate
             debt = known.get(bucket.key, now) - now

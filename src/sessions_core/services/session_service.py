@@ -38,6 +38,10 @@ FIRST_PAGE: Final = PageRequest()
 KNOWN_SESSIONS: Final = 20_000
 
 
+def _check_metadata(_: object, __: object, metadata: Mapping[str, Any] | None) -> None:
+    check_metadata(metadata)
+
+
 @attrs.frozen(kw_only=True)
 class NewSession:
     """What a caller gives to create a session.
@@ -57,12 +61,8 @@ class NewSession:
     external_id: ExternalId | None = attrs.field(default=None, converter=attrs.converters.optional(parse_external_id))
     type: str = DEFAULT_TYPE
     tags: tuple[str, ...] = ()
-    metadata: Mapping[str, Any] | None = attrs.field(default=None)
+    metadata: Mapping[str, Any] | None = attrs.field(default=None, validator=_check_metadata)
     expires_at: datetime | None = None
-
-    @metadata.validator
-    def _check_metadata(self, _: object, value: Mapping[str, Any] | None) -> None:
-        check_metadata(value)
 
 
 @attrs.frozen(kw_only=True)

@@ -107,7 +107,9 @@ def test_a_packed_body_that_is_cut_short_is_refused_wherever_it_is_cut(end: int)
 
 
 @pytest.mark.parametrize(
-    "packed", [b"no gzip", gzip.compress(b"a") + b"more", gzip.compress(b"a") * 2, b"\x1f\x8b\xff"]
+    "packed",
+    [b"no gzip", gzip.compress(b"a") + b"more", gzip.compress(b"a") * 2, b"\x1f\x8b\xff"],
+    ids=["none", "more", "two", "broken"],
 )
 def test_what_is_not_packed_as_it_says_is_refused(packed: bytes) -> None:
     assert outcome("gzip", packed) is UnreadableBodyError

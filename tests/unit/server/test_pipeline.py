@@ -106,6 +106,22 @@ async def test_a_hand_over_whose_client_leaves_is_announced_if_it_is_made(server
     assert made, "no hand-over was made: the test has tried nothing"
 
 
+async def test_a_reader_that_leaves_before_its_stream_begins_is_no_failure(server: HttpServer) -> None:
+    await create(server, "chat-1")
+    transport = Mock(is_closing=lambda: True)
+    writer = Mock(write_headers=Mock(side_effect=ConnectionResetError("Cannot write to closing transport")))
+    request = make_mocked_request(
+        "GET",
+        "/realtime/v1/sessions/chat-1/out",
+        {"Authorization": f"Bearer {KEY}"},
+        transport=transport,
+        writer=writer,
+    )
+    response = await server.handle(request)
+    assert (response.status, response.prepared) == (499, False)
+    assert server.context.metrics.render().count(b'status="499"') == 1
+
+
 async def test_a_change_that_fails_after_its_client_has_left_is_logged(
     server: HttpServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

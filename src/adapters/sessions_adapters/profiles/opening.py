@@ -135,7 +135,7 @@ async def open_environments(
 
 
 async def migrate(backends: Backends, applied: Callable[[str], object] = lambda _: None) -> None:
-    """Bring the systems of *backends* up to date, one after the other.
+    """Bring the systems of *backends* up to date, one after the other; then every run that waits is handed out again.
 
     Safe to call from many processes at once, and beside a running server.
 
@@ -159,10 +159,23 @@ async def migrate(backends: Backends, applied: Callable[[str], object] = lambda 
         from sessions_adapters import procrastinate
 
         _report(applied, "Procrastinate", await procrastinate.migrate(backends.procrastinate()))
+    if backends.uses_postgres:
+        await _hand_out_again(backends)
     if index is not None:
         from sessions_adapters import clickhouse
 
         _report(applied, "ClickHouse", await clickhouse.migrate(index))
+
+
+async def _hand_out_again(backends: Backends) -> None:
+    """Let the sweep hand out every run that waits, as what has them may be another dispatcher's queue, or one that is gone.
+
+    For a run that is where it belongs that changes nothing.
+    """
+    from sessions_adapters import postgres
+
+    async with postgres.open_database(backends.postgres()) as db:
+        await postgres.PostgresBacklog(db).forget_dispatches()
 
 
 def _report(applied: Callable[[str], object], system: str, names: Iterable[object]) -> None:

@@ -32,7 +32,7 @@ async def open_store(
     if backends.profile == MEMORY:
         return _memory(dispatcher, observer, clock or SystemClock())
     file = await stack.enter_async_context(open_sqlite(backends, clock, owner=True))
-    return _sqlite(file, dispatcher, observer)
+    return _sqlite(file, dispatcher, observer, keeps_dispatches=not backends.runs_are_local)
 
 
 @asynccontextmanager
@@ -81,12 +81,12 @@ def _memory(dispatcher: RunDispatcher, observer: Observer, clock: Clock) -> Port
     )
 
 
-def _sqlite(db: SqliteDatabase, dispatcher: RunDispatcher, observer: Observer) -> Ports:
+def _sqlite(db: SqliteDatabase, dispatcher: RunDispatcher, observer: Observer, *, keeps_dispatches: bool) -> Ports:
     from sessions_adapters import memory, sqlite
 
     return Ports(
         sessions=sqlite.SqliteSessionStore(db),
-        runs=sqlite.SqliteRunStore(db),
+        runs=sqlite.SqliteRunStore(db, keeps_dispatches=keeps_dispatches),
         backlog=sqlite.SqliteBacklog(db),
         index=sqlite.SqliteSessionIndex(db),
         log=sqlite.SqliteChannelLog(db),

@@ -13,7 +13,6 @@ sees it.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, Generic, TypeVar
@@ -41,7 +40,7 @@ class Follower(AsyncIterator[Batch]):
     _is_reading: bool = attrs.field(init=False, default=False)
     _is_lost: bool = attrs.field(init=False, default=False)
     _is_closed: bool = attrs.field(init=False, default=False)
-    _buffer: deque[tuple[Batch, int]] = attrs.field(init=False, factory=deque)
+    _buffer: list[tuple[Batch, int]] = attrs.field(init=False, factory=list)  # an empty deque weighs 760 bytes
     _weight: int = attrs.field(init=False, default=0)
     _bell: asyncio.Future[None] | None = attrs.field(init=False, default=None)
 
@@ -76,7 +75,7 @@ class Follower(AsyncIterator[Batch]):
     async def __anext__(self) -> Batch:
         while not self._is_closed:
             if self._buffer:
-                batch, weight = self._buffer.popleft()
+                batch, weight = self._buffer.pop(0)
                 self._weight -= weight
                 return batch
             if self._is_lost:

@@ -44,9 +44,14 @@ FINISH: Final = f"""
 
 @attrs.define
 class SqliteRunStore(RunStore):
-    """Keeps run records. Every change is one transaction."""
+    """Keeps run records. Every change is one transaction.
+
+    Attributes:
+        keeps_dispatches: Whether a dispatch lasts; if not, nothing is noted, and the sweep hands a run out until it has begun.
+    """
 
     _db: SqliteDatabase = attrs.field(validator=for_owner)
+    keeps_dispatches: bool = True
 
     async def find(self, environment_id: EnvironmentId, run_id: RunId) -> RunRecord | None:
         def find(connection: sqlite3.Connection) -> RunRecord | None:
@@ -60,7 +65,8 @@ class SqliteRunStore(RunStore):
         return await self._db.read(lambda c: get_run(c, run_id))
 
     async def mark_dispatched(self, run_id: RunId) -> None:
-        await self._db.write(lambda c: c.execute(MARK_DISPATCHED, (self._db.now_ms(), run_id)).rowcount)
+        if self.keeps_dispatches:
+            await self._db.write(lambda c: c.execute(MARK_DISPATCHED, (self._db.now_ms(), run_id)).rowcount)
 
     async def begin(self, run_id: RunId, attempt: int) -> RunRecord | None:
         return await self._db.write(lambda c: _begin(c, run_id, attempt, self._db.now_ms()))

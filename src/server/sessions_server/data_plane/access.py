@@ -6,7 +6,8 @@ credential of the server may do what the table of permissions allows it on the r
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Final
 
@@ -14,7 +15,7 @@ import attrs
 
 from sessions_core.domain.access import ACCESS, Credential
 from sessions_core.domain.bounded import BoundedDict
-from sessions_core.domain.channel import Channel, Io
+from sessions_core.domain.channel import Channel, Io, Record
 from sessions_core.domain.direct import Tenure
 from sessions_core.domain.ids import EnvironmentId
 from sessions_core.domain.session import Session
@@ -28,6 +29,7 @@ from sessions_server.data_plane.gate import BEARER, bearer
 from sessions_server.data_plane.names import basin_of, parse_stream, stream_of
 from sessions_server.data_plane.records import Operation
 from sessions_server.problems import UnauthenticatedError
+from sessions_server.sse import is_with_token
 
 ROW_SECONDS: Final = 1.0
 REMEMBERED_ROWS: Final = 10_000
@@ -74,8 +76,14 @@ class Admission:
     _monotonic: Callable[[], float] = monotonic
     _rows: BoundedDict[tuple[str, str], _Row] = attrs.field(init=False, factory=lambda: BoundedDict(REMEMBERED_ROWS))
 
-    async def admit(self, exchange: Exchange, stream: str, operation: Operation) -> Grant:
+    async def admit(self, exchange: Exchange, stream: str, operation: Operation, *, since: float = -math.inf) -> Grant:
         """Return the permission to do *operation* to *stream*.
+
+        Args:
+            exchange: The request.
+            stream: Its name.
+            operation: What is to be done.
+            since: As for :meth:`~sessions_server.auth.Authenticator.authenticate`.
 
         Raises:
             S2Error: Wrong basin, or no such stream.
@@ -89,8 +97,21 @@ class Admission:
                 raise UnauthenticatedError("The access token is invalid or has expired")
             return await self._admit_direct(found, _basin(exchange), stream, operation)
         header = BEARER + token
-        caller = self._auth.recall(header) or await self._auth.authenticate(header)
+        caller = self._auth.recall(header, since) or await self._auth.authenticate(header, since)
         return await self._admit_caller(caller, _basin(exchange), stream, operation)
+
+    async def confirm(self, exchange: Exchange, stream: str, records: Iterable[Record]) -> None:
+        """Find out whether what has been read may still be shown.
+
+        A session token among the *records* may be signed with the key that has just replaced the reader's own: then the
+        credential has to work at this very moment.
+
+        Raises:
+            S2Error: It may not, as :meth:`admit` says.
+            UnauthenticatedError: The credential works no longer.
+        """
+        since = self._auth.monotonic() if any(map(is_with_token, records)) else -math.inf
+        await self.admit(exchange, stream, Operation.READ, since=since)
 
     async def _admit_direct(self, token: DirectToken, basin: str, stream: str, operation: Operation) -> Grant:
         channel = token.channel

@@ -76,6 +76,11 @@ class FrameReader:
         else:
             del self._buffer[:start]
 
+    @property
+    def is_in_frame(self) -> bool:
+        """Whether a frame is half there."""
+        return bool(self._buffer)
+
     def close(self) -> None:
         """Say that nothing more comes. A last frame that is cut short becomes :attr:`failure`."""
         if self._buffer:

@@ -7,8 +7,6 @@ there it waits for what it cannot have at once, so that flow control slows its c
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final
 
 import attrs
@@ -20,6 +18,7 @@ from sessions_server.data_plane.credentials import DirectTokens, is_direct
 from sessions_server.data_plane.exchange import Exchange
 from sessions_server.limits import Limits
 from sessions_server.problems import RateLimitedError, UnauthenticatedError
+from sessions_server.stream_limits import Held
 
 BEARER: Final = "Bearer "
 PATIENCE_SECONDS: Final = 4.0
@@ -76,15 +75,13 @@ class Gate:
             else:
                 return
 
-    @contextmanager
-    def holding_stream(self, visitor: Visitor, channel: Channel) -> Iterator[None]:
+    def holding_stream(self, visitor: Visitor, channel: Channel) -> Held:
         """Count the request as an open stream of *channel* inside the block.
 
         Raises:
             TooManyStreamsError: There are too many already.
         """
-        with self._limits.streams.held(visitor.environment_id, visitor.token_hash, channel):
-            yield
+        return self._limits.streams.held(visitor.environment_id, visitor.token_hash, channel)
 
     async def _identify(self, exchange: Exchange) -> Visitor:
         token = bearer(exchange)

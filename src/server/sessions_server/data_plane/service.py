@@ -90,6 +90,7 @@ class DataPlane:
             self._reader,
             context.streams,
             context.config.slow_write.total_seconds(),
+            context.config.body_timeout.total_seconds(),
         )
 
     @staticmethod
@@ -167,8 +168,7 @@ class DataPlane:
             return None
         grant = await self._admission.admit(exchange, stream, Operation.READ)
         piece = await self._reader.read(grant, query)
-        if query.wait:
-            await self._admission.admit(exchange, stream, Operation.READ)  # perhaps it may not any more
+        await self._admission.confirm(exchange, stream, piece.records)
         if answer_form(headers) is Form.PROTOBUF:
             return Answer(body=encode_batch_message(piece.records, piece.tail), content_type=PROTOBUF)
         return Answer(body=encode_read_batch(piece.records, piece.tail, as_base64=as_base64))

@@ -14,12 +14,21 @@ import anyio
 import attrs
 
 from sessions_core.errors import UnavailableError
+from sessions_server.bodies import BYTES_PER_SECOND
 from sessions_server.data_plane.access import Admission, Grant
 from sessions_server.data_plane.answers import EVENTS, SESSION, stream_headers
 from sessions_server.data_plane.appending import Appender, joined
 from sessions_server.data_plane.compression import Compression, accepted
 from sessions_server.data_plane.exchange import BodyCutError, Exchange
-from sessions_server.data_plane.failures import BAD_FRAME, BAD_PROTO, S2Error, draining, failure_of, is_internal
+from sessions_server.data_plane.failures import (
+    BAD_FRAME,
+    BAD_PROTO,
+    REQUEST_TIMEOUT,
+    S2Error,
+    draining,
+    failure_of,
+    is_internal,
+)
 from sessions_server.data_plane.frames import FrameReader, encode_frame, encode_terminal
 from sessions_server.data_plane.gate import Gate, Visitor
 from sessions_server.data_plane.protobuf import decode_append_input, encode_append_ack
@@ -36,6 +45,7 @@ class LongAnswers:
 
     Attributes:
         slow_write: After so many seconds without taking anything a client is cut off.
+        body_timeout: So many seconds a frame may take to come once it has begun, and one more for each 16 KiB of it.
     """
 
     _gate: Gate
@@ -44,6 +54,7 @@ class LongAnswers:
     _reader: Reader
     _streams: Streams
     slow_write: float
+    body_timeout: float
 
     async def append(self, exchange: Exchange, visitor: Visitor, stream: str) -> None:
         """Carry out an append session: one ack for each batch, in order, while more may be coming."""
@@ -77,13 +88,18 @@ class LongAnswers:
         await self._stream(exchange, visitor, stream, query, Events(as_base64), EVENTS)
 
     async def _append_all(self, exchange: Exchange, visitor: Visitor, stream: str, compression: Compression) -> None:
-        incoming = _Incoming()
+        incoming, clock = _Incoming(self.body_timeout), asyncio.get_running_loop().time
         try:
-            async for data in exchange.body():
-                for group in joined(incoming.batches(data)):
-                    await self._gate.wait(visitor)
-                    await self._append_shielded(exchange, stream, group, compression)
-                incoming.check()
+            async with asyncio.timeout(None) as limit:
+                async for data in exchange.body():
+                    limit.reschedule(None)  # the time that we take does not count
+                    for group in joined(incoming.batches(data)):
+                        await self._gate.wait(visitor)
+                        await self._append_shielded(exchange, stream, group, compression)
+                    incoming.check()
+                    limit.reschedule(incoming.due_at(len(data), clock()))
+        except TimeoutError:
+            raise S2Error.of(REQUEST_TIMEOUT, "A frame came too slowly") from None
         except BodyCutError:
             raise S2Error.of(BAD_FRAME, "The body is cut short") from None
         incoming.close()
@@ -145,7 +161,7 @@ class LongAnswers:
             with self._streams.open() as scope:
                 async with aclosing(self._reader.follow(grant, start, query, allowance)) as pieces:
                     async for piece in pieces:
-                        await self._admission.admit(exchange, stream, Operation.READ)  # perhaps it may not any more
+                        await self._admission.confirm(exchange, stream, piece.records)
                         await self._write(exchange, encoding.piece(piece, allowance))
             if scope.cancelled_caught:
                 last = encoding.error(draining())
@@ -175,12 +191,15 @@ class LongAnswers:
 class _Incoming:
     """What comes in an append session. Batches are read when their turn comes, so that little is held at a time."""
 
+    _patience: float
     _frames: FrameReader = attrs.field(init=False, factory=FrameReader)
     _failure: S2Error | None = attrs.field(init=False, default=None)
+    _due_at: float | None = attrs.field(init=False, default=None)
 
     def batches(self, data: bytes) -> Iterator[AppendInput]:
         """Yield the batches that *data* completes, up to the first that is wrong."""
         for payload in self._frames.feed(data):
+            self._due_at = None
             try:
                 batch = decode_append_input(payload)
             except S2Error as error:
@@ -188,6 +207,14 @@ class _Incoming:
                 self._failure = S2Error.of(BAD_FRAME, error.body["message"]) if is_frame else error
                 return
             yield batch
+
+    def due_at(self, size: int, now: float) -> float | None:
+        """Return when the frame that is half there has to be whole, *size* bytes having come *now*; None if there is none."""
+        if not self._frames.is_in_frame:
+            return None
+        begun = now + self._patience if self._due_at is None else self._due_at
+        self._due_at = begun + size / BYTES_PER_SECOND
+        return self._due_at
 
     def check(self) -> None:
         """Say what was wrong.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Final, cast
 
@@ -324,7 +325,8 @@ class Connection(asyncio.Protocol):
         self._lose_all()
         self._timer.cancel()
         if self._transport.can_write_eof():
-            self._transport.write_eof()
+            with suppress(OSError):  # the client has broken off, which nobody has noticed yet
+                self._transport.write_eof()
             self._linger(self._loop.time() + patience)
         else:
             self._transport.close()  # TLS stays by itself until everything is sent

@@ -120,12 +120,13 @@ class Pending:
     def take(self) -> FlushBatch:
         """Return everything that can be taken, to be written now. There must be something."""
         rows, unread = self._rows.values(), self._unread
+        both: list[_Waiting | _Unread] = [*rows, *unread]
         batch = FlushBatch(
             changes=tuple([row.change for row in rows]),
             letters=tuple([one.letter for one in unread]),
-            since=min([one.committed_at for one in (*rows, *unread)]),
+            since=min([one.committed_at for one in both]),
             size=sum([row.change.size for row in rows]) + sum([one.size for one in unread]),
-            places=tuple([one.place for one in (*rows, *unread)]),
+            places=tuple([one.place for one in both]),
         )
         self._under_way.update(self._rows)
         self._rows, self._unread, self.waiting_since = {}, [], None

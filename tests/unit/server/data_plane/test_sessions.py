@@ -18,7 +18,7 @@ HALF = MAX_BYTES // 2
 def test_batches_that_are_large_only_until_they_are_read_are_not_read_all_at_once() -> None:
     batch = pb.AppendInput(records=[pb.AppendRecord(body=b"x")]).SerializeToString()
     unknown = b"\x7a\x80\x80\x40" + bytes(MAX_BYTES)  # a field that is skipped
-    incoming = _Incoming()
+    incoming = _Incoming(30.0)
     groups = list(joined(incoming.batches(encode_frame(unknown + batch, Compression.GZIP) * 20)))
     incoming.close()
     assert [len(group) for group in groups] == [1] * 20
@@ -27,7 +27,7 @@ def test_batches_that_are_large_only_until_they_are_read_are_not_read_all_at_onc
 def test_of_many_batches_that_came_together_no_more_are_held_than_one_append_takes() -> None:
     batch = pb.AppendInput(records=[pb.AppendRecord(body=bytes(HALF - 100))]).SerializeToString()
     data = encode_frame(batch, Compression.ZSTD) * 400
-    incoming, count = _Incoming(), 0
+    incoming, count = _Incoming(30.0), 0
     tracemalloc.start()
     try:
         for group in joined(incoming.batches(data)):

@@ -28,7 +28,7 @@ def read(data: bytes, cuts: list[int]) -> tuple[list[bytes], str | None]:
             while (frame := reader.next()) is not None:
                 found.append(frame.raw)
                 _ = (frame.is_empty, frame.goaway_code, reader.is_in_headers)
-            assert len(reader._buffer) < HEAD + MAX_FRAME
+            assert len(reader._buffer) - reader._at < HEAD + MAX_FRAME
     except ViolationError as violation:
         return found, f"{violation.code} {violation.reason}"
     return found, None
