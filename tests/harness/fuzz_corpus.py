@@ -17,6 +17,7 @@ from sessions_server.data_plane.compression import Compression
 from sessions_server.data_plane.frames import encode_frame
 
 STREAM: Final = "/v1/streams/sessions%2Fbytes%2Fin/records"
+PAGE: Final = "Content-Type: application/json"
 CREATE: Final = b'{"type":"t","externalId":"bytes","taskIdentifier":"echo","triggerConfig":{"basePayload":{}}}'
 HURTING: Final = (
     b"\r\n",
@@ -118,7 +119,10 @@ def true_requests(key: str, basin: str) -> list[bytes]:
         ),
         request("GET /realtime/v1/sessions/bytes/out/records?afterEventId=1&limit=5 HTTP/1.1", authorization),
         request("PUT /realtime/v1/sessions/bytes/out HTTP/1.1", authorization),
-        request("GET /page/style.css HTTP/1.1"),
+        request("GET / HTTP/1.1"),
+        request("GET /page/agents HTTP/1.1"),
+        request("POST /page/sessions HTTP/1.1", "Sec-Fetch-Site: same-origin", PAGE, body=b'{"task":"echo"}'),
+        request("POST /page/tokens HTTP/1.1", "Sec-Fetch-Site: same-origin", PAGE, body=b'{"session":"page-1"}'),
         request("GET http://server/healthz HTTP/1.1"),
         request("OPTIONS * HTTP/1.1"),
         request("CONNECT server:443 HTTP/1.1"),
@@ -139,7 +143,7 @@ def true_requests(key: str, basin: str) -> list[bytes]:
 
 def request(line: str, *headers: str, body: bytes = b"") -> bytes:
     length = (f"Content-Length: {len(body)}",) if body else ()
-    return "\r\n".join((line, "Host: server", *headers, *length, "", "")).encode() + body
+    return "\r\n".join((line, "Host: localhost", *headers, *length, "", "")).encode() + body
 
 
 def true_conversation(key: str, basin: str) -> list[bytes]:

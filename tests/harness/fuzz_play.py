@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import secrets
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -122,6 +123,7 @@ class Player:
     key: str
     judge: Judge
     findings: Findings = attrs.field(init=False, factory=Findings)
+    _name: str = attrs.field(init=False, factory=lambda: secrets.token_hex(4))
     _connection: Connection = attrs.field(init=False)
     _outsiders: Sequence[str] = attrs.field(init=False)
     _basin: str = attrs.field(init=False)
@@ -174,7 +176,7 @@ class Player:
         The agent of this server serves it, or, for routes of engines, an attempt of somebody else's that has begun.
         """
         is_engines = "/engine/" in route
-        name = f"fuzz {self.findings.requests.total()}/é"
+        name = f"fuzz {self._name} {self.findings.requests.total()}/é"
         body = {"type": "t", "externalId": name, "triggerConfig": {"basePayload": {}}}
         run = self._call("POST", "/api/v1/sessions", {**body, "taskIdentifier": "elsewhere" if is_engines else "echo"})
         wait = {"session": name, "io": "in"}

@@ -7,6 +7,7 @@ server has (a session, its run, a waitpoint), :class:`Things` puts in that serve
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import quote, unquote, urlsplit
@@ -26,6 +27,8 @@ AnyCase = Case[AnyOperation]
 _BASE: Final = "http://server"
 _NOT_SENT: Final = {"authorization", "connection", "content-length", "user-agent", "x-schemathesis-testcaseid"}
 """Headers of the tool and of its client; whoever sends the request brings a credential of its own."""
+_WAIT: Final = re.compile(r"\bwait=[1-9]\d*")
+"""What a server may rightly take a minute to answer."""
 _EXAMPLES: Final = {name: str(each.example) for name, each in parameters.PATH.items()} | {"stream": EXAMPLE_STREAM}
 
 
@@ -144,7 +147,7 @@ def _made(case: AnyCase) -> Made:
     return Made(
         operation=case.operation,
         path=_path_of(case),
-        query=urlsplit(str(prepared.url)).query,
+        query=_WAIT.sub("wait=0", urlsplit(str(prepared.url)).query),
         headers={name: str(value) for name, value in prepared.headers.items() if name.lower() not in _NOT_SENT},
         body=body.encode() if isinstance(body, str) else body,
     )

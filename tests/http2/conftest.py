@@ -48,7 +48,7 @@ async def open_listener() -> AsyncGenerator[OpenSite]:
     opened: list[Listener] = []
 
     async def open_one(answer: Answer, limits: Limits = Limits()) -> Site:  # noqa: B008 - frozen
-        listener = Listener(_Closing, answer, lambda: False, limits)
+        listener = Listener(_Closing, answer, limits)
         (address, *_) = await listener.open("127.0.0.1", 0)
         opened.append(listener)
         return Site(listener, address[1])

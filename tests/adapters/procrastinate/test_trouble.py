@@ -16,9 +16,10 @@ import pytest
 from psycopg_pool.base import AttemptWithBackoff
 
 from contract.makers import initial, make_session
+from harness.databases import JOBS_SCHEMA
 from harness.postgres import PostgresProcess
 from sessions_adapters import procrastinate
-from sessions_adapters.procrastinate import ProcrastinateConfig, ProcrastinateRunDispatcher, WorkerConfig
+from sessions_adapters.procrastinate import ProcrastinateConfig, ProcrastinateRunDispatcher, WorkerConfig, connecting
 from sessions_adapters.procrastinate.connecting import STATEMENT_SECONDS
 from sessions_adapters.procrastinate.jobs import Job
 from sessions_adapters.procrastinate.worker import Worker
@@ -165,6 +166,24 @@ async def test_a_queue_that_somebody_has_locked_holds_a_dispatch_up_for_a_moment
         await dispatched(dispatcher, run)
     async with opened(config, worker, hands):
         await hands.until(hands.begun, run)
+        hands.free.set()
+
+
+async def test_a_schema_that_is_made_anew_is_used_by_those_who_knew_the_old_one(
+    config: ProcrastinateConfig, worker: WorkerConfig, admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connecting, "LIFETIME", timedelta(seconds=1))
+    hands, after = Hands(), make_run("after")
+    async with opened(config, worker) as dispatcher:
+        for number in range(10):  # so often that the driver has prepared what it sends
+            await dispatcher.dispatch(make_run(f"{number}"))
+        await admin.execute(f"drop schema {JOBS_SCHEMA} cascade")
+        with pytest.raises(DispatcherUnavailableError):
+            await dispatcher.dispatch(after)
+        await procrastinate.migrate(config)
+        await dispatched(dispatcher, after)
+    async with opened(config, worker, hands):
+        await hands.until(hands.begun, after)
         hands.free.set()
 
 

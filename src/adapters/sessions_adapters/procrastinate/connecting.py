@@ -18,6 +18,8 @@ from sessions_adapters.procrastinate.failures import translated
 STATEMENT_SECONDS: Final = 10.0
 LOCK_PATIENCE: Final = timedelta(seconds=2)
 """So long a statement waits for what somebody has locked: an append that wakes a run up waits along."""
+LIFETIME: Final = timedelta(minutes=1)
+"""A connection gives way to a new one after this: what it has prepared fails for good once the schema was made anew."""
 
 
 def connection_options(config: ProcrastinateConfig, *, lock_timeout: timedelta = timedelta()) -> dict[str, Any]:
@@ -62,6 +64,7 @@ async def open_app(config: ProcrastinateConfig) -> AsyncGenerator[procrastinate.
         min_size=0,
         max_size=config.connections,
         timeout=config.timeout.total_seconds(),
+        max_lifetime=LIFETIME.total_seconds(),
         # Its tries come at twice the distance each time, and none is made beside them: after a long outage the next one
         # might be minutes away. So it gives up soon, and whoever asks next makes it try at once.
         reconnect_timeout=config.timeout.total_seconds(),

@@ -49,11 +49,6 @@ class Exchange(Protocol):
 
     @property
     @abstractmethod
-    def is_ending(self) -> bool:
-        """Whether the server is about to stop, so that a long answer should come to a clean end soon."""
-
-    @property
-    @abstractmethod
     def peer(self) -> str | None:
         """The address that the request came from; None if that is not known."""
 

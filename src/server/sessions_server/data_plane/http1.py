@@ -28,7 +28,6 @@ class Http1Exchange(Exchange):
     """
 
     request: web.BaseRequest
-    _is_ending: bool
     headers: Mapping[str, str] = attrs.field(init=False)
     response: web.StreamResponse | None = attrs.field(init=False, default=None)
 
@@ -51,10 +50,6 @@ class Http1Exchange(Exchange):
     @property
     def query(self) -> str:
         return self.request.rel_url.raw_query_string
-
-    @property
-    def is_ending(self) -> bool:
-        return self._is_ending
 
     @property
     def peer(self) -> str | None:
@@ -80,9 +75,9 @@ class Http1Exchange(Exchange):
         await self.response.write(data)
 
 
-async def answer(handle: Handler, request: web.BaseRequest, *, is_ending: bool) -> web.StreamResponse:
+async def answer(handle: Handler, request: web.BaseRequest) -> web.StreamResponse:
     """Let *handle* answer *request*."""
-    exchange = Http1Exchange(request, is_ending)
+    exchange = Http1Exchange(request)
     try:
         await handle(exchange)
         assert exchange.response is not None

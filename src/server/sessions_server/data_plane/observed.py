@@ -44,10 +44,6 @@ class ObservedExchange(Exchange):
         return self._exchange.query
 
     @property
-    def is_ending(self) -> bool:
-        return self._exchange.is_ending
-
-    @property
     def peer(self) -> str | None:
         return self._exchange.peer
 

@@ -7,7 +7,6 @@ remember without measure: see :class:`~sessions_server.http2.limits.Limits` and 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Final, cast
@@ -28,7 +27,7 @@ from sessions_server.http2.stream import Answer, Stream, open_stream
 from sessions_server.http2.watch import Step, Watch
 from sessions_server.logs import logger
 
-_FRAMES_PER_TURN: Final = 256
+_FRAMES_PER_TURN: Final = 64
 """Then others have their turn, too."""
 _DEFAULT_WINDOW: Final = 65_535
 _ENCODER_TABLE: Final = 4096
@@ -75,7 +74,6 @@ class Connection(asyncio.Protocol):
 
     _answer: Answer
     _limits: Limits
-    _ending: Callable[[], bool]
     _peers: set[Connection]
     _transport: asyncio.Transport = attrs.field(init=False)
     _loop: asyncio.AbstractEventLoop = attrs.field(init=False)
@@ -100,9 +98,7 @@ class Connection(asyncio.Protocol):
         self._gone = self._loop.create_future()
         self._h2 = _open_protocol(limits)
         self._frames = FrameReader(limits.frame, limits.longest_head)
-        self._sender = Sender(
-            self._h2, self._transport, limits, self._budget, self._streams, self._ending, self._refuse
-        )
+        self._sender = Sender(self._h2, self._transport, limits, self._budget, self._streams, self._refuse)
         self._watch = Watch(limits, self._loop.time())
         self._timer = self._loop.call_later(self._watch.interval, self._look)
         self._peers.add(self)

@@ -35,7 +35,6 @@ class Listener:
 
     _http1: Callable[[], asyncio.Protocol]
     _answer: Answer
-    _ending: Callable[[], bool]
     _limits: Limits = attrs.field(factory=Limits)
     _tls: ssl.SSLContext | None = None
     most: int | None = None
@@ -128,4 +127,4 @@ class Listener:
         return Farewell(lambda: HTTP2_WORDS, self._farewells)
 
     def _speak_http2(self) -> Connection:
-        return Connection(self._answer, self._limits, self._ending, self._connections)
+        return Connection(self._answer, self._limits, self._connections)

@@ -37,7 +37,6 @@ class Sender(Wire):
     _limits: Limits
     _budget: Budget
     _open: Collection[int]
-    _ending: Callable[[], bool]
     _refuse: Callable[[ViolationError], None]
     is_closed: bool = attrs.field(init=False, default=False)
     _loop: asyncio.AbstractEventLoop = attrs.field(init=False, factory=asyncio.get_running_loop)
@@ -45,10 +44,6 @@ class Sender(Wire):
     _is_paused: bool = attrs.field(init=False, default=False)
     _will_flush: bool = attrs.field(init=False, default=False)
     _pending: int = attrs.field(init=False, default=0)
-
-    @property
-    def is_ending(self) -> bool:
-        return self._ending()
 
     @property
     def peer(self) -> str | None:

@@ -30,11 +30,6 @@ class Wire(Protocol):
 
     @property
     @abstractmethod
-    def is_ending(self) -> bool:
-        """Whether the server is about to stop."""
-
-    @property
-    @abstractmethod
     def peer(self) -> str | None:
         """The address at its other end; None if that is not known."""
 
@@ -103,10 +98,6 @@ class Stream(Exchange):
     is_body_complete: bool = attrs.field(init=False, default=False)
     _received: bytearray = attrs.field(init=False, factory=bytearray)
     _arrival: asyncio.Future[None] | None = attrs.field(init=False, default=None)
-
-    @property
-    def is_ending(self) -> bool:
-        return self._wire.is_ending
 
     @property
     def peer(self) -> str | None:
