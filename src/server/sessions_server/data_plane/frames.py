@@ -77,9 +77,9 @@ class FrameReader:
             del self._buffer[:start]
 
     @property
-    def is_in_frame(self) -> bool:
-        """Whether a frame is half there."""
-        return bool(self._buffer)
+    def held(self) -> int:
+        """How many bytes of a frame that is not whole have come; none if no frame has begun."""
+        return len(self._buffer)
 
     def close(self) -> None:
         """Say that nothing more comes. A last frame that is cut short becomes :attr:`failure`."""

@@ -26,6 +26,7 @@ from sessions_server.data_plane.failures import (
     REQUEST_TIMEOUT,
     S2Error,
 )
+from sessions_server.data_plane.holding import Holding
 from sessions_server.data_plane.records import MAX_BYTES, MAX_RECORDS
 
 MAX_BODY: Final = 4 * 1024 * 1024
@@ -89,27 +90,30 @@ def parse_segment(segment: str) -> str:
     return name
 
 
-async def read_body(exchange: Exchange, patience: timedelta) -> bytes:
+async def read_body(exchange: Exchange, patience: timedelta, holding: Holding) -> bytes:
     """Return the whole body, decompressed.
 
     Args:
         exchange: Whose.
         patience: How long it may take to come, and a second more for each 16 KiB of it.
+        holding: Counts what has come of it.
 
     Raises:
-        S2Error: It is too large, too slow, cannot be decompressed or cannot be read to its end.
+        S2Error: It is too large, too slow, one too many, cannot be decompressed or cannot be read to its end.
     """
     encoding = encoding_of(exchange.headers.get("content-encoding"))
     parts: list[bytes] = []
     size = 0
     try:
-        async with asyncio.timeout(patience.total_seconds()) as limit:
-            async for part in exchange.body():
-                limit.reschedule((limit.when() or 0) + len(part) / BYTES_PER_SECOND)
-                size += len(part)
-                if size > MAX_BODY:
-                    raise S2Error.of(INVALID, f"A batch has at most {MAX_BYTES} metered bytes")
-                parts.append(part)
+        with holding.share() as share:
+            async with asyncio.timeout(patience.total_seconds()) as limit:
+                async for part in exchange.body():
+                    limit.reschedule((limit.when() or 0) + len(part) / BYTES_PER_SECOND)
+                    size += len(part)
+                    if size > MAX_BODY:
+                        raise S2Error.of(INVALID, f"A batch has at most {MAX_BYTES} metered bytes")
+                    share.hold(size)
+                    parts.append(part)
     except TimeoutError:
         raise S2Error.of(REQUEST_TIMEOUT, "The body came too slowly") from None
     except BodyCutError:

@@ -25,6 +25,7 @@ from sessions_server.data_plane.credentials import API_PATH
 from sessions_server.data_plane.exchange import Exchange
 from sessions_server.data_plane.failures import NOT_IMPLEMENTED, S2Error, failure_of, is_internal
 from sessions_server.data_plane.gate import Gate
+from sessions_server.data_plane.holding import Holding
 from sessions_server.data_plane.json_forms import (
     decode_append_input,
     encode_append_ack,
@@ -79,6 +80,7 @@ class DataPlane:
     def __init__(self, context: Context) -> None:
         sessions = context.sessions
         self._context = context
+        self._holding = Holding()
         self._gate = Gate(context.auth, context.direct_tokens, context.limits)
         self._admission = Admission(context.auth, context.direct_tokens, sessions.sessions)
         self._appender = Appender(sessions.channels, sessions.sessions, sessions.clock)
@@ -89,6 +91,7 @@ class DataPlane:
             self._appender,
             self._reader,
             context.streams,
+            self._holding,
             context.config.slow_write.total_seconds(),
             context.config.body_timeout.total_seconds(),
         )
@@ -181,7 +184,7 @@ class DataPlane:
             asked.is_stream = True
             await self._long.append(exchange, visitor, stream)
             return None
-        given = await _read_append(exchange, self._context.config.body_timeout)
+        given = await _read_append(exchange, self._context.config.body_timeout, self._holding)
         grant = await self._admission.admit(exchange, stream, given.operation)
         ack = await self._appender.append(grant, given)
         if answer_form(exchange.headers) is Form.PROTOBUF:
@@ -196,12 +199,12 @@ class DataPlane:
         return refusal(failure, error.headers if isinstance(error, TooManyRequestsError) else {})
 
 
-async def _read_append(exchange: Exchange, patience: timedelta) -> AppendInput:
+async def _read_append(exchange: Exchange, patience: timedelta, holding: Holding) -> AppendInput:
     headers = exchange.headers
     if form_of(headers.get("content-type")) is Form.PROTOBUF:
-        return decode_append_message(await read_body(exchange, patience))
+        return decode_append_message(await read_body(exchange, patience, holding))
     as_base64 = is_base64(headers.get("s2-format"))
-    return decode_append_input(await read_body(exchange, patience), as_base64=as_base64)
+    return decode_append_input(await read_body(exchange, patience, holding), as_base64=as_base64)
 
 
 def _preflight(exchange: Exchange) -> Answer:

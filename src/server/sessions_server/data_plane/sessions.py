@@ -31,6 +31,7 @@ from sessions_server.data_plane.failures import (
 )
 from sessions_server.data_plane.frames import FrameReader, encode_frame, encode_terminal
 from sessions_server.data_plane.gate import Gate, Visitor
+from sessions_server.data_plane.holding import Holding
 from sessions_server.data_plane.protobuf import decode_append_input, encode_append_ack
 from sessions_server.data_plane.reading import Encoding, Events, Frames, Reader
 from sessions_server.data_plane.records import Ack, AppendInput, Operation
@@ -53,6 +54,7 @@ class LongAnswers:
     _appender: Appender
     _reader: Reader
     _streams: Streams
+    _holding: Holding
     slow_write: float
     body_timeout: float
 
@@ -90,19 +92,31 @@ class LongAnswers:
     async def _append_all(self, exchange: Exchange, visitor: Visitor, stream: str, compression: Compression) -> None:
         incoming, clock = _Incoming(self.body_timeout), asyncio.get_running_loop().time
         try:
-            async with asyncio.timeout(None) as limit:
-                async for data in exchange.body():
-                    limit.reschedule(None)  # the time that we take does not count
-                    for group in joined(incoming.batches(data)):
-                        await self._gate.wait(visitor)
-                        await self._append_shielded(exchange, stream, group, compression)
-                    incoming.check()
-                    limit.reschedule(incoming.due_at(len(data), clock()))
+            with self._holding.share() as share:
+                async with asyncio.timeout(None) as limit:
+                    async for data in exchange.body():
+                        limit.reschedule(None)  # the time that we take does not count
+                        await self._append_joined(exchange, visitor, stream, incoming.batches(data), compression)
+                        incoming.check()
+                        share.hold(incoming.held)
+                        limit.reschedule(incoming.due_at(len(data), clock()))
         except TimeoutError:
             raise S2Error.of(REQUEST_TIMEOUT, "A frame came too slowly") from None
         except BodyCutError:
             raise S2Error.of(BAD_FRAME, "The body is cut short") from None
         incoming.close()
+
+    async def _append_joined(
+        self,
+        exchange: Exchange,
+        visitor: Visitor,
+        stream: str,
+        batches: Iterator[AppendInput],
+        compression: Compression,
+    ) -> None:
+        for group in joined(batches):
+            await self._gate.wait(visitor)
+            await self._append_shielded(exchange, stream, group, compression)
 
     async def _append_shielded(
         self, exchange: Exchange, stream: str, group: Sequence[AppendInput], compression: Compression
@@ -208,9 +222,14 @@ class _Incoming:
                 return
             yield batch
 
+    @property
+    def held(self) -> int:
+        """How many bytes of a frame that is not whole have come."""
+        return self._frames.held
+
     def due_at(self, size: int, now: float) -> float | None:
         """Return when the frame that is half there has to be whole, *size* bytes having come *now*; None if there is none."""
-        if not self._frames.is_in_frame:
+        if not self.held:
             return None
         begun = now + self._patience if self._due_at is None else self._due_at
         self._due_at = begun + size / BYTES_PER_SECOND
