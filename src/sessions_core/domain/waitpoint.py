@@ -13,7 +13,6 @@ from sessions_core.domain.channel import Channel
 from sessions_core.domain.ids import RunId, WaitpointId
 
 MAX_IDEMPOTENCY_KEY: Final = 2048
-MAX_WAITPOINT_TAGS: Final = 10
 DEFAULT_REGISTRATION: Final = timedelta(days=7)
 TIMEOUT_CODE: Final = "TRIGGER_WAITPOINT_TIMEOUT"
 
