@@ -38,9 +38,10 @@ async def served(tmp_path: Path, **settings: Any) -> AsyncIterator[Site]:
         ("/healthz", [(f"x-{number}", "y") for number in range(101)], 431, "headers_too_large"),
         ("/healthz", [("x-long", "h" * 17_000)], 431, "headers_too_large"),
         ("/healthz", [(f"x-{number}", "h" * 2000) for number in range(9)], 431, "headers_too_large"),
+        ("/v1/streams/s/records", [(f"x-{number}", "y") for number in range(101)], 431, "headers_too_large"),
         ("/healthz", [(f"x-{number}", "h" * 1500) for number in range(9)], 200, None),
     ],
-    ids=["url", "number of headers", "one header", "all headers", "just short enough"],
+    ids=["url", "number of headers", "one header", "all headers", "number of headers, data plane", "just short enough"],
 )
 async def test_a_head_that_is_too_large_is_refused_and_its_connection_goes_on(
     tmp_path: Path, path: str, headers: list[tuple[str, str]], status: int, code: str | None

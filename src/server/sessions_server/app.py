@@ -90,13 +90,13 @@ class HttpServer:
 
     async def _answer(self, stream: Stream) -> None:
         """Answer one request that came over HTTP/2."""
-        if DataPlane.owns(stream.path):
+        refused = bridge.excess_of(stream, self._limits)
+        if refused is None and DataPlane.owns(stream.path):
             await self._data_plane.handle(stream)
         else:
-            await self._answer_as_http1(stream)
+            await self._answer_as_http1(stream, refused)
 
-    async def _answer_as_http1(self, stream: Stream) -> None:
-        refused = bridge.excess_of(stream, self._limits)
+    async def _answer_as_http1(self, stream: Stream, refused: HttpError | None) -> None:
         try:
             await bridge.answer(stream, self.handle if refused is None else self._refusing(refused))
         except ConnectionError:
