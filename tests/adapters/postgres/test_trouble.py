@@ -33,6 +33,7 @@ from sessions_adapters.postgres import (
     PostgresEnvironmentStore,
     PostgresRunStore,
     PostgresSessionStore,
+    database,
     open_database,
 )
 from sessions_adapters.postgres.failures import UNDONE, UNKNOWN
@@ -423,3 +424,23 @@ async def test_what_fails_in_a_group_fails_alone(log: PostgresChannelLog) -> Non
     answers: list[Any] = await at_once(calls)
     assert isinstance(answers[5], ChannelUnavailableError)
     assert [answer[0].seq for answer in (*answers[:5], *answers[6:]) if isinstance(answer, list)] == [0] * 5 + [1] * 5
+
+
+async def test_what_takes_its_cancellation_for_a_time_out_is_cancelled_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver does that where it gives a connection back that does not answer."""
+    monkeypatch.setattr(database, "_PAUSE_SECONDS", 0.01)
+    swallowed = 0
+
+    async def work() -> None:
+        nonlocal swallowed
+        while swallowed < 3:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                swallowed += 1
+
+    working = asyncio.create_task(work())
+    await checkpoint()
+    with anyio.fail_after(SOON):
+        await database._end([working])
+    assert working.done()

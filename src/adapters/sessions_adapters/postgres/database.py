@@ -239,6 +239,9 @@ async def _carry_on(work: Callable[[], Awaitable[None]]) -> None:
 
 
 async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    """Cancel *tasks* until they have ended: where a connection does not answer, the driver may make a time-out of it."""
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=_PAUSE_SECONDS)
