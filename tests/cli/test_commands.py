@@ -197,7 +197,7 @@ def test_a_port_that_is_taken_is_said_in_one_line(server: ServerProcess, tmp_pat
 
 
 def test_what_is_no_http_is_refused_in_the_usual_form(server: ServerProcess) -> None:
-    broken = [b"GET /\xc3\xa9 HTTP/1.1", b"GET /healthz HTTP/1.1\r\nX: " + b"x" * 9000, b"\x16\x03\x01\x02\x00"]
+    broken = [b"GET /\xc3\xa9 HTTP/1.1", b"GET /healthz HTTP/1.1\r\nno header", b"\x16\x03\x01\x02\x00"]
     for request in broken:
         with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
             connection.sendall(request + b"\r\nHost: x\r\n\r\n")

@@ -52,7 +52,7 @@ async def test_a_token_that_is_over_is_renewed(come: Visit, server: ServerProces
     visitor = await come()
     visitor.lost = True
     await visitor.begin("slow and steady")
-    await expect(visitor.answers).to_have_text([SLOWLY])
+    await expect(visitor.answers).to_have_text([SLOWLY], timeout=60_000)  # it comes back every second of the answer
     await visitor.say("still here")
     await expect(visitor.answers.last).to_have_text("you said: still here")
 
