@@ -146,3 +146,16 @@ def signers_of(records: list[dict[str, Any]]) -> list[str]:
     found = [value for record in records for name, value in record.get("headers", []) if name == PUBLIC_ACCESS_TOKEN]
     keys = (ROOT_KEY, NEW_KEY)
     return [key for token in found for key in keys if tokens.signed_claims(token, RootKey(value=key)) is not None]
+
+
+async def test_a_wait_is_not_answered_when_its_credential_is_taken_back(client: Client, site: Site) -> None:
+    run = (await client.create("chat-1")).body["runId"]
+    made = await client.call("POST", f"/api/v1/runs/{run}/session-streams/wait", {"session": "chat-1", "io": "in"})
+    path = f"/api/v1/waitpoints/tokens/{made.body['waitpointId']}"
+    waiting = asyncio.create_task(client.call("GET", path, Timeout_Seconds="600"))
+    async with asyncio.timeout(PATIENCE):
+        while not len(site.server.context.streams):
+            await asyncio.sleep(0.01)
+        await site.sessions.environments.rotate_root_key(ENVIRONMENT, NEW_KEY, grace=timedelta())
+        answer = await waiting
+    assert (answer.status, answer.body["code"]) == (401, "unauthenticated")

@@ -31,6 +31,7 @@ from sessions_server.openapi import make_document
 from sessions_server.page_access import Page
 from sessions_server.pipeline import Pipeline
 from sessions_server.problems import HttpError, TooManyConnectionsError
+from sessions_server.readiness import Readiness
 from sessions_server.replication_health import ReplicationStatus
 from sessions_server.request_ids import REQUEST_ID
 from sessions_server.route import Context
@@ -191,6 +192,7 @@ def build_server(
         metrics=metrics,
         document=_document(),
         page=Page(config.demo),
+        readiness=Readiness(sessions),
         replication=replication,
     )
     context.metrics.watch_streams(lambda: len(context.streams))

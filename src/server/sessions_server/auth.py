@@ -149,7 +149,7 @@ class Authenticator:
         """Return the caller if it is known and still valid, without asking anybody; *since* as in :meth:`authenticate`."""
         if header is None:
             return None
-        now = self.monotonic()
+        header, now = _spelled(header), self.monotonic()
         if (token := self._tokens.get(header)) is not None:
             ring = self._rings.get(token.caller.environment.id)
             fresh = ring is not None and ring.keys is token.keys and max(now - KEY_SECONDS, since) <= ring.read_at
@@ -161,7 +161,8 @@ class Authenticator:
 
     def has_admitted(self, header: str) -> bool:
         """Tell whether the credential worked when it was looked at last, so that it is no guess."""
-        return header in self._tokens or header in self._keys
+        credential = _spelled(header)
+        return credential in self._tokens or credential in self._keys
 
     async def authenticate(self, header: str | None, since: float = -math.inf) -> Caller:
         """Return the caller.
@@ -175,18 +176,28 @@ class Authenticator:
         """
         if (known := self.recall(header, since)) is not None:
             return known
-        credential = (header or "").removeprefix(_BEARER).strip()
-        if not header or not credential:
+        header = _spelled(header or "")
+        credential = header.removeprefix(_BEARER)
+        if not credential:
             raise UnauthenticatedError
         environment_id = tokens.peek_environment(credential) if credential.isascii() else None
         if environment_id is not None:
             return await self._by_token(header, credential, environment_id, since)
         return await self._by_key(header, credential, since)
 
+    async def confirm(self, header: str | None) -> None:
+        """Make sure that a credential works by what the store says from now on.
+
+        Raises:
+            UnauthenticatedError: It does not.
+            UnavailableError: The store is silent.
+        """
+        await self.authenticate(header, self.monotonic())
+
     async def confirms(self, header: str | None) -> bool:
         """Tell whether a credential works by what the store says from now on. Silence confirms nothing."""
         try:
-            await self.authenticate(header, self.monotonic())
+            await self.confirm(header)
         except (UnauthenticatedError, UnavailableError):
             return False
         return True
@@ -325,6 +336,11 @@ class Authenticator:
 
     def _now(self) -> float:
         return self.clock.now().timestamp()
+
+
+def _spelled(header: str) -> str:
+    """Return the one spelling of a header under which its credential is remembered."""
+    return _BEARER + header.removeprefix(_BEARER).strip()
 
 
 def _current_of(ring: _Ring) -> RootKey:

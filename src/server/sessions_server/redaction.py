@@ -11,14 +11,15 @@ from typing import Final
 
 _HIDDEN: Final = "***"
 # Each alternative begins with letters that are rare and looks at a character once, so a long line costs no more than its
-# length. What goes before a secret is kept.
+# length. What goes before a secret is kept. A letter before one is none if it ends an escape: of JSON, of Python, of a URL.
+_ESCAPED: Final = r"(?<= \\[abfnrtv0] ) | (?<= \\x[0-9a-f]{2} ) | (?<= \\u[0-9a-f]{4} ) | (?<= %[0-9A-Fa-f]{2} )"
 _CREDENTIAL: Final = re.compile(
-    r"""
-      (?<!\w) (?P<key> tr_ (?: dev | stg | prod | preview ) _ (?: sk_ )? ) [A-Za-z0-9]{24,}
-    | (?<! [\w-] ) (?P<token> eyJ ) [\w-]{8,} \. [\w-]+ \. [\w-]*
+    rf"""
+      (?: (?<!\w) | {_ESCAPED} ) (?P<key> tr_ (?: dev | stg | prod | preview ) _ (?: sk_ )? ) [A-Za-z0-9]{{24,}}
+    | (?: (?<! [\w-] ) | {_ESCAPED} ) (?P<token> eyJ ) [\w-]{{8,}} \. [\w-]+ \. [\w-]*
     | (?P<secret> whsec_ ) [A-Za-z0-9+/=_-]+
     | (?P<address> :// ) [^\s/@"'\\]* @
-    | (?P<bearer> \b [Bb]earer [ ] ) [^\s"'\\,)\]}]{16,}
+    | (?P<bearer> (?i: bearer [ ] ) ) [^\s"'\\,)\]}}]{{16,}}
     """,
     re.VERBOSE,
 )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 import attrs
 import msgspec
 from aiohttp import web
+from anyio import CancelScope
 
 from sessions_core.domain.access import ACCESS, Access
 from sessions_core.domain.channel import Channel, Io
@@ -25,6 +28,7 @@ from sessions_server.limits import Limits
 from sessions_server.metrics import Metrics
 from sessions_server.page_access import Page
 from sessions_server.problems import Refusal
+from sessions_server.readiness import Readiness
 from sessions_server.replication_health import ReplicationStatus
 from sessions_server.request_ids import RequestIds
 from sessions_server.stream_limits import Held
@@ -53,6 +57,7 @@ class Context:
     metrics: Metrics
     document: bytes
     page: Page
+    readiness: Readiness
     replication: ReplicationStatus | None = None
     request_ids: RequestIds = attrs.field(factory=RequestIds)
 
@@ -233,6 +238,15 @@ class Call:
             TooManyStreamsError: There are too many already.
         """
         return self.context.limits.streams.held(self.environment_id, self.caller.token_hash, channel)
+
+    def open_stream(self) -> AbstractContextManager[CancelScope]:
+        """Run the block until it is done, the server stops, or the caller's credential no longer works."""
+        end, now = self.caller.expires_at, self.sessions.clock.now().timestamp()
+        return self.context.streams.open(math.inf if end is None else end - now, self.header("Authorization"))
+
+    async def confirm(self) -> None:
+        """Make sure that the caller's credential still works. Raises like :meth:`~sessions_server.auth.Authenticator.confirm`."""
+        await self.context.auth.confirm(self.header("Authorization"))
 
     def header(self, name: str) -> str | None:
         """Return a request header."""

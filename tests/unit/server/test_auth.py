@@ -127,6 +127,12 @@ async def test_a_root_key_may_do_everything_in_its_environment(auth: Authenticat
     assert auth.recall(header) is caller
 
 
+async def test_a_credential_is_remembered_once_however_it_is_spelled(auth: Authenticator) -> None:
+    callers = [await auth.authenticate(f"Bearer {blanks}{KEY}{blanks}") for blanks in ("", " ", "\t", " \t ")]
+    assert all(caller is callers[0] for caller in callers)
+    assert auth.has_admitted(f"Bearer   {KEY}")
+
+
 @pytest.mark.parametrize("header", [f"bearer {KEY}", KEY[:-1], KEY + "x", KEY.upper(), f"{KEY}\x00"])
 async def test_a_key_that_is_nearly_right_is_wrong(auth: Authenticator, header: str) -> None:
     assert await refusal(auth, header) == "Invalid API key"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import string
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -35,6 +36,8 @@ def test_keys_are_hidden(kind: EnvironmentType) -> None:
         ("cannot reach postgresql://user:pa%40ss@db:5432/x", "cannot reach postgresql://***@db:5432/x"),
         ("redis://:hunter2@127.0.0.1", "redis://***@127.0.0.1"),
         ("s2://:token@basin and http://u:p@h", "s2://***@basin and http://***@h"),
+        (f"AUTHORIZATION: BEARER {TOKEN}", "AUTHORIZATION: BEARER ***"),
+        (f"token%3D{TOKEN}", "token%3DeyJ***"),
     ],
 )
 def test_tokens_and_passwords_are_hidden(text: str, shown: str) -> None:
@@ -103,6 +106,16 @@ def test_a_secret_is_hidden_wherever_it_stands(pieces: list[tuple[str, str, str,
     assert redact(shown) == shown
 
 
+@given(st.characters(max_codepoint=127).filter(lambda before: not (before.isalnum() or before in "-_")), SECRETS)
+def test_a_secret_is_hidden_also_where_what_stands_before_it_was_escaped(before: str, secret: str) -> None:
+    for written in (
+        json.dumps(f"x{before}{secret} "),
+        ascii(f"x{before}{secret} "),
+        quote(f"x{before}", safe="") + secret,
+    ):
+        assert secret not in redact(written)
+
+
 @given(around)
 def test_redacting_never_fails_and_never_makes_up_words(text: str) -> None:
     assert set(redact(text)) <= {*text, "*", "@"}
@@ -111,12 +124,14 @@ def test_redacting_never_fails_and_never_makes_up_words(text: str) -> None:
 def test_lines_of_both_forms_hide_what_messages_fields_and_exceptions_show() -> None:
     key = new_root_key(EnvironmentType.PRODUCTION)
     try:
-        raise RuntimeError(f"refused: {key}")
+        raise RuntimeError(f"refused:\n{key}")
     except RuntimeError as error:
         failed = logging.LogRecord("x", 40, "f", 1, "as %s", (key,), (RuntimeError, error, error.__traceback__))
     failed.url = f"http://x:{key}@host/"
+    failed.request = f"GET / HTTP/1.1\r\n\t{key}\nBearer {TOKEN}\n{TOKEN}"
     plain, line = PlainFormatter().format(failed), JsonFormatter().format(failed)
     assert key not in plain + line
+    assert TOKEN not in plain + line
     parsed = json.loads(line)
     assert (parsed["message"], parsed["url"]) == ("as tr_prod_***", "http://***@host/")
-    assert parsed["exception"].endswith("RuntimeError: refused: tr_prod_***")
+    assert parsed["exception"].endswith("RuntimeError: refused:\ntr_prod_***")

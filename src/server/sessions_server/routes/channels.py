@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from functools import partial
 from typing import Final
@@ -20,7 +19,7 @@ from sessions_server.access import may_have_session_token
 from sessions_server.bodies import decode_text
 from sessions_server.data_plane.credentials import SignedDirectWrites
 from sessions_server.epochs import read_epoch
-from sessions_server.problems import ForbiddenError, UnauthenticatedError
+from sessions_server.problems import ForbiddenError
 from sessions_server.protection import PROTECTION
 from sessions_server.request_ids import REQUEST_ID
 from sessions_server.route import JSON, UNSTORED, Call, respond
@@ -161,7 +160,7 @@ async def _stream(call: Call, reading: Reading, pace: Pace, headers: dict[str, s
     sink = Sink(response, call.request.writer, transport, pace.slow_write)
     last = DONE
     try:
-        with call.context.streams.open(_lifetime(call), call.header("Authorization")):
+        with call.open_stream():
             last = await pump_or_explain(reading, sink, pace, encode, may_see_tokens)
         await sink.write(last)
         await response.write_eof()
@@ -170,12 +169,6 @@ async def _stream(call: Call, reading: Reading, pace: Pace, headers: dict[str, s
             raise
         # The reader has left. Raised, this would be logged as a failure; returned, aiohttp notices it and is silent.
     return response
-
-
-def _lifetime(call: Call) -> float:
-    """Return for how many seconds the caller's credential still works."""
-    end = call.caller.expires_at
-    return math.inf if end is None else end - call.sessions.clock.now().timestamp()
 
 
 async def initialize(call: Call) -> web.StreamResponse:
@@ -189,8 +182,7 @@ async def initialize(call: Call) -> web.StreamResponse:
     if session is not None and (refusal := session.refusal(call.sessions.clock.now())):
         raise refusal
     credentials = await issuer.issue(channel, tenure=await _tenure(call, session), ends_at=call.caller.ends_at)
-    if not await _is_confirmed(call):
-        raise UnauthenticatedError
+    await call.confirm()
     return respond(Initialized(version="v2"), 202, {**UNSTORED, **_credential_headers(credentials)})
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from aiohttp import web
 from msgspec import UNSET
 
-from sessions_core.errors import UnavailableError
 from sessions_server.route import JSON, Call, respond
 from sessions_server.wire.responses import Health
 
@@ -22,9 +21,7 @@ async def ready(call: Call) -> web.StreamResponse:
     """
     if call.context.streams.is_draining:
         return respond(Health(status="draining"), 503)
-    try:
-        await call.sessions.check()
-    except UnavailableError:
+    if not await call.context.readiness.look():
         return respond(Health(status="unavailable"), 503)
     replication = call.context.replication
     return respond(Health(status="ready", replication=UNSET if replication is None else replication.word))

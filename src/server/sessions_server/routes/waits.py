@@ -42,8 +42,9 @@ async def retrieve(call: Call) -> web.StreamResponse:
     if text is not None:
         patience = timedelta(seconds=parse_digits(text.strip(), "Timeout-Seconds", 1, MAX_WINDOW_SECONDS))
         # A server that stops answers at once with what it knows.
-        with call.holding_stream(), call.context.streams.open():
+        with call.holding_stream(), call.open_stream():
             await call.sessions.waits.wait(call.environment_id, waitpoint_id, patience)
+        await call.confirm()
     waitpoint = await call.sessions.waits.get(call.environment_id, waitpoint_id)
     return respond(waitpoint_item(waitpoint, _url_of(call)))
 
