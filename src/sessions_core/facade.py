@@ -122,28 +122,12 @@ class Sessions:
         self.settings = settings
         agents = agents or Agents()
         self.hub = Hub(ports.log)
-        manager = RunManager(
-            store=ports.sessions,
-            runs=ports.runs,
-            log=ports.log,
-            dispatcher=ports.dispatcher,
-            clock=ports.clock,
-            ids=ports.ids,
-            observer=ports.observer,
-        )
+        manager = _run_manager(ports)
         self.waits = _waits(ports)
         closing = Closing(store=ports.sessions, log=ports.log, waits=self.waits, run_manager=manager)
         self.channels = _channels(ports, self.hub, manager, self.waits, closing)
         self.sessions = _sessions(ports, manager, closing)
-        settlement = Settlement(
-            give_up=agents.give_up,
-            store=ports.sessions,
-            backlog=ports.backlog,
-            log=ports.log,
-            run_manager=manager,
-            clock=ports.clock,
-            observer=ports.observer,
-        )
+        settlement = _settlement(ports, agents, manager)
         self.sweep = _sweep(ports, settings, manager, settlement, closing, self.waits)
         self.token_issuer = _tokens(ports)
         self.attempts = Attempts(
@@ -247,6 +231,30 @@ def _tokens(ports: Ports) -> TokenIssuer:
     return TokenIssuer(
         session_tokens=ports.session_tokens,
         environments=ports.environments,
+        clock=ports.clock,
+        observer=ports.observer,
+    )
+
+
+def _run_manager(ports: Ports) -> RunManager:
+    return RunManager(
+        store=ports.sessions,
+        runs=ports.runs,
+        log=ports.log,
+        dispatcher=ports.dispatcher,
+        clock=ports.clock,
+        ids=ports.ids,
+        observer=ports.observer,
+    )
+
+
+def _settlement(ports: Ports, agents: Agents, manager: RunManager) -> Settlement:
+    return Settlement(
+        give_up=agents.give_up,
+        store=ports.sessions,
+        backlog=ports.backlog,
+        log=ports.log,
+        run_manager=manager,
         clock=ports.clock,
         observer=ports.observer,
     )

@@ -18,7 +18,7 @@ SETTINGS = {
 REMEDIES = {
     "asyncpg": "A store in Postgres needs asyncpg: pip install 'sessions[postgres]'",
     "s2_sdk": "A log in S2 needs s2-sdk: pip install 'sessions[s2]'",
-    "redis": "A wait registry in Redis needs redis: pip install 'sessions[redis]'",
+    "redis": "What is kept in Redis needs redis: pip install 'sessions[redis]'",
     "clickhouse_connect": "An index in ClickHouse needs clickhouse-connect: pip install 'sessions[clickhouse]'",
 }
 COMMANDS = [

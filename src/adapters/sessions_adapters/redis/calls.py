@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, ClassVar, Final, Self
 from urllib.parse import quote
 
 import anyio
@@ -22,7 +22,7 @@ try:
     from redis.backoff import NoBackoff
     from redis.exceptions import NoScriptError, ReadOnlyError, RedisClusterException, RedisError, ResponseError
 except ImportError as exc:
-    raise MissingExtraError("A wait registry in Redis", "redis", "redis") from exc
+    raise MissingExtraError("What is kept in Redis", "redis", "redis") from exc
 
 FAILURES: Final = (RedisError, RedisClusterException, OSError, TimeoutError)
 
@@ -112,6 +112,36 @@ async def open_client(config: RedisConfig) -> AsyncGenerator[Redis]:
         with anyio.move_on_after(seconds, shield=True):
             await client.aclose()
             await pool.aclose()
+
+
+@attrs.define(eq=False)
+class RedisAdapter:
+    """What all adapters over Redis have.
+
+    Takes a ready client, which it never closes; :meth:`connect` makes one of its own.
+
+    Attributes:
+        failure: What is raised when there is no answer, or an error.
+        prefix: How keys begin.
+        timeout: How long one call may take in all.
+    """
+
+    failure: ClassVar[type[UnavailableError]]
+
+    _client: Redis | RedisCluster
+    prefix: str = attrs.field(default="sessions:", kw_only=True)
+    timeout: timedelta = attrs.field(default=timedelta(milliseconds=500), kw_only=True)
+    _calls: Calls = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._calls = Calls(self._client, self.timeout, self.failure)
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(cls, config: RedisConfig) -> AsyncGenerator[Self]:
+        """Use a client of its own inside the block. Connections are made when they are needed, so Redis may be down."""
+        async with open_client(config) as client:
+            yield cls(client, prefix=config.prefix, timeout=config.timeout)
 
 
 def quoted(part: str) -> str:

@@ -9,21 +9,15 @@ that is not there. Buckets of one request have their environment as the hash tag
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
-from datetime import timedelta
-from typing import TYPE_CHECKING, Final, Self
+from collections.abc import Sequence
+from typing import Final
 
 import attrs
 
-from sessions_adapters.redis.calls import Calls, Script, open_client, quoted
-from sessions_adapters.redis.config import RedisConfig
+from sessions_adapters.redis.calls import RedisAdapter, Script, quoted
 from sessions_core.domain.rate import Bucket, Taken
 from sessions_core.errors import RateLimiterUnavailableError
 from sessions_core.ports.rate_limiter import RateLimiter
-
-if TYPE_CHECKING:
-    from redis.asyncio import Redis, RedisCluster
 
 TAKE: Final = Script("""
 local time = redis.call('TIME')
@@ -54,30 +48,10 @@ Answers whether all have given, the number of the bucket that refused, else 1, a
 
 
 @attrs.define(eq=False)
-class RedisRateLimiter(RateLimiter):
-    """Counts in Redis what is asked of all processes.
+class RedisRateLimiter(RedisAdapter, RateLimiter):
+    """Counts in Redis what is asked of all processes."""
 
-    Takes a ready client, which it never closes; :meth:`connect` makes one of its own.
-
-    Attributes:
-        prefix: How keys begin.
-        timeout: How long one call may take in all.
-    """
-
-    _client: Redis | RedisCluster
-    prefix: str = attrs.field(default="sessions:", kw_only=True)
-    timeout: timedelta = attrs.field(default=timedelta(milliseconds=500), kw_only=True)
-    _calls: Calls = attrs.field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self._calls = Calls(self._client, self.timeout, RateLimiterUnavailableError)
-
-    @classmethod
-    @asynccontextmanager
-    async def connect(cls, config: RedisConfig) -> AsyncGenerator[Self]:
-        """Use a client of its own inside the block. Connections are made when they are needed, so Redis may be down."""
-        async with open_client(config) as client:
-            yield cls(client, prefix=config.prefix, timeout=config.timeout)
+    failure = RateLimiterUnavailableError
 
     async def take(self, buckets: Sequence[Bucket]) -> Taken:
         arguments = [number for bucket in buckets for number in (bucket.rate.interval, bucket.rate.span)]

@@ -11,22 +11,17 @@ members that were drained for nobody are found by the sweep.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final
 
 import attrs
 
-from sessions_adapters.redis.calls import Calls, Script, open_client, quoted
-from sessions_adapters.redis.config import RedisConfig
+from sessions_adapters.redis.calls import RedisAdapter, Script, quoted
 from sessions_core.domain.channel import Channel
 from sessions_core.domain.ids import WaitpointId
 from sessions_core.errors import WaitRegistryUnavailableError
 from sessions_core.ports.waitpoint_store import WaitRegistry
-
-if TYPE_CHECKING:
-    from redis.asyncio import Redis, RedisCluster
 
 GRACE: Final = timedelta(minutes=1)
 """Members are kept a little longer than asked: clocks differ, and one too many costs nothing."""
@@ -50,30 +45,10 @@ return members
 
 
 @attrs.define(eq=False)
-class RedisWaitRegistry(WaitRegistry):
-    """Remembers in Redis who waits on which channel.
+class RedisWaitRegistry(RedisAdapter, WaitRegistry):
+    """Remembers in Redis who waits on which channel."""
 
-    Takes a ready client, which it never closes; :meth:`connect` makes one of its own.
-
-    Attributes:
-        prefix: How keys begin.
-        timeout: How long one call may take in all.
-    """
-
-    _client: Redis | RedisCluster
-    prefix: str = attrs.field(default="sessions:", kw_only=True)
-    timeout: timedelta = attrs.field(default=timedelta(milliseconds=500), kw_only=True)
-    _calls: Calls = attrs.field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self._calls = Calls(self._client, self.timeout, WaitRegistryUnavailableError)
-
-    @classmethod
-    @asynccontextmanager
-    async def connect(cls, config: RedisConfig) -> AsyncGenerator[Self]:
-        """Use a client of its own inside the block. Connections are made when they are needed, so Redis may be down."""
-        async with open_client(config) as client:
-            yield cls(client, prefix=config.prefix, timeout=config.timeout)
+    failure = WaitRegistryUnavailableError
 
     async def register(self, channel: Channel, waitpoint_id: WaitpointId, keep: timedelta) -> None:
         milliseconds = (keep + GRACE) // timedelta(milliseconds=1)
