@@ -1,4 +1,4 @@
-"""From the ``Authorization`` header to the caller: who asks, in which environment, and what it may do.
+"""From the ``Authorization`` header to the caller.
 
 How this works
 --------------
@@ -6,7 +6,7 @@ A public token names its environment and is verified with that environment's roo
 a key. Both are remembered, so a warm request costs a dictionary look-up: verified tokens for as long as they hold and
 their environment's root keys stay the same, keys and root keys for one second, so that what another process adds,
 rotates, revokes or lets expire counts here within that time. Times of validity are compared on every request. When the
-second is over, one of those who come asks the store and the others wait for its answer.
+second is over, one of those who come asks the store, and its answer is that of all others who wait, also if it is silence.
 
 A second is long enough to ask for a token. One that is signed with a key from after a rotation must not go to whoever shows one
 from before it, or it would outlive it; so what is handed out is preceded by a look at the caller that is no older than that key.
@@ -17,17 +17,15 @@ library that computes it. What is remembered is found in a dictionary, whose has
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any, Final
-from weakref import WeakValueDictionary
 
 import attrs
 
-from sessions_core.domain.access import Action, Credential, Resource, allows_any, session_resources
+from sessions_core.domain.access import Credential
 from sessions_core.domain.bounded import BoundedDict
 from sessions_core.domain.environment import Environment, KeyGrant, RootKey
 from sessions_core.domain.ids import EnvironmentId
@@ -35,63 +33,14 @@ from sessions_core.errors import StoreUnavailableError, UnavailableError
 from sessions_core.ports.clock import Clock
 from sessions_core.ports.environment_store import EnvironmentStore, TokenLedger
 from sessions_server import tokens
+from sessions_server.caller import Caller
 from sessions_server.key_uses import KeyUses
 from sessions_server.problems import UnauthenticatedError
+from sessions_server.questions import Questions
 
 KEY_SECONDS: Final = 1.0
 REMEMBERED: Final = 10_000
-REMEMBERED_DECISIONS: Final = 64
 _BEARER: Final = "Bearer "
-
-
-@attrs.define(eq=False, kw_only=True)
-class Caller:
-    """Whoever sent the request.
-
-    Attributes:
-        token_hash: What a public token is known by; None if a key was shown.
-        scopes: None allows everything in the environment.
-        expires_at: Unix seconds after which the credential no longer works; None if it has no end.
-        one_time: For a one-time token the hash under which its use is remembered.
-        is_rolling: Whether it may have a fresh credential of the same kind before this one expires.
-        header: What was shown; None if nothing was.
-    """
-
-    credential: Credential
-    environment: Environment
-    header: str | None = attrs.field(default=None, repr=False)
-    token_hash: str | None = None
-    scopes: tuple[str, ...] | None = None
-    expires_at: float | None = None
-    one_time: str | None = None
-    is_rolling: bool = False
-    _granted: set[tuple[Action, str]] = attrs.field(init=False, factory=set)
-
-    @property
-    def is_secret(self) -> bool:
-        """Tell whether it holds a key, so that it is a server and no browser."""
-        return self.credential is not Credential.PUBLIC_TOKEN
-
-    @property
-    def ends_at(self) -> datetime | None:
-        """The moment after which the credential no longer works."""
-        return None if self.expires_at is None else datetime.fromtimestamp(min(self.expires_at, _FOREVER), UTC)
-
-    def may(self, action: Action, resources: Iterable[Resource]) -> bool:
-        """Tell whether it may do *action* to at least one of *resources*."""
-        return self.scopes is None or allows_any(self.scopes, action, resources)
-
-    def may_with_session(self, action: Action, *names: str | None) -> bool:
-        """Tell whether it may do *action* to the session of which *names* are ids.
-
-        A yes is remembered, as a session never changes its ids; a no is not.
-        """
-        if self.scopes is None or (action, names[0]) in self._granted:
-            return True
-        allowed = allows_any(self.scopes, action, session_resources(*names))
-        if allowed and names[0] and len(self._granted) < REMEMBERED_DECISIONS:
-            self._granted.add((action, names[0]))
-        return allowed
 
 
 @attrs.frozen
@@ -139,7 +88,7 @@ class Authenticator:
         init=False, factory=lambda: BoundedDict(REMEMBERED), repr=False
     )
     _keys: BoundedDict[str, _KnownKey] = attrs.field(init=False, factory=lambda: BoundedDict(REMEMBERED), repr=False)
-    _questions: WeakValueDictionary[str, asyncio.Lock] = attrs.field(init=False, factory=WeakValueDictionary)
+    _questions: Questions = attrs.field(init=False, factory=Questions)
 
     @uses.default
     def _make_uses(self) -> KeyUses:
@@ -281,7 +230,7 @@ class Authenticator:
             credential=Credential.PUBLIC_TOKEN,
             environment=verified.environment,
             header=header,
-            token_hash=verified.hash,
+            counted_as=verified.counted_as,
             scopes=verified.scopes,
             expires_at=until,
             one_time=verified.one_time,
@@ -291,7 +240,7 @@ class Authenticator:
         return caller
 
     async def _by_key(self, header: str, key: str, since: float) -> Caller:
-        async with self._question(f"key {header}"):
+        async with self._questions.about(f"key {header}"):
             return self.recall(header, since) or await self._look_up(header, key)
 
     async def _look_up(self, header: str, key: str) -> Caller:
@@ -307,12 +256,8 @@ class Authenticator:
         return caller
 
     async def _ring(self, environment_id: str, since: float = -math.inf) -> _Ring:
-        async with self._question(f"ring {environment_id}"):
+        async with self._questions.about(f"ring {environment_id}"):
             return await self._current_ring(environment_id, since)
-
-    def _question(self, about: str) -> asyncio.Lock:
-        """Return what lets one caller at a time ask the store *about* something."""
-        return self._questions.setdefault(about, asyncio.Lock())
 
     async def _current_ring(self, environment_id: str, since: float) -> _Ring:
         known = self._rings.get(environment_id)
@@ -358,6 +303,3 @@ def _caller_with(grant: KeyGrant, header: str) -> Caller:
         scopes=grant.scopes,
         expires_at=None if grant.expires_at is None else grant.expires_at.timestamp(),
     )
-
-
-_FOREVER: Final = datetime(9999, 1, 1, tzinfo=UTC).timestamp()

@@ -22,9 +22,9 @@ from aiohttp import web
 from sessions_core.domain.access import Access
 from sessions_core.errors import InvalidError
 from sessions_server import cors
-from sessions_server.access import authorize, wrong_credential
-from sessions_server.auth import Caller
+from sessions_server.access import authorize, may_carry_out, wrong_credential
 from sessions_server.bodies import check_length
+from sessions_server.caller import Caller
 from sessions_server.logs import CLIENT_LEFT, log_request, logger
 from sessions_server.page_access import check_sender
 from sessions_server.problems import (
@@ -167,7 +167,8 @@ class Pipeline:
         header = call.request.headers.get("Authorization")
         caller = call.caller = call.context.auth.recall(header) or await self._identify(call, header)
         permits = call.context.limits.permits
-        call.taken = await permits.take(caller.environment.id, caller.token_hash, is_vital=route.is_vital)
+        is_vital = route.is_vital and may_carry_out(caller, values[0])
+        call.taken = await permits.take(caller.environment.id, caller.counted_as, is_vital=is_vital)
         if caller.credential not in access.credentials:
             raise wrong_credential(access)
         if route.cap is not None:
@@ -186,7 +187,7 @@ class Pipeline:
         auth, request = call.context.auth, call.request
         if header is None or auth.has_admitted(header):
             return await auth.authenticate(header)
-        with call.context.limits.guesses.counted(request.remote, request.headers):
+        async with call.context.limits.guesses.counted(request.remote, request.headers):
             return await auth.authenticate(header)
 
     def _redirect(self, request: web.BaseRequest, raw_path: str) -> web.StreamResponse:

@@ -20,8 +20,9 @@ from sessions_core.domain.rate import Taken
 from sessions_core.domain.session import Session
 from sessions_core.errors import SessionNotFoundError
 from sessions_core.facade import Sessions
-from sessions_server.auth import Authenticator, Caller
+from sessions_server.auth import Authenticator
 from sessions_server.bodies import read_body
+from sessions_server.caller import Caller
 from sessions_server.config import Config
 from sessions_server.data_plane.credentials import DirectTokens
 from sessions_server.limits import Limits
@@ -85,8 +86,8 @@ class Route:
         says_ok: Whether error bodies begin with ``"ok": false``.
         is_undisturbed: Whether the handler goes on to its end although its client leaves, because it changes something in
             more than one step. Appends are one step, and streams and waits must end with their client.
-        is_vital: Whether it does not count for the limit of its environment, because a run dies without it. It counts for that of
-            its token. A route that is open to everybody counts for none.
+        is_vital: Whether a run dies without it, so that it is counted apart from its environment's other requests. A route that
+            is open to everybody is not counted.
         io: Set by :meth:`expand`.
     """
 
@@ -237,7 +238,7 @@ class Call:
         Raises:
             TooManyStreamsError: There are too many already.
         """
-        return self.context.limits.streams.held(self.environment_id, self.caller.token_hash, channel)
+        return self.context.limits.streams.held(self.environment_id, self.caller.counted_as, channel)
 
     def open_stream(self) -> AbstractContextManager[CancelScope]:
         """Run the block until it is done, the server stops, or the caller's credential no longer works."""

@@ -21,7 +21,8 @@ from sessions_core.domain.ids import EnvironmentId
 from sessions_core.domain.session import Session
 from sessions_core.errors import SessionNotFoundError
 from sessions_core.services.session_service import SessionService
-from sessions_server.auth import Authenticator, Caller
+from sessions_server.auth import Authenticator
+from sessions_server.caller import Caller
 from sessions_server.data_plane.credentials import DirectToken, DirectTokens, is_direct
 from sessions_server.data_plane.exchange import Exchange
 from sessions_server.data_plane.failures import BAD_HEADER, PERMISSION_DENIED, STREAM_NOT_FOUND, S2Error

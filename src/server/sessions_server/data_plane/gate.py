@@ -30,11 +30,11 @@ class Visitor:
     """Whoever sent a request.
 
     Attributes:
-        token_hash: What a token is known by; None if a key was shown.
+        counted_as: The name under which a token is counted; None if a key was shown.
     """
 
     environment_id: EnvironmentId
-    token_hash: str | None
+    counted_as: str | None
 
 
 @attrs.define
@@ -53,7 +53,7 @@ class Gate:
             RateLimitedError: There were too many requests, or too many credentials that do not work.
         """
         visitor = await self._identify(exchange)
-        await self._limits.permits.take(visitor.environment_id, visitor.token_hash)
+        await self._limits.permits.take(visitor.environment_id, visitor.counted_as)
         return visitor
 
     async def wait(self, visitor: Visitor) -> None:
@@ -66,7 +66,7 @@ class Gate:
         deadline = loop.time() + PATIENCE_SECONDS
         while True:
             try:
-                await self._limits.permits.take(visitor.environment_id, visitor.token_hash)
+                await self._limits.permits.take(visitor.environment_id, visitor.counted_as)
             except RateLimitedError as error:
                 seconds = error.wait.total_seconds()
                 if loop.time() + seconds > deadline:
@@ -81,23 +81,23 @@ class Gate:
         Raises:
             TooManyStreamsError: There are too many already.
         """
-        return self._limits.streams.held(visitor.environment_id, visitor.token_hash, channel)
+        return self._limits.streams.held(visitor.environment_id, visitor.counted_as, channel)
 
     async def _identify(self, exchange: Exchange) -> Visitor:
         token = bearer(exchange)
         if self._tokens.has_admitted(token) or self._auth.has_admitted(BEARER + token):
             return await self._look_at(token)
-        with self._limits.guesses.counted(exchange.peer, exchange.headers):
+        async with self._limits.guesses.counted(exchange.peer, exchange.headers):
             return await self._look_at(token)
 
     async def _look_at(self, token: str) -> Visitor:
         if not is_direct(token):
             caller = await self._auth.authenticate(BEARER + token)
-            return Visitor(caller.environment.id, caller.token_hash)
+            return Visitor(caller.environment.id, caller.counted_as)
         found = await self._tokens.find(token)
         if found is None:
             raise UnauthenticatedError("The access token is invalid or has expired")
-        return Visitor(found.channel.environment_id, found.hash)
+        return Visitor(found.channel.environment_id, found.counted_as)
 
 
 def bearer(exchange: Exchange) -> str:

@@ -15,7 +15,7 @@ from sessions_core.domain.session import Session
 from sessions_core.domain.trigger_config import TriggerConfig
 from sessions_core.errors import InvalidError, SessionNotFoundError
 from sessions_core.services.session_service import NewSession
-from sessions_server.auth import Caller
+from sessions_server.caller import Caller
 from sessions_server.page_files import INDEX
 from sessions_server.problems import NoDevelopmentEnvironmentError, RouteNotFoundError
 from sessions_server.route import UNSTORED, Call, respond
