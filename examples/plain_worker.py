@@ -43,7 +43,7 @@ def is_genuine(secret: str, headers: Mapping[str, str], body: bytes) -> bool:
 
 
 class Server:
-    """The sessions server, called with one run's token."""
+    """The sessions server, called with one run token."""
 
     def __init__(self, http: aiohttp.ClientSession, url: str, token: str) -> None:
         self.http, self.url, self.token = http, url, token

@@ -10,7 +10,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 import attrs
-from s2_sdk import S2, Endpoints, Retry, S2Stream
+from s2_sdk import S2, AppendInput, Endpoints, Record, Retry, S2Stream
 from yarl import URL
 
 from harness.in_process import ENVIRONMENT, ROOT_KEY, Site
@@ -100,6 +100,16 @@ async def open_stream(site: Site, given: Credentials, **options: Any) -> AsyncGe
     endpoints = Endpoints(site.address, site.address)
     async with S2(given.token, endpoints=endpoints, retry=Retry(max_attempts=1), **options) as s2:
         yield s2.basin(given.basin).stream(given.stream)
+
+
+async def write_batches(site: Site, count: int) -> int:
+    """Write batches one after the other in one session; return how many were acknowledged."""
+    acked = 0
+    async with open_stream(site, own_credentials()) as stream, stream.append_session() as session:
+        for number in range(count):
+            await (await session.submit(AppendInput([Record(b'{"data":1,"id":"%d"}' % number)])))
+            acked += 1
+    return acked
 
 
 async def call(

@@ -14,7 +14,7 @@ from pathlib import Path
 from harness.backends import environment_of, opened_backends
 from harness.fuzz_bytes import Hurler
 from harness.fuzz_judge import Judge
-from harness.fuzz_play import UNLIMITED, Player, memory
+from harness.fuzz_play import UNLIMITED, Player, memory, peak_memory
 from harness.fuzz_requests import make_requests
 from harness.server import KEY, ServerProcess
 from harness.services import RUN
@@ -35,7 +35,8 @@ def fuzz(server: ServerProcess, *, examples: int, edges: int, count: int, number
     print(*findings.lines(), sep="\n")
     hurled = Hurler(server.port, KEY, number).hurl(count)
     print(*hurled.lines(), sep="\n")
-    print(f"memory: {before / MIB:.0f} MiB before, {memory(server.pid) / MIB:.0f} MiB after")
+    after, peak = memory(server.pid), peak_memory(server.pid)
+    print(f"memory: {before / MIB:.0f} MiB before, {after / MIB:.0f} MiB after, {peak / MIB:.0f} MiB when it was most")
     logged = [line for line in server.output if "Traceback" in line or "ERROR" in line]
     return [*findings.problems, *hurled.problems, *logged]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Callable, Sequence
 from random import Random
 from typing import Final
@@ -19,6 +20,8 @@ from sessions_server.data_plane.frames import encode_frame
 STREAM: Final = "/v1/streams/sessions%2Fbytes%2Fin/records"
 PAGE: Final = "Content-Type: application/json"
 CREATE: Final = b'{"type":"t","externalId":"bytes","taskIdentifier":"echo","triggerConfig":{"basePayload":{}}}'
+PACKED: Final = zlib.compress(bytes(64 * 1_048_576), wbits=31)
+"""A body of 64 MiB in gzip: more than any request may hold."""
 HURTING: Final = (
     b"\r\n",
     b"\n",
@@ -114,6 +117,9 @@ def true_requests(key: str, basin: str) -> list[bytes]:
         request("POST /api/v1/sessions HTTP/1.1", authorization, body=CREATE),
         request("PATCH /api/v1/sessions/bytes HTTP/1.1", authorization, body=b'{"tags":["a"],"metadata":{"x":[1]}}'),
         request("POST /realtime/v1/sessions/bytes/in/append HTTP/1.1", authorization, "X-Part-Id: p1", body=b"hello"),
+        request(
+            "POST /realtime/v1/sessions/bytes/in/append HTTP/1.1", authorization, "Content-Encoding: gzip", body=PACKED
+        ),
         request(
             "GET /realtime/v1/sessions/bytes/out HTTP/1.1", authorization, "Timeout-Seconds: 1", "Last-Event-ID: 3"
         ),

@@ -24,6 +24,12 @@ FRESH: Final = 10
 """After so many requests to a route there is a new session, as one of them may have closed the last."""
 UNLIMITED: Final = {"SESSIONS_GUESS_RATE": "off"}
 """Settings of a server that takes as many wrong credentials as there are."""
+MOST_MEMORY: Final = 24 * 1_048_576
+"""What a server may have grown by when it was largest, its requests still under way.
+
+That is 16 MiB for eight requests at once, each with a body of a MiB and what is made of it, and the rest for what is made when something
+is done for the first time and for what the profile ``memory`` keeps. A body without a cap is larger than that alone.
+"""
 OUTSIDERS: Final = 5
 """One of so many requests comes with a credential that is none."""
 
@@ -195,4 +201,14 @@ class Player:
 
 def memory(pid: int) -> int:
     """Return a process's resident bytes."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
+    return _resident(pid, "VmRSS")
+
+
+def peak_memory(pid: int) -> int:
+    """Return the most resident bytes that a process has had at any moment: no sample can miss it."""
+    return _resident(pid, "VmHWM")
+
+
+def _resident(pid: int, name: str) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))

@@ -111,6 +111,13 @@ def session_token(site: Site, name: str, **more: Any) -> str:
     return site.sign(session_scopes(name), **more)
 
 
+async def until_the_next_second(site: Site) -> None:
+    """Wait until a token that is signed is another one: its times are whole seconds."""
+    second = site.sessions.clock.now().replace(microsecond=0)
+    while site.sessions.clock.now().replace(microsecond=0) == second:
+        await asyncio.sleep(0.05)
+
+
 @asynccontextmanager
 async def open_site(
     profile: str,

@@ -40,7 +40,7 @@ NEEDS: Final = {
 """What a credential with scopes needs, by what the route is about."""
 CALLING_RUN: Final = "; or, with `X-Session-Epoch`, `write:runs:<callingRunId>` for that run's own session"
 WHO: Final = {SECRET_KEYS: "keys", ANY_CREDENTIAL: "keys, tokens"}
-COLUMNS: Final = ("session token", "run's token", "direct writer of out")
+COLUMNS: Final = ("session token", "run token", "direct writer of out")
 """Kinds of credentials that the tables have a column for."""
 
 

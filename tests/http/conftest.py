@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.backends import ALL
 from harness.client import Client
 from harness.in_process import Site, open_site
-from sessions_adapters.profiles import SCALE
+from harness.limits import Opened
+from sessions_adapters.profiles import MEMORY, SCALE
+from sessions_server.config import Config
 
 
 @pytest.fixture(params=ALL)
@@ -37,3 +41,14 @@ async def site(profile: str, tmp_path: Path) -> AsyncGenerator[Site]:
 def client(site: Site) -> Client:
     """A client with the root key."""
     return site.client()
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Opened:
+    """Opens a server with some settings and without all other limits."""
+
+    def open_with(**settings: Any) -> AbstractAsyncContextManager[Site]:
+        off: dict[str, Any] = {"environment_rate": None, "token_rate": None, "guess_rate": None}
+        return open_site(MEMORY, tmp_path, Config(**{**off, **settings}))
+
+    return open_with

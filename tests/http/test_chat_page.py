@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from harness.in_process import OTHER_KEY, ROOT_KEY, RawAnswer, Site, open_site
+from harness.limits import never_more, reads
+from sessions_adapters.profiles import MEMORY
 from sessions_core.chat import Agents, Run
 from sessions_core.domain.environment import Environment, EnvironmentType
 from sessions_core.domain.ids import EnvironmentId
@@ -280,3 +282,21 @@ async def test_only_agents_of_this_server_can_be_asked_for(site: Site) -> None:
     answer = await ask(site, "POST", "/page/sessions", {"task": "nobody"})
     assert (answer.status, answer.json["field"]) == (400, "task")
     assert await site.count_sessions() == 0
+
+
+async def test_what_the_page_asks_for_counts_for_its_environment(tmp_path: Path) -> None:
+    async with open_site(MEMORY, tmp_path, Config(environment_rate=never_more(3)), agents) as site:
+        elsewhere = await ask(site, "POST", "/page/sessions", {"task": "idler"}, Sec_Fetch_Site="cross-site")
+        assert elsewhere.status == 403, "which takes nothing"
+        mine = await make(site)
+        again = await ask(site, "POST", "/page/tokens", {"session": mine["externalId"]})
+        assert (again.status, again.headers["x-ratelimit-remaining"]) == (200, "1")
+        assert await reads(site.client(), 1) == [404]
+        for path, body in (("/page/sessions", {"task": "idler"}), ("/page/tokens", {"session": mine["externalId"]})):
+            answer = await ask(site, "POST", path, body)
+            assert (answer.status, answer.json["code"]) == (429, "rate_limited")
+            assert int(answer.headers["retry-after"]) > 100
+            assert "access-control-allow-origin" not in answer.headers
+        assert await reads(site.client(OTHER_KEY), 1) == [404]
+        for path in GETS:
+            assert (await ask(site, "GET", path)).status == 200

@@ -450,29 +450,3 @@ async def test_a_frame_that_has_begun_has_to_come_but_a_session_may_be_silent(pr
         answered = Answer(200, {}, (await silent.answer()).body).frames
     assert (len(ended.payloads), ended.status, ended.error["code"]) == (1, 408, "request_timeout")
     assert (len(answered.payloads), answered.error) == (1, None)
-
-
-async def test_thousands_of_bodies_that_are_half_there_have_a_limit(
-    chat: Client, site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(site.server._data_plane._holding, "most", MIB)
-    given = own_credentials()
-    path = f"/v1/streams/{quote(given.stream, safe='')}/records"
-    headers = [("authorization", f"Bearer {given.token}"), ("s2-basin", BASIN)]
-    half = encode_frame(append_input(b"x" * 900_000))[:-1]
-    async with asyncio.timeout(20), connect(site.port) as client:
-        first = client.begin("POST", path, [*headers, ("content-type", SESSION)])
-        await first.send(half)
-        while not site.server._data_plane._holding._held > 800_000:
-            await asyncio.sleep(0.01)
-        session = client.begin("POST", path, [*headers, ("content-type", SESSION)])
-        await session.send(half)
-        refused = Answer(200, {}, (await session.answer()).body).frames
-        single = client.begin("POST", path, [*headers, ("content-type", PROTOBUF)])
-        await single.send(half)
-        assert (await single.head())[0] == 429
-        assert (await call(site, "POST", given, append_input(b"small"), content_type=PROTOBUF)).status == 200
-        await first.send(encode_frame(append_input(b"x" * 900_000))[-1:], end=True)
-        answered = Answer(200, {}, (await first.answer()).body).frames
-    assert (refused.status, refused.error["code"]) == (429, "rate_limited")
-    assert (len(answered.payloads), answered.error) == (1, None)

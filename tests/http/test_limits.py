@@ -1,79 +1,33 @@
-"""Limits of requests and streams, as clients of a real server meet them."""
+"""Limits of requests, as clients of a real server meet them."""
 
 from __future__ import annotations
 
 import asyncio
 import re
 import time
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
-from s2_sdk import AppendInput, Record, S2ServerError, SeqNum
+from s2_sdk import S2ServerError
 
 from harness.attempts import begin
 from harness.backends import SHARED
-from harness.client import Answer, Client
-from harness.direct import call, open_stream, own_credentials
+from harness.client import Answer
+from harness.direct import call, own_credentials, write_batches
 from harness.http2 import connect
-from harness.in_process import (
-    ENVIRONMENT,
-    OTHER_KEY,
-    ROOT_KEY,
-    Site,
-    open_site,
-    session_token,
-)
-from sessions_adapters.profiles import EMBEDDED, MEMORY
+from harness.in_process import OTHER_KEY, ROOT_KEY, open_site, session_token
+from harness.limits import READ, Opened, never_more, reads, refused
+from sessions_adapters.profiles import EMBEDDED
 from sessions_core.domain.access import run_scopes
 from sessions_core.domain.rate import Rate
-from sessions_server import streams
 from sessions_server.config import Config
 
 ORIGIN = "https://app.example"
 PATIENCE = 30
-READ = "/api/v1/sessions/chat-1"
-NARROW_KEY = "tr_dev_sk_" + "s" * 24
-Opened = Callable[..., AbstractAsyncContextManager[Site]]
-
-
-def never_more(burst: int) -> Rate:
-    """Return a rate that gives so many, and no more during a test."""
-    return Rate(0.001, burst)
-
-
-@pytest.fixture
-def opened(tmp_path: Path) -> Opened:
-    """Opens a server with some settings and without all other limits."""
-
-    def open_with(**settings: Any) -> AbstractAsyncContextManager[Site]:
-        off: dict[str, Any] = {"environment_rate": None, "token_rate": None, "guess_rate": None}
-        return open_site(MEMORY, tmp_path, Config(**{**off, **settings}))
-
-    return open_with
-
-
-async def reads(client: Client, times: int) -> list[int]:
-    """Read a session so often; return the statuses."""
-    return [(await client.call("GET", READ)).status for _ in range(times)]
-
-
-async def refused(site: Site, limit: str) -> float:
-    """Return how often /metrics says that this limit refused somebody."""
-    text = (await site.client().call("GET", "/metrics")).body
-    lines = [
-        line for line in text.splitlines() if line.startswith(f'sessions_requests_refused_total{{limit="{limit}"}}')
-    ]
-    return float(lines[0].split()[-1]) if lines else 0.0
 
 
 def said(answer: Answer, name: str) -> int:
     return int(answer.headers[name])
-
-
-# --- requests ---
 
 
 async def test_what_a_refusal_says(opened: Opened) -> None:
@@ -190,11 +144,11 @@ async def test_what_is_open_to_everybody_has_no_limit(opened: Opened) -> None:
 
 
 async def test_a_run_stays_alive_while_its_environment_is_over_its_limit(opened: Opened) -> None:
-    async with opened(environment_rate=never_more(3), token_rate=never_more(100)) as site:
+    async with opened(environment_rate=never_more(6), token_rate=never_more(100)) as site:
         run = (await site.client().create("chat-1")).body["runId"]
         engine = site.client(site.sign(run_scopes(run, "chat-1")))
         attempt = await begin(engine, run)
-        await reads(site.client(), 5)
+        await reads(site.client(), 8)
         assert (await attempt.write("x")).status == 429
         assert [(await attempt.call("heartbeat")).status for _ in range(5)] == [200] * 5
         assert (await attempt.complete()).status == 200
@@ -219,70 +173,6 @@ async def test_over_http_2_it_is_the_same(opened: Opened) -> None:
         assert (await site.client("c").call("GET", READ)).status == 429, "the same address over the other version"
 
 
-# --- guesses ---
-
-
-async def test_an_address_that_guesses_is_answered_without_looking(
-    opened: Opened, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with opened(guess_rate=never_more(5)) as site:
-        looked = 0
-        find = type(site.sessions.environments).find_grant
-
-        async def count(store: Any, key: str) -> Any:
-            nonlocal looked
-            looked += 1
-            return await find(store, key)
-
-        monkeypatch.setattr(type(site.sessions.environments), "find_grant", count)
-        assert await reads(site.client(), 1) == [404]
-        answers = [await site.client(f"tr_dev_{number:024d}").call("GET", READ, Origin=ORIGIN) for number in range(50)]
-        assert [answer.status for answer in answers] == [401] * 5 + [429] * 45
-        assert looked == 6
-        assert answers[-1].body["code"] == "rate_limited"
-        assert answers[-1].headers["Access-Control-Allow-Origin"] == ORIGIN
-        assert await refused(site, "address") == 45
-        assert await reads(site.client(), 1) == [404], "who is known gets through"
-        assert await reads(site.client(OTHER_KEY), 1) == [429], "who is not may be another guess"
-
-
-async def test_a_known_credential_gets_through_also_when_it_has_to_be_looked_up_again(
-    opened: Opened, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with opened(guess_rate=never_more(1)) as site:
-        token = site.client(session_token(site, "chat-1"))
-        assert await reads(site.client(), 1) == await reads(token, 1) == [404]
-        assert await reads(site.client("tr_dev_wrong"), 2) == [401, 429]
-        monkeypatch.setattr("sessions_server.auth.KEY_SECONDS", -1.0)
-        assert await reads(site.client(), 3) == await reads(token, 3) == [404] * 3
-
-
-async def test_a_key_that_was_revoked_becomes_a_guess(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sessions_server.auth.KEY_SECONDS", -1.0)
-    async with opened(guess_rate=never_more(3)) as site:
-        store = site.sessions.environments
-        key = await store.add_key(ENVIRONMENT, NARROW_KEY, ["read:sessions"])
-        narrow = site.client(NARROW_KEY)
-        assert await reads(narrow, 1) == [404]
-        await store.revoke_key(ENVIRONMENT, key.id)
-        assert await reads(narrow, 6) == [401, 401, 401, 401, 429, 429], "the first one was none yet"
-
-
-async def test_behind_a_proxy_guesses_are_counted_for_its_clients(opened: Opened) -> None:
-    async with opened(guess_rate=never_more(2), client_address_header="X-Real-IP") as site:
-        guesser = [await site.client("wrong").call("GET", READ, X_Real_IP="192.0.2.1") for _ in range(3)]
-        assert [answer.status for answer in guesser] == [401, 401, 429]
-        assert (await site.client("wrong").call("GET", READ, X_Real_IP="192.0.2.2")).status == 401
-
-
-async def test_no_credential_is_no_guess(opened: Opened) -> None:
-    async with opened(guess_rate=never_more(1)) as site:
-        for _ in range(5):
-            async with site.http.get(site.address + READ) as response:
-                assert response.status == 401
-        assert await reads(site.client("wrong"), 2) == [401, 429]
-
-
 # --- the data plane ---
 
 
@@ -301,16 +191,6 @@ async def test_the_data_plane_answers_in_its_own_words(opened: Opened) -> None:
         assert [answer.status for answer in wrong] == [401, 429]
 
 
-async def write_batches(site: Site, count: int) -> int:
-    """Write batches one after the other in one session; return how many were acknowledged."""
-    acked = 0
-    async with open_stream(site, own_credentials()) as stream, stream.append_session() as session:
-        for number in range(count):
-            await (await session.submit(AppendInput([Record(b'{"data":1,"id":"%d"}' % number)])))
-            acked += 1
-    return acked
-
-
 async def test_an_append_session_is_slowed_down_instead_of_broken_off(opened: Opened) -> None:
     async with asyncio.timeout(PATIENCE), opened(environment_rate=Rate(20, 5)) as site:
         await site.client().create("chat-1")
@@ -325,187 +205,3 @@ async def test_a_batch_that_would_wait_for_too_long_ends_its_session(opened: Ope
         with pytest.raises(S2ServerError) as ended:
             await write_batches(site, 5)
         assert (ended.value.code, ended.value.status_code) == ("rate_limited", 429)
-
-
-# --- streams ---
-
-
-def open_streams(site: Site) -> int:
-    """Return for how many holders there are streams."""
-    return len(site.server.context.limits.streams)
-
-
-async def all_over(site: Site) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while open_streams(site):
-            await asyncio.sleep(0.01)
-
-
-@pytest.mark.parametrize(
-    ("limit", "credentials", "names"),
-    [
-        ("streams_per_token", ("token", "token"), ("chat-1", "chat-1")),
-        ("streams_per_session", ("token", "other token"), ("chat-1", "chat-1")),
-        ("streams_per_environment", ("token", "key"), ("chat-1", "chat-2")),
-        ("streams", ("token", "other key"), ("chat-1", "chat-2")),
-    ],
-)
-async def test_one_stream_too_many_is_refused_until_another_is_over(
-    opened: Opened, limit: str, credentials: tuple[str, str], names: tuple[str, str]
-) -> None:
-    async with opened(**{limit: 2}) as site:
-        await site.client().create("chat-1")
-        shown = {
-            "token": session_token(site, "chat-1"),
-            "other token": session_token(site, "chat-1", jti="other"),
-            "key": ROOT_KEY,
-            "other key": OTHER_KEY,
-        }
-        one, other = (site.client(shown[each]) for each in credentials)
-        async with one.subscribe(names[0]) as (response, _):
-            assert response.status == 200
-            async with one.subscribe(names[0]) as (second, _):
-                assert second.status == 200
-                path = f"/realtime/v1/sessions/{names[1]}/out"
-                answer = await other.call("GET", path, Origin=ORIGIN)
-                assert (answer.status, answer.body["code"]) == (429, "too_many_streams")
-                assert answer.body["limit"] == 2
-                assert answer.headers["Retry-After"] == "1"
-                assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
-            async with asyncio.timeout(PATIENCE):
-                while True:
-                    async with other.subscribe(names[1]) as (third, _):
-                        if third.status == 200:
-                            break
-        await all_over(site)
-        kind = {"streams": "process"}.get(limit, limit.removeprefix("streams_per_"))
-        assert await refused(site, f"{kind}_streams") >= 1
-
-
-Ending = Callable[[Site, Client, AsyncExitStack], Any]
-
-
-async def leave(site: Site, client: Client, stack: AsyncExitStack) -> None:
-    await stack.enter_async_context(client.subscribe("chat-1"))
-    assert open_streams(site)
-    await stack.aclose()
-
-
-async def read_to_its_end(_site: Site, client: Client, stack: AsyncExitStack) -> None:
-    _, events = await stack.enter_async_context(client.subscribe("chat-1", window=1))
-    assert [frame async for frame in events][-1].data == "[DONE]"
-
-
-async def peek(_site: Site, client: Client, stack: AsyncExitStack) -> None:
-    _, events = await stack.enter_async_context(client.subscribe("chat-1", window=1, X_Peek_Settled="1"))
-    assert [frame async for frame in events]
-
-
-async def outlive_the_token(site: Site, _client: Client, stack: AsyncExitStack) -> None:
-    short = site.client(session_token(site, "chat-1", seconds=1))
-    _, events = await stack.enter_async_context(short.subscribe("chat-1"))
-    assert [frame async for frame in events]
-
-
-async def revoke(site: Site, _client: Client, stack: AsyncExitStack) -> None:
-    store = site.sessions.environments
-    key = await store.add_key(ENVIRONMENT, NARROW_KEY, ["read:sessions"])
-    _, events = await stack.enter_async_context(site.client(NARROW_KEY).subscribe("chat-1"))
-    assert open_streams(site)
-    await store.revoke_key(ENVIRONMENT, key.id)
-    assert [frame async for frame in events]
-
-
-async def shut_down(site: Site, client: Client, stack: AsyncExitStack) -> None:
-    _, events = await stack.enter_async_context(client.subscribe("chat-1"))
-    assert open_streams(site)
-    await site.server.close()
-    assert [frame async for frame in events]
-
-
-async def reset(site: Site, _: Client, stack: AsyncExitStack) -> None:
-    connection = await stack.enter_async_context(connect(site.port))
-    stream = connection.begin(
-        "GET", "/realtime/v1/sessions/chat-1/out", [("authorization", f"Bearer {ROOT_KEY}")], end=True
-    )
-    assert (await stream.head())[0] == 200
-    assert open_streams(site)
-    stream.reset()
-
-
-async def poll(site: Site, client: Client, _: AsyncExitStack) -> None:
-    run = (await client.call("GET", "/api/v1/sessions/chat-1/runs")).body["data"][0]["runId"]
-    body = {"session": "chat-1", "io": "in"}
-    wait = (await client.call("POST", f"/api/v1/runs/{run}/session-streams/wait", body)).body["waitpointId"]
-    path = f"/api/v1/waitpoints/tokens/{wait}"
-    assert (await client.call("GET", path, Timeout_Seconds="1")).status == 200
-    asking = asyncio.create_task(client.call("GET", path, Timeout_Seconds="600"))
-    async with asyncio.timeout(PATIENCE):
-        while not open_streams(site):
-            await asyncio.sleep(0.01)
-    asking.cancel()
-    await asyncio.wait([asking])
-
-
-async def read_directly(site: Site, client: Client, _: AsyncExitStack) -> None:
-    await client.append("chat-1", "x", io="out")
-    async with asyncio.timeout(PATIENCE), open_stream(site, own_credentials()) as stream:
-        async for _batch in stream.read_session(start=SeqNum(0)):
-            assert open_streams(site)
-            break
-
-
-async def write_directly(site: Site, _: Client, __: AsyncExitStack) -> None:
-    assert await write_batches(site, 3) == 3
-
-
-@pytest.mark.parametrize(
-    "end",
-    [
-        leave,
-        read_to_its_end,
-        peek,
-        outlive_the_token,
-        revoke,
-        shut_down,
-        reset,
-        poll,
-        read_directly,
-        write_directly,
-    ],
-)
-async def test_however_a_stream_ends_it_counts_no_more(
-    opened: Opened, end: Ending, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(streams, "RECHECK_SECONDS", 0.05)
-    monkeypatch.setattr("sessions_server.auth.KEY_SECONDS", 0.0)
-    async with opened() as site:
-        await site.client().create("chat-1")
-        async with asyncio.timeout(PATIENCE), AsyncExitStack() as stack:
-            await end(site, site.client(), stack)
-            await all_over(site)
-
-
-async def test_waits_count_as_streams(opened: Opened) -> None:
-    async with opened(streams=1) as site:
-        client = site.client()
-        run = (await client.create("chat-1")).body["runId"]
-        body = {"session": "chat-1", "io": "in"}
-        wait = (await client.call("POST", f"/api/v1/runs/{run}/session-streams/wait", body)).body["waitpointId"]
-        async with client.subscribe("chat-1"):
-            path = f"/api/v1/waitpoints/tokens/{wait}"
-            answer = await client.call("GET", path, Timeout_Seconds="5")
-            assert (answer.status, answer.body["code"]) == (429, "too_many_streams")
-            assert (await client.call("GET", path)).status == 200, "one that does not wait is none"
-
-
-async def test_long_answers_of_the_data_plane_count_as_streams(opened: Opened) -> None:
-    async with opened(streams_per_session=1) as site:
-        client = site.client()
-        await client.create("chat-1")
-        async with client.subscribe("chat-1"):
-            answer = await call(site, "GET", own_credentials(), accept="text/event-stream")
-            assert (answer.status, answer.code) == (429, "rate_limited")
-            with pytest.raises(S2ServerError) as refusal:
-                await write_batches(site, 1)
-            assert refusal.value.status_code == 429

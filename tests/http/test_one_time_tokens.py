@@ -68,6 +68,14 @@ async def test_what_is_refused_before_it_begins_does_not_count(client: Client, s
     assert (await holder.append("chat-1", "x")).status == 200
 
 
+@pytest.mark.parametrize("profile", ["memory"])
+async def test_what_is_let_in_and_then_fails_counts(client: Client, site: Site) -> None:
+    await client.create("chat-1")
+    holder = once(site)
+    answers = [await holder.call("PATCH", "/api/v1/sessions/chat-1", {"externalId": "chat-2"}) for _ in range(2)]
+    assert [answer.status for answer in answers] == [422, 401]
+
+
 async def test_it_gets_no_credentials_of_a_direct_writer_which_are_good_for_many_changes(
     client: Client, site: Site
 ) -> None:

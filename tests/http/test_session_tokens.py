@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from harness.client import Client, is_control
-from harness.in_process import ENVIRONMENT, Site, open_site, session_token
+from harness.in_process import ENVIRONMENT, Site, open_site, session_token, until_the_next_second
 from sessions_core.domain.channel import PUBLIC_ACCESS_TOKEN
 from sessions_server.bundled import agents
 
@@ -41,13 +41,6 @@ async def drained(client: Client) -> list[str | None]:
     """Return the tokens of the turn-completes in a drain."""
     headers = [dict(record.get("headers", [])) for record in await client.records("chat-1", "out")]
     return [found.get(PUBLIC_ACCESS_TOKEN) for found in headers if "trigger-control" in found]
-
-
-async def until_the_next_second(site: Site) -> None:
-    """Wait until a token is another one: its times are whole seconds."""
-    second = site.sessions.clock.now().replace(microsecond=0)
-    while site.sessions.clock.now().replace(microsecond=0) == second:
-        await asyncio.sleep(0.05)
 
 
 def claims_of(token: str) -> dict[str, Any]:

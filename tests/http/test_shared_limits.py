@@ -16,6 +16,7 @@ from aiohttp import ClientSession
 from harness.backends import environment_of, opened_backends
 from harness.client import Client
 from harness.in_process import OTHER_KEY, ROOT_KEY, Site, open_site_on
+from harness.limits import READ, reads
 from harness.redis import RedisServer
 from harness.server import KEY, ServerProcess
 from sessions_adapters.profiles import MEMORY, POSTGRES, Backends
@@ -24,7 +25,6 @@ from sessions_server.config import Config, variable_of
 
 pytestmark = pytest.mark.needs_redis
 
-READ = "/api/v1/sessions/chat-1"
 PATIENCE = 30
 TRIES = 20
 BURST = 25
@@ -44,10 +44,6 @@ async def site(redis: RedisServer, tmp_path: Path) -> AsyncGenerator[Site]:
         backends, Config(environment_rate=Rate(0.001, BURST), token_rate=Rate(0.001, BURST))
     ) as site:
         yield site
-
-
-async def reads(client: Client, times: int) -> list[int]:
-    return [(await client.call("GET", READ)).status for _ in range(times)]
 
 
 async def uncounted(site: Site) -> float:

@@ -10,7 +10,7 @@ import attrs
 import pytest
 
 from harness.server import ServerProcess
-from sessions_server.http2.limits import Limits
+from sessions_server.http2.limits import Http2Limits
 from sessions_server.http2.listener import Listener
 from sessions_server.http2.stream import Answer
 
@@ -38,7 +38,7 @@ class Site:
 class OpenSite(Protocol):
     """Opens listeners for a test."""
 
-    async def __call__(self, answer: Answer, limits: Limits = ...) -> Site:
+    async def __call__(self, answer: Answer, limits: Http2Limits = ...) -> Site:
         """Open one."""
 
 
@@ -47,8 +47,8 @@ async def open_listener() -> AsyncGenerator[OpenSite]:
     """Open listeners that end with the test."""
     opened: list[Listener] = []
 
-    async def open_one(answer: Answer, limits: Limits = Limits()) -> Site:  # noqa: B008 - frozen
-        listener = Listener(_Closing, answer, limits)
+    async def open_one(answer: Answer, limits: Http2Limits = Http2Limits()) -> Site:  # noqa: B008 - frozen
+        listener = Listener(lambda _: _Closing(), answer, limits)
         (address, *_) = await listener.open("127.0.0.1", 0)
         opened.append(listener)
         return Site(listener, address[1])

@@ -29,7 +29,7 @@ from hyperframe.frame import (
 from harness.http2 import PATIENCE, PREFACE, RawClient, connect, connect_raw
 from harness.server import ServerProcess
 from http2.conftest import OpenSite
-from sessions_server.http2.limits import Limits
+from sessions_server.http2.limits import Http2Limits
 from sessions_server.http2.stream import Stream
 
 MOST_MEMORY = 16 * 1_048_576
@@ -222,7 +222,7 @@ async def test_answers_that_need_no_window_do_not_pile_up_either(open_listener: 
     async def answer(stream: Stream) -> None:
         await stream.start(204, {"x-noise": random.randbytes(1000).hex()})
 
-    site = await open_listener(answer, Limits(backlog=65_536))
+    site = await open_listener(answer, Http2Limits(backlog=65_536))
     async with connect_raw(site.port, room=4096) as client, asyncio.timeout(PATIENCE):
         client.send(client.request(1))
         await anext(client.frames())
@@ -261,7 +261,7 @@ async def test_an_answer_waits_only_so_long_for_a_window_of_nothing(open_listene
             ends.put_nowait(error)
             raise
 
-    site = await open_listener(pour, Limits(stall=0.05))
+    site = await open_listener(pour, Http2Limits(slow_write=0.05))
     async with connect_raw(site.port) as client:
         client.send(SettingsFrame(0, settings={SettingsFrame.INITIAL_WINDOW_SIZE: 0}), client.request(1))
         async with asyncio.timeout(PATIENCE):
@@ -291,17 +291,19 @@ async def test_what_a_client_lets_us_remember_is_not_remembered(open_listener: O
 @pytest.mark.parametrize(
     ("data", "limits"),
     [
-        (b"", Limits(silence=0.05)),
-        (PREFACE[:7], Limits(preface=0.05)),
-        (PREFACE, Limits(headers=0.05)),
-        (PREFACE + SettingsFrame(0).serialize() + HeadersFrame(1, b"\x00").serialize(), Limits(headers=0.05)),
-        (PREFACE + SettingsFrame(0).serialize() + HeadersFrame(1, b"abc").serialize()[:10], Limits(headers=0.05)),
-        (PREFACE + SettingsFrame(0).serialize(), Limits(idle=0.05)),
-        (PREFACE + SettingsFrame(0).serialize(), Limits(quiet=0.05, pong=0.05)),
+        (b"", Http2Limits(idle=0.05)),
+        (PREFACE[:7], Http2Limits(headers=0.05)),
+        (PREFACE, Http2Limits(headers=0.05)),
+        (PREFACE + SettingsFrame(0).serialize() + HeadersFrame(1, b"\x00").serialize(), Http2Limits(headers=0.05)),
+        (PREFACE + SettingsFrame(0).serialize() + HeadersFrame(1, b"abc").serialize()[:10], Http2Limits(headers=0.05)),
+        (PREFACE + SettingsFrame(0).serialize(), Http2Limits(idle=0.05)),
+        (PREFACE + SettingsFrame(0).serialize(), Http2Limits(quiet=0.05, pong=0.05)),
     ],
     ids=["nothing", "half a preface", "no settings", "half a block", "half a frame", "no request", "no pong"],
 )
-async def test_a_connection_that_stands_still_is_closed(open_listener: OpenSite, data: bytes, limits: Limits) -> None:
+async def test_a_connection_that_stands_still_is_closed(
+    open_listener: OpenSite, data: bytes, limits: Http2Limits
+) -> None:
     site = await open_listener(answer_nothing, limits)
     async with connect_raw(site.port, greet=False) as client:
         client.writer.write(data)
@@ -320,7 +322,7 @@ async def test_a_client_that_answers_pings_may_wait_as_long_as_it_likes(open_lis
         await go_on.wait()
         await stream.start(204, {})
 
-    site = await open_listener(wait, Limits(quiet=0.02, pong=0.02, idle=0.1))
+    site = await open_listener(wait, Http2Limits(quiet=0.02, pong=0.02, idle=0.1))
     async with connect(site.port) as client:
         stream = client.begin("GET", "/", end=True)
         while client.pings < 10:

@@ -10,7 +10,7 @@ import pytest
 from harness.http2 import PATIENCE, Http2Client, ResetError, connect
 from http2.conftest import OpenSite
 from sessions_server.data_plane.exchange import BodyCutError
-from sessions_server.http2.limits import Limits
+from sessions_server.http2.limits import Http2Limits
 from sessions_server.http2.stream import Stream
 
 MIB = 1_048_576
@@ -60,7 +60,7 @@ async def test_the_answer_goes_on_while_the_body_comes(open_listener: OpenSite) 
 async def test_large_bodies_pass_both_ways_at_once_through_windows_of_any_size(
     open_listener: OpenSite, window: int
 ) -> None:
-    site = await open_listener(echo, Limits(stream_window=65_535))
+    site = await open_listener(echo, Http2Limits(stream_window=65_535))
     body = hashlib.shake_256(b"x").digest(MIB if window == 1024 else 20 * MIB)
     async with connect(site.port, window=window) as client:
         answer = await client.call("POST", "/", body)
@@ -74,7 +74,7 @@ async def test_nothing_is_given_back_that_the_handler_has_not_taken(open_listene
         await go_on.wait()
         await echo(stream)
 
-    site = await open_listener(slow, Limits(stream_window=size))
+    site = await open_listener(slow, Http2Limits(stream_window=size))
     async with connect(site.port) as client:
         await client.call_ping()
         stream = client.begin("POST", "/")
@@ -159,7 +159,7 @@ async def test_what_is_over_the_limit_is_refused_and_may_come_again(open_listene
         await until(go_on)
         await echo(stream)
 
-    site = await open_listener(slow, Limits(streams=4))
+    site = await open_listener(slow, Http2Limits(streams=4))
     async with connect(site.port) as client:  # it does not know the limit yet
         first = [client.begin("GET", "/", end=True) for _ in range(4)]
         with pytest.raises(ResetError, match="7"):
@@ -201,7 +201,7 @@ async def test_requests_that_are_given_up_before_they_begin_leave_nothing_behind
 
     site = await open_listener(answer)
     async with connect(site.port) as client:
-        for _ in range(3 * Limits().streams):
+        for _ in range(3 * Http2Limits().streams):
             client.begin("GET", "/", end=True).reset()
         assert (await client.call("GET", "/")).status == 200
         (connection,) = site.listener._connections
@@ -238,7 +238,7 @@ async def refuse(stream: Stream) -> None:
 
 
 async def test_a_body_that_is_answered_early_may_end_in_peace(open_listener: OpenSite) -> None:
-    site = await open_listener(refuse, Limits(stream_window=65_536, window=131_072))
+    site = await open_listener(refuse, Http2Limits(stream_window=65_536, window=131_072))
     async with connect(site.port) as client:
         for _ in range(5):  # more than the connection's window in all, so what is not read is given back
             stream = client.begin("POST", "/")

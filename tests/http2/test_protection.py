@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -83,18 +83,6 @@ async def test_an_unknown_packing_is_not_taken_for_text(tmp_path: Path) -> None:
         path, headers = "/realtime/v1/sessions/chat-1/in/append", [*AUTHORIZED, ("content-encoding", "br")]
         answer = await client.call("POST", path, b"text", headers)
         assert (answer.status, answer.json["code"]) == (415, "unsupported_encoding")
-
-
-async def test_a_connection_that_is_one_too_many_is_told_so(tmp_path: Path) -> None:
-    async with served(tmp_path, max_connections=2) as site, AsyncExitStack() as stack:
-        held = [await stack.enter_async_context(connect(site.port)) for _ in range(2)]
-        for client in held:
-            assert (await client.call("GET", "/healthz")).status == 200
-        async with connect(site.port) as surplus, asyncio.timeout(PATIENCE):
-            await surplus.closed.wait()
-            [(_, code, words)] = surplus.goaways
-            assert (code, words) == (ErrorCodes.ENHANCE_YOUR_CALM, b"too many connections")
-        assert (await held[0].call("GET", "/healthz")).status == 200
 
 
 async def test_an_old_connection_ends_in_peace(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import assert_never
 from sessions_core.domain.access import Access, Action, Resource, Target, may_create, may_list, session_resources
 from sessions_core.domain.ids import RunId, WaitpointId
 from sessions_core.errors import WaitpointNotFoundError
+from sessions_server.caller import Caller
 from sessions_server.epochs import need_epoch
 from sessions_server.problems import ForbiddenError, HttpError, UnauthenticatedError
 from sessions_server.route import Call
@@ -21,6 +22,11 @@ def wrong_credential(access: Access) -> HttpError:
     if access.target is Target.SESSION:
         return ForbiddenError("Writing to the out channel requires secret key authentication")
     return UnauthenticatedError("Invalid API key")
+
+
+def may_carry_out(caller: Caller, run: str) -> bool:
+    """Tell whether *caller* may write as the run called *run*, if there is one."""
+    return caller.may(Action.WRITE, (Resource("runs", run),))
 
 
 async def authorize(call: Call, access: Access) -> None:

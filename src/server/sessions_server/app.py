@@ -6,7 +6,7 @@ import asyncio
 import resource
 import socket
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Final
 
 import attrs
@@ -17,11 +17,12 @@ from sessions_server.auth import Authenticator
 from sessions_server.config import Config
 from sessions_server.data_plane import http1 as data_plane_http1
 from sessions_server.data_plane.credentials import DirectTokens
+from sessions_server.data_plane.gate import is_refused
 from sessions_server.data_plane.service import DataPlane
 from sessions_server.http1.connection import Handle, Server, spell_out
-from sessions_server.http1.limits import Limits as Http1Limits
+from sessions_server.http1.limits import Http1Limits
 from sessions_server.http2 import bridge
-from sessions_server.http2.limits import Limits as Http2Limits
+from sessions_server.http2.limits import Http2Limits
 from sessions_server.http2.listener import Listener
 from sessions_server.http2.stream import Stream
 from sessions_server.limits import Limits
@@ -29,7 +30,9 @@ from sessions_server.logs import logger
 from sessions_server.metrics import Metrics
 from sessions_server.openapi import make_document
 from sessions_server.page_access import Page
+from sessions_server.page_environment import PageEnvironment
 from sessions_server.pipeline import Pipeline
+from sessions_server.places import Places
 from sessions_server.problems import HttpError, TooManyConnectionsError
 from sessions_server.readiness import Readiness
 from sessions_server.replication_health import ReplicationStatus
@@ -131,19 +134,20 @@ class HttpServer:
         """
         config = self.context.config
         tls = server_context(config.tls_cert, config.tls_key)
-        server = Server(self.handle, self._pipeline.refuse, Http1Limits.of(config), self._is_ending)
+        places = Places(_most_connections(config))
+        server = Server(self.handle, self._pipeline.refuse, Http1Limits.of(config), places, self._is_ending)
         self._runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN_SECONDS)
         await self._runner.setup()
         self._listener = Listener(
-            server,
+            server.make,
             self._answer,
             self._limits,
             tls=tls,
-            most=_most_connections(config),
+            places=places,
             http1_open=lambda: len(server.open),
             http1_surplus=self._refuse_connection,
         )
-        self.context.metrics.watch_connections(self._count_connections)
+        self.context.metrics.watch_connections(self._count_connections, places)
         addresses = await self._listener.open(host, port, sockets)
         self.context.page.listens_on(address[0] for address in addresses)
         bound_host, bound_port = addresses[0][:2]
@@ -182,20 +186,22 @@ def build_server(
     """
     metrics = metrics or Metrics()
     auth = Authenticator(environments=sessions.environments, ledger=sessions.tokens, clock=sessions.clock)
+    direct_tokens = DirectTokens(auth, sessions.clock)
     context = Context(
         sessions=sessions,
         config=config,
         auth=auth,
-        direct_tokens=DirectTokens(auth, sessions.clock),
+        direct_tokens=direct_tokens,
         limits=Limits.of(config, sessions, metrics),
-        streams=Streams(auth.is_refused, config.connection_age.total_seconds()),
+        streams=Streams(partial(is_refused, auth, direct_tokens), config.connection_age.total_seconds()),
         metrics=metrics,
         document=_document(),
-        page=Page(config.demo),
+        page=Page(PageEnvironment(sessions.environments), config.demo),
         readiness=Readiness(sessions),
         replication=replication,
     )
     context.metrics.watch_streams(lambda: len(context.streams))
+    context.metrics.watch_unfinished(lambda: context.limits.unfinished.held)
     return HttpServer(context)
 
 

@@ -182,7 +182,8 @@ class Authenticator:
     ) -> str:
         """Return a public token of *caller*'s environment, signed with its current root key.
 
-        It works for *lifetime*, but never longer than the caller's own credential.
+        It works for *lifetime*, but never longer than the caller's own credential; what a public token gets is counted as that
+        token, whatever *extra* says, so that nobody gets more permits by asking for tokens.
 
         Raises:
             UnauthenticatedError: The caller's credential no longer works.
@@ -197,7 +198,8 @@ class Authenticator:
         end = now + max(int(lifetime.total_seconds()), 1)
         if caller.expires_at is not None:
             end = min(end, int(caller.expires_at))
-        return tokens.mint(environment_id, scopes, current, start=now, end=end, extra=extra)
+        inherited = {} if caller.counted_as is None else {tokens.COUNTED_AS: caller.counted_as}
+        return tokens.mint(environment_id, scopes, current, start=now, end=end, extra={**(extra or {}), **inherited})
 
     async def root_keys(self, environment_id: str) -> tuple[RootKey, ...]:
         """Return the root keys of an environment as they were at most a second ago; none if there is no such environment.

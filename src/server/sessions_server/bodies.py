@@ -1,29 +1,38 @@
-"""Reading request bodies: never more than allowed, packed or not, and not for ever."""
+"""Reading request bodies: never more than allowed, packed or not, and not for ever.
+
+A packed body is unpacked when all of it is there. So one that does not end holds what its client has sent, and not the thousand
+times as much that may be in it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import zlib
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Final
 
-import attrs
 from aiohttp import web
 from aiohttp.client_exceptions import ClientPayloadError
 from aiohttp.http_exceptions import HttpProcessingError
 
 from sessions_server.http1.request import Request
+from sessions_server.inflating import DEFLATE, GZIP, ZLIB, inflate
 from sessions_server.problems import (
     BodyTooLargeError,
     RequestTimeoutError,
     UnreadableBodyError,
     UnsupportedEncodingError,
 )
+from sessions_server.unfinished_bytes import REQUEST_BYTES, Share
 
 BYTES_PER_SECOND: Final = 16_384
 """A body that comes at least this fast may take longer than the time for bodies."""
-_GZIP: Final = zlib.MAX_WBITS | 16
-_DEFLATE: Final = 8
+BROKEN: Final = (ClientPayloadError, HttpProcessingError, web.RequestPayloadError)
+"""What aiohttp raises for a body that cannot be read to its end."""
+_PACKING: Final = 16_384
+"""So much longer than allowed may a body be as long as it is packed: what cannot be made smaller becomes larger."""
+_ZLIB_HEAD: Final = 8
 """What the first byte of a zlib stream ends with; some clients send ``deflate`` without that head."""
 
 
@@ -38,99 +47,82 @@ def check_length(request: web.BaseRequest, cap: int) -> None:
         raise BodyTooLargeError
 
 
-async def read_body(request: web.BaseRequest, cap: int, patience: timedelta) -> bytes:
+async def read_body(request: web.BaseRequest, cap: int, patience: timedelta, share: Share) -> bytes:
     """Return the whole body, counting while reading: ``Content-Length`` may be missing, and compressed bodies grow.
 
     Args:
         request: Whose.
         cap: Its greatest length, unpacked.
         patience: How long it may take to come, and a second more for each 16 KiB of it.
+        share: Counts what is held while it comes; nothing if it is there whole.
 
     Raises:
         BodyTooLargeError: More than *cap* bytes.
         RequestTimeoutError: It came too slowly.
+        TooMuchUnfinishedError: Too much is held for others.
         UnreadableBodyError: Its encoding is broken, or it is cut short.
         UnsupportedEncodingError: It is packed in a way that we do not know.
     """
     if not request.body_exists:
         return b""
-    inflater = _inflater_of(request)
-    if "Expect" in request.headers:
-        await ask_for_body(request)
+    encoding = _encoding_of(request)
+    longest = cap if encoding is None else cap + _PACKING
     try:
-        if inflater is None and request.content.is_eof():
+        if request.content.is_eof():
             body = await request.content.readany()
-            if len(body) > cap:
-                raise BodyTooLargeError
-            return body
-        return await _read_on(request, cap, patience, inflater)
-    except (ClientPayloadError, HttpProcessingError, web.RequestPayloadError, zlib.error):
+        else:
+            body = await collect(pieces_of(request), longest, patience, share)
+    except BROKEN:
         raise UnreadableBodyError(reason="cannot be decoded") from None
+    if len(body) > longest:
+        raise BodyTooLargeError
+    return body if encoding is None else _unpack(body, encoding, cap)
 
 
-async def ask_for_body(request: web.BaseRequest) -> None:
-    """Ask for the body that the client holds back until it knows that it is wanted."""
-    if request.headers["Expect"].lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0
+async def collect(pieces: AsyncIterator[bytes], cap: int, patience: timedelta, share: Share) -> bytes:
+    """Put a body together as it comes.
 
-
-async def _read_on(request: web.BaseRequest, cap: int, patience: timedelta, inflater: _Inflater | None) -> bytes:
-    parts, size = list[bytes](), 0
-    try:
-        async with asyncio.timeout(patience.total_seconds()) as limit:
-            while chunk := await request.content.readany():
-                limit.reschedule((limit.when() or 0) + len(chunk) / BYTES_PER_SECOND)
-                part = chunk if inflater is None else inflater.feed(chunk, cap - size + 1)
-                parts.append(part)
-                size += len(part)
-                if size > cap:
-                    raise BodyTooLargeError
-    except TimeoutError:
-        raise RequestTimeoutError from None
-    if inflater is not None:
-        inflater.close()
-    return b"".join(parts)
-
-
-@attrs.define(eq=False)
-class _Inflater:
-    """Unpacks gzip, or deflate with or without its head."""
-
-    _is_gzip: bool
-    _stream: zlib._Decompress | None = None
-
-    def feed(self, data: bytes, most: int) -> bytes:
-        """Unpack *data*, but stop at *most* bytes: a few of them may hold a thousand times as many.
-
-        Raises:
-            zlib.error: It is broken, or goes on after its end.
-        """
-        if self._stream is None:
-            bits = zlib.MAX_WBITS if data[0] & 15 == _DEFLATE else -zlib.MAX_WBITS
-            self._stream = zlib.decompressobj(_GZIP if self._is_gzip else bits)
-        if self._stream.eof:
-            raise zlib.error("goes on after its end")
-        part = self._stream.decompress(data, most)
-        if self._stream.unused_data:
-            raise zlib.error("goes on after its end")
-        return part
-
-    def close(self) -> None:
-        """Say that nothing more comes.
-
-        Raises:
-            UnreadableBodyError: It is not at its end.
-        """
-        if self._stream is None or not self._stream.eof:
-            raise UnreadableBodyError(reason="is cut short")
-
-
-def _inflater_of(request: web.BaseRequest) -> _Inflater | None:
-    """Return what unpacks the body; None if it is as it was meant.
+    Args:
+        pieces: What comes of it.
+        cap: Its greatest length, as it comes.
+        patience: How long it may take to come, and a second more for each 16 KiB of it.
+        share: Counts what is held of it meanwhile.
 
     Raises:
-        UnsupportedEncodingError: It is packed in another way.
+        BodyTooLargeError: More than *cap* bytes.
+        RequestTimeoutError: It came too slowly.
+        TooMuchUnfinishedError: Too much is held for others.
+    """
+    body = bytearray()  # pieces may be of one byte each, and would take many times as much
+    try:
+        with share:
+            share.hold(REQUEST_BYTES)
+            async with asyncio.timeout(patience.total_seconds()) as limit:
+                async for piece in pieces:
+                    limit.reschedule((limit.when() or 0) + len(piece) / BYTES_PER_SECOND)
+                    body += piece
+                    if len(body) > cap:
+                        raise BodyTooLargeError
+                    share.hold(REQUEST_BYTES + len(body))
+    except TimeoutError:
+        raise RequestTimeoutError from None
+    return bytes(body)
+
+
+async def pieces_of(request: web.BaseRequest) -> AsyncIterator[bytes]:
+    """Yield the body as it comes, after asking for one that the client holds back until it knows that it is wanted."""
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
+    while piece := await request.content.readany():
+        yield piece
+
+
+def _encoding_of(request: web.BaseRequest) -> str | None:
+    """Return how the body is packed; None if it is as it was meant.
+
+    Raises:
+        UnsupportedEncodingError: It is packed in a way that we do not know.
     """
     encoding = request.headers.get("Content-Encoding")
     if encoding is None or not isinstance(request, Request):
@@ -139,9 +131,26 @@ def _inflater_of(request: web.BaseRequest) -> _Inflater | None:
         case "identity" | "":
             return None
         case "gzip" | "x-gzip" | "deflate" as known:
-            return _Inflater(known != "deflate")
+            return known
         case _:
             raise UnsupportedEncodingError
+
+
+def _unpack(body: bytes, encoding: str, cap: int) -> bytes:
+    try:
+        return inflate(body, _window_of(body, encoding), cap)
+    except OverflowError:
+        raise BodyTooLargeError from None
+    except EOFError:
+        raise UnreadableBodyError(reason="is cut short") from None
+    except zlib.error:
+        raise UnreadableBodyError(reason="cannot be decoded") from None
+
+
+def _window_of(body: bytes, encoding: str) -> int:
+    if encoding != "deflate":
+        return GZIP
+    return ZLIB if body[:1] and body[0] & 15 == _ZLIB_HEAD else DEFLATE
 
 
 def decode_text(raw: bytes) -> str:

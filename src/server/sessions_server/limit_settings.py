@@ -2,7 +2,10 @@
 
 The defaults are there to keep one caller from taking everything, not to ration: one process answers about ten thousand
 requests a second at most, so an environment may have as much as one process can do, and one token a tenth of that. A stream
-that waits takes about 30 kB.
+that waits takes about 30 kB, and a request that waits for its body about half of that.
+
+A session's own tokens are counted as one, and all who follow the session may have come with them. So a token may have as many
+streams as a session, and enough requests at once for all of them to come back at the same time, as they do after a restart.
 """
 
 from __future__ import annotations
@@ -46,13 +49,16 @@ class LimitSettings:
     """Limits of one server process. Each may be set as ``SESSIONS_<NAME>``; 0 is no limit.
 
     Attributes:
-        environment_rate: Requests of all callers of one environment.
-        token_rate: Requests with one public token. They count for its environment, too.
+        environment_rate: Requests of all callers of one environment; those that runs live on have as much once more.
+        token_rate: Requests with one public token, or with those that are counted as one. They count for its environment, too.
         guess_rate: Credentials that do not work, from one address.
         streams: Subscriptions and other long answers that this process has open at a time.
         streams_per_environment: Those of one environment.
         streams_per_session: Those that follow one session.
-        streams_per_token: Those of one public token.
+        streams_per_token: Those with one public token, or with those that are counted as one.
+        unfinished_bytes: What this process holds of bodies and frames that have not come whole.
+        unfinished_bytes_per_environment: The same of one environment.
+        unfinished_bytes_per_token: The same of one public token.
         client_address_header: Where a proxy in front says who its client is; None: there is no proxy.
     """
 
@@ -62,5 +68,8 @@ class LimitSettings:
     streams: int = _most(20_000)
     streams_per_environment: int = _most(10_000)
     streams_per_session: int = _most(5_000)
-    streams_per_token: int = _most(2_000)
+    streams_per_token: int = _most(5_000)
+    unfinished_bytes: int = _most(134_217_728)
+    unfinished_bytes_per_environment: int = _most(67_108_864)
+    unfinished_bytes_per_token: int = _most(33_554_432)
     client_address_header: str | None = attrs.field(default=None, validator=_header)

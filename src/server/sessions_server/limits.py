@@ -1,4 +1,4 @@
-"""What anybody may ask of a server, in one place: requests, guesses at credentials, and streams."""
+"""What anybody may ask of a server, in one place: requests, guesses at credentials, streams, and what has not come whole."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from sessions_server.limit_settings import LimitSettings
 from sessions_server.metrics import Metrics
 from sessions_server.permits import Permits
 from sessions_server.stream_limits import StreamLimits
+from sessions_server.unfinished_bytes import UnfinishedBytes
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -22,6 +23,7 @@ class Limits:
     permits: Permits
     guesses: Guesses
     streams: StreamLimits
+    unfinished: UnfinishedBytes
 
     @classmethod
     def of(cls, settings: LimitSettings, sessions: Sessions, metrics: Metrics) -> Self:
@@ -32,4 +34,5 @@ class Limits:
             permits=Permits(settings=settings, limiter=limiter, clock=clock, metrics=metrics),
             guesses=Guesses(rate=settings.guess_rate, header=header and header.lower(), clock=clock, metrics=metrics),
             streams=StreamLimits(settings, metrics),
+            unfinished=UnfinishedBytes(settings, metrics),
         )

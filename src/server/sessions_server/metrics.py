@@ -20,6 +20,7 @@ from sessions_core.domain import events
 from sessions_core.domain.channel import Io
 from sessions_core.domain.events import Event
 from sessions_core.ports.observer import Observer
+from sessions_server.places import Places
 from sessions_server.replication_metrics import ReplicationFacts
 
 BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -95,11 +96,16 @@ class _Limits(Collector):
 
     refused: dict[str, int] = attrs.field(factory=dict)
     uncounted: int = 0
+    places: Places = attrs.field(factory=Places)
 
     def collect(self) -> Iterator[Metric]:
         yield _counter("sessions_requests_refused", "Requests answered with 429.", "limit", self.refused)
         text = "Requests let through because the rate limiter gave no answer."
         yield CounterMetricFamily("sessions_requests_uncounted", text, value=self.uncounted)
+        text = "Connections without a request that were closed to make place for new ones."
+        yield CounterMetricFamily("sessions_connections_made_place", text, value=self.places.made)
+        text = "New connections for which nobody could make place."
+        yield CounterMetricFamily("sessions_connections_refused", text, value=self.places.refused)
 
 
 def _counter(name: str, text: str, label: str, counts: dict[str, int]) -> CounterMetricFamily:
@@ -122,14 +128,24 @@ class Metrics(Observer):
         registry.register(self._limits)
         self._streams = Gauge("sessions_subscriptions", "Open subscriptions.", registry=registry)
         self._connections = Gauge("sessions_connections", "Open connections.", registry=registry)
+        text = "Open connections without a request under way."
+        self._idle = Gauge("sessions_connections_idle", text, registry=registry)
+        text = "Bytes held of requests that have not come whole."
+        self._unfinished = Gauge("sessions_unfinished_bytes", text, registry=registry)
 
     def watch_streams(self, count: Callable[[], int]) -> None:
         """Ask *count* for the number of open subscriptions whenever metrics are read."""
         self._streams.set_function(count)
 
-    def watch_connections(self, count: Callable[[], int]) -> None:
-        """Ask *count* for the number of open connections whenever metrics are read."""
+    def watch_unfinished(self, count: Callable[[], int]) -> None:
+        """Ask *count* for the number of bytes held of requests that have not come whole whenever metrics are read."""
+        self._unfinished.set_function(count)
+
+    def watch_connections(self, count: Callable[[], int], places: Places) -> None:
+        """Ask *count* for the number of open connections, and *places* who had to go, whenever metrics are read."""
         self._connections.set_function(count)
+        self._idle.set_function(lambda: places.waiting)
+        self._limits.places = places
 
     def request(self, route: str, status: int, seconds: float | None) -> None:
         """Count an answered request; *seconds* is None for a subscription."""

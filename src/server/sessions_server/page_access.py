@@ -25,6 +25,7 @@ from aiohttp.http import HttpVersion11
 from multidict import CIMultiDictProxy
 
 from sessions_core.errors import InvalidError
+from sessions_server.page_environment import PageEnvironment
 from sessions_server.page_files import PageFile, read_files
 from sessions_server.problems import ForbiddenError
 
@@ -37,10 +38,12 @@ class Page:
     """What the server knows about its chat page.
 
     Attributes:
+        environment: Where it works.
         is_demo: Everybody may have it.
         is_local: The server listens on loopback addresses alone. Set when it begins to listen.
     """
 
+    environment: PageEnvironment
     is_demo: bool = False
     is_local: bool = attrs.field(default=False, init=False)
     files: Mapping[str, PageFile] = attrs.field(init=False, factory=read_files)

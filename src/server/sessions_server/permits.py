@@ -1,8 +1,19 @@
 """Which requests are too many, of an environment and of a token.
 
+How this works
+--------------
 Permits are taken when the credential is known and before anything else is done. A request with a key takes one of its
 environment; one with a public token takes one of that token as well, or none at all. So whoever floods with one token is
 stopped at that token's limit, and nobody else has less because of him than that limit allows him to take.
+
+That would be worth nothing if a token got its holder others, each with a limit of its own. So every token has a name under
+which it is counted (``counted_as``), and what we hand out ourselves has it from what it is for: all tokens of one session
+count as one, whichever turn they came from, and so do those of one run, and those of the direct writers of one channel that
+a key has asked for. What a public token asks us for (a session that it creates, the credentials of a direct writer) counts as that
+token. Only tokens that a key asks for or that a root key signs count each for itself: who has the key is the environment.
+
+What runs live on is counted apart, in a bucket of the environment's own (``vital``), for those who may carry out the run
+in question. So a flood takes no heartbeat away, heartbeats have a limit, and who may not send one cannot use that limit up.
 """
 
 from __future__ import annotations
@@ -22,11 +33,10 @@ from sessions_server.metrics import Metrics
 from sessions_server.problems import RateLimitedError, rate_headers
 
 ENVIRONMENT: Final = "environment"
+VITAL: Final = "vital"
 TOKEN: Final = "token"  # noqa: S105 - a kind of limit
 REMEMBERED: Final = 10_000
 """Callers whose buckets are at hand."""
-_ENOUGH: Final = 32
-"""So many digits of a hash tell tokens apart."""
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -45,21 +55,23 @@ class Permits:
         init=False, factory=lambda: BoundedDict(REMEMBERED)
     )
 
-    async def take(self, environment_id: EnvironmentId, token: str | None, *, is_vital: bool = False) -> Taken | None:
+    async def take(
+        self, environment_id: EnvironmentId, counted_as: str | None, *, is_vital: bool = False
+    ) -> Taken | None:
         """Take the permits of one request; None if it has no limits, or if nobody can tell just now.
 
         Args:
             environment_id: Whose request it is.
-            token: Hash of the public token that was shown, if one was.
-            is_vital: Only the token's own limit counts.
+            counted_as: The name under which the token that was shown is counted; None if a key was.
+            is_vital: It counts among what runs live on, and not among the other requests of its environment.
 
         Raises:
             RateLimitedError: There are none.
         """
-        key = (environment_id, token, is_vital)
+        key = (environment_id, counted_as, is_vital)
         buckets = self._buckets.get(key)
         if buckets is None:
-            buckets = self._buckets[key] = self._buckets_of(environment_id, token, is_vital=is_vital)
+            buckets = self._buckets[key] = self._buckets_of(environment_id, counted_as, is_vital=is_vital)
         if not buckets or self.limiter is None:
             return None
         taken = await self.limiter.take(buckets)
@@ -76,16 +88,19 @@ class Permits:
             headers[name] = text  # twice as fast as an update
 
     def _refusal(self, taken: Taken) -> RateLimitedError:
-        kind = ENVIRONMENT if taken.bucket.name == ENVIRONMENT else TOKEN
-        self.metrics.refuse(kind)
+        name = taken.bucket.name
+        kind = ENVIRONMENT if name in (ENVIRONMENT, VITAL) else TOKEN
+        self.metrics.refuse(VITAL if name == VITAL else kind)
         return RateLimitedError(kind, taken.bucket.rate.burst, taken.wait, self.clock.now() + taken.wait)
 
-    def _buckets_of(self, environment_id: EnvironmentId, token: str | None, *, is_vital: bool) -> tuple[Bucket, ...]:
-        if token is None:
-            rate = None if is_vital else self.settings.environment_rate
-            return () if rate is None else (Bucket(environment_id, ENVIRONMENT, rate),)
+    def _buckets_of(
+        self, environment_id: EnvironmentId, counted_as: str | None, *, is_vital: bool
+    ) -> tuple[Bucket, ...]:
+        if counted_as is None:
+            rate = self.settings.environment_rate
+            return () if rate is None else (Bucket(environment_id, VITAL if is_vital else ENVIRONMENT, rate),)
         rate = self.settings.token_rate
-        own = () if rate is None else (Bucket(environment_id, f"{TOKEN}:{token[:_ENOUGH]}", rate),)
+        own = () if rate is None else (Bucket(environment_id, f"{TOKEN}:{counted_as}", rate),)
         key = (environment_id, None, is_vital)
         if key not in self._buckets:
             self._buckets[key] = self._buckets_of(environment_id, None, is_vital=is_vital)

@@ -142,6 +142,8 @@ class Pipeline:
         if route.decoder is None or route.cap is None:
             return await route.handler(call)
         check_sender(request.headers)
+        call.caller = await call.context.page.environment.caller()
+        call.taken = await call.context.limits.permits.take(call.environment_id, None)
         check_length(request, route.cap)
         call.body = decode_body(await call.read_body(route.cap), route.decoder)
         return await self._undisturbed(call, route)

@@ -133,7 +133,7 @@ class TooManyRequestsError(HttpError):
     """One request more than a limit allows.
 
     Attributes:
-        kind: Of the limit: ``environment``, ``token``, ``address``, ``session`` or ``process``.
+        kind: Of the limit: ``environment``, ``token``, ``address``, ``session``, ``page`` or ``process``.
         limit: How many it allows at once.
     """
 
@@ -162,6 +162,17 @@ class TooManyStreamsError(TooManyRequestsError):
     @property
     def message(self) -> str:
         return f"Too many streams: this {self.kind} has {self.limit} open, and may have no more"
+
+
+@attrs.define(eq=False)
+class TooMuchUnfinishedError(TooManyRequestsError):
+    """Of bodies that have not come whole as much is held as may be."""
+
+    @property
+    def message(self) -> str:
+        return (
+            f"Too much is half there: requests of this {self.kind} that have not come whole may take {self.limit} bytes"
+        )
 
 
 @attrs.define(eq=False)
@@ -260,6 +271,7 @@ TABLE: Final[Mapping[type[BaseException], Answer]] = {
     # No word about retrying: the official clients then wait until x-ratelimit-reset, and with one only for a moment.
     RateLimitedError: Answer(429, "rate_limited"),
     TooManyStreamsError: Answer(429, "too_many_streams"),
+    TooMuchUnfinishedError: Answer(429, "too_much_unfinished"),
     TooManyRequestsError: Answer(429, "rate_limited"),
     TooManyConnectionsError: Answer(503, "too_many_connections", headers=_SOON),
     errors.SessionNotFoundError: Answer(404, "session_not_found", retry=False),

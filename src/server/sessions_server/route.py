@@ -34,6 +34,7 @@ from sessions_server.replication_health import ReplicationStatus
 from sessions_server.request_ids import RequestIds
 from sessions_server.stream_limits import Held
 from sessions_server.streams import Streams
+from sessions_server.unfinished_bytes import Share
 from sessions_server.wire.schemas import Parameter
 from sessions_server.wire.values import Wire
 
@@ -230,7 +231,13 @@ class Call:
 
     async def read_body(self, cap: int) -> bytes:
         """Return the body. See :func:`~sessions_server.bodies.read_body`."""
-        return await read_body(self.request, cap, self.context.config.body_timeout)
+        return await read_body(self.request, cap, self.context.config.body_timeout, self._share())
+
+    def _share(self) -> Share:
+        unfinished = self.context.limits.unfinished
+        if self.is_of_page:
+            return unfinished.share_of_page()
+        return unfinished.share_of(self.environment_id, self.caller.counted_as)
 
     def holding_stream(self, channel: Channel | None = None) -> Held:
         """Count this request as an open stream inside the block, one of *channel* if it is about one.

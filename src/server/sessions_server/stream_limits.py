@@ -5,22 +5,14 @@ They cost this process memory and a connection each, so it counts its own, whate
 
 from __future__ import annotations
 
-from typing import Final
-
 import attrs
 
 from sessions_core.domain.channel import Channel
 from sessions_core.domain.ids import EnvironmentId
+from sessions_server.holder_counts import ENVIRONMENT, PROCESS, SESSION, TOKEN, Holder, HolderCounts
 from sessions_server.limit_settings import LimitSettings
 from sessions_server.metrics import Metrics
 from sessions_server.problems import TooManyStreamsError
-
-Holder = tuple[str, ...]
-"""Whom streams are counted for: the kind of limit, such as ``session``, and which one of that kind."""
-PROCESS: Final = "process"
-ENVIRONMENT: Final = "environment"
-SESSION: Final = "session"
-TOKEN: Final = "token"  # noqa: S105 - a kind of limit
 
 
 @attrs.define(eq=False)
@@ -29,18 +21,29 @@ class StreamLimits:
 
     _settings: LimitSettings
     _metrics: Metrics
-    _open: dict[Holder, int] = attrs.field(init=False, factory=dict)
+    _open: HolderCounts = attrs.field(init=False)
+
+    @_open.default
+    def _none(self) -> HolderCounts:
+        settings = self._settings
+        most = {
+            PROCESS: settings.streams,
+            ENVIRONMENT: settings.streams_per_environment,
+            SESSION: settings.streams_per_session,
+            TOKEN: settings.streams_per_token,
+        }
+        return HolderCounts(most, self._refusal)
 
     def __len__(self) -> int:
         """Return for how many holders there are streams."""
         return len(self._open)
 
-    def held(self, environment_id: EnvironmentId, token: str | None, channel: Channel | None = None) -> Held:
+    def held(self, environment_id: EnvironmentId, counted_as: str | None, channel: Channel | None = None) -> Held:
         """Return a block inside which a stream counts as open, however that ends. It raises when it is entered.
 
         Args:
             environment_id: Whose it is.
-            token: Hash of the public token that was shown, if one was.
+            counted_as: The name under which the token that was shown is counted; None if a key was.
             channel: What it follows or writes, if it is about one.
 
         Raises:
@@ -49,52 +52,24 @@ class StreamLimits:
         holders: list[Holder] = [(PROCESS,), (ENVIRONMENT, environment_id)]
         if channel is not None:
             holders.append((SESSION, environment_id, channel.key))
-        if token is not None:
-            holders.append((TOKEN, environment_id, token))
-        return Held(self, tuple(holder for holder in holders if self._most(holder[0])))
+        if counted_as is not None:
+            holders.append((TOKEN, environment_id, counted_as))
+        return Held(self._open, self._open.limited(holders))
 
-    def enter(self, holders: tuple[Holder, ...]) -> None:
-        """Count one more for each of *holders*, or for none.
-
-        Raises:
-            TooManyStreamsError: One of them has too many already.
-        """
-        for holder in holders:
-            if self._open.get(holder, 0) >= (most := self._most(holder[0])):
-                self._metrics.refuse(f"{holder[0]}_streams")
-                raise TooManyStreamsError(holder[0], most)
-        for holder in holders:
-            self._open[holder] = self._open.get(holder, 0) + 1
-
-    def leave(self, holders: tuple[Holder, ...]) -> None:
-        """Count one less for each of *holders*."""
-        for holder in holders:
-            left = self._open[holder] - 1
-            if left:
-                self._open[holder] = left
-            else:
-                del self._open[holder]
-
-    def _most(self, kind: str) -> int:
-        """Return how many may be open; 0 is no limit."""
-        settings = self._settings
-        return {
-            PROCESS: settings.streams,
-            ENVIRONMENT: settings.streams_per_environment,
-            SESSION: settings.streams_per_session,
-            TOKEN: settings.streams_per_token,
-        }[kind]
+    def _refusal(self, kind: str, most: int) -> TooManyStreamsError:
+        self._metrics.refuse(f"{kind}_streams")
+        return TooManyStreamsError(kind, most)
 
 
 @attrs.define(eq=False)
 class Held:
     """A block for one stream. A class and no generator: thousands are open at a time, and each would keep a frame."""
 
-    _limits: StreamLimits
+    _open: HolderCounts
     _holders: tuple[Holder, ...]
 
     def __enter__(self) -> None:
-        self._limits.enter(self._holders)
+        self._open.add(self._holders)
 
     def __exit__(self, *_: object) -> None:
-        self._limits.leave(self._holders)
+        self._open.remove(self._holders)

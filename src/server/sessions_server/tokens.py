@@ -8,7 +8,7 @@ from __future__ import annotations
 import binascii
 import hashlib
 import json
-import math
+import re
 from base64 import urlsafe_b64decode
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -29,6 +29,11 @@ ISSUER: Final = "https://id.trigger.dev"
 AUDIENCE: Final = "https://api.trigger.dev"
 ROLLING: Final = "rolling"
 """A claim of session tokens that were given out without an end: their holder may have a fresh one after each turn."""
+COUNTED_AS: Final = "counted_as"
+"""A claim that says under which name a token's requests and streams are counted; a token without it has a name of its own."""
+_COUNT_NAME: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+_ENOUGH: Final = 32
+"""So many digits of a hash tell names apart."""
 _ALGORITHM: Final = "HS256"
 
 
@@ -56,7 +61,7 @@ class PublicToken:
     """A verified token.
 
     Attributes:
-        hash: What it is known by where the token itself must not be kept.
+        counted_as: The name under which its requests and streams are counted.
         key: The root key that signed it.
         expires_at: Unix seconds.
         one_time: For a one-time token the hash under which its use is remembered, else None.
@@ -64,7 +69,7 @@ class PublicToken:
     """
 
     environment: Environment
-    hash: str
+    counted_as: str
     scopes: tuple[str, ...]
     key: RootKey
     expires_at: float
@@ -130,7 +135,7 @@ class SignedSessionTokens(SessionTokens):
 
     Attributes:
         lifetime: Of a session token.
-        run_lifetime: Of a run's token: the longest that the run may wait in its engine's queue.
+        run_lifetime: Of a run token: the longest that the run may wait in its engine's queue.
     """
 
     lifetime: timedelta
@@ -146,7 +151,24 @@ class SignedSessionTokens(SessionTokens):
 def _roll(environment_id: EnvironmentId, scopes: Sequence[str], key: RootKey, now: datetime, life: timedelta) -> str:
     """Return a token whose holder may have a fresh one before it ends."""
     start = int(now.timestamp())
-    return mint(environment_id, scopes, key, start=start, end=start + int(life.total_seconds()), extra={ROLLING: True})
+    extra = {ROLLING: True, **counted_by(scopes)}
+    return mint(environment_id, scopes, key, start=start, end=start + int(life.total_seconds()), extra=extra)
+
+
+def counted_by(scopes: Sequence[str]) -> dict[str, str]:
+    """Return the claim by which all tokens with these *scopes* that have it are counted together."""
+    return {COUNTED_AS: count_name("\n".join(scopes))}
+
+
+def count_name(text: str) -> str:
+    """Return a short name for all that is counted as *text*, which it does not show."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_ENOUGH]
+
+
+def name_claimed(claims: Mapping[str, Any]) -> str | None:
+    """Return under which name signed *claims* want to be counted; None if they name none, or one that is no name."""
+    name = claims.get(COUNTED_AS)
+    return name if isinstance(name, str) and _COUNT_NAME.fullmatch(name) else None
 
 
 def signed_claims(token: str, key: RootKey) -> dict[str, Any] | None:
@@ -168,7 +190,7 @@ def _accept(
     hashed = token_hash(token)
     return PublicToken(
         environment=environment,
-        hash=hashed,
+        counted_as=name_claimed(claims) or hashed[:_ENOUGH],
         scopes=_scopes(claims.get("scopes")),
         key=key,
         expires_at=expires_at,
@@ -186,10 +208,15 @@ def end_of(claims: Mapping[str, Any], now: float) -> float | None:
         or (audience != AUDIENCE and not (isinstance(audience, list) and AUDIENCE in audience))
         or expires_at is None
         or expires_at <= now
-        or ("nbf" in claims and (_seconds(claims["nbf"]) or math.inf) > now)
+        or ("nbf" in claims and not _has_begun(claims["nbf"], now))
     ):
         return None
     return expires_at
+
+
+def _has_begun(value: Any, now: float) -> bool:
+    start = _seconds(value)
+    return start is not None and start <= now
 
 
 def _scopes(value: Any) -> tuple[str, ...]:

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, ClassVar, Final, Self, TypeVar
+from typing import Any, ClassVar, Final, Self
 
 import anyio
 import attrs
 
 from sessions_core import agents as raw
-from sessions_core.chat.chunks import FINISH, METADATA, RESTART, START, START_STEP, Chunk
+from sessions_core.chat.answer_writer import AnswerWriter
+from sessions_core.chat.chunks import RESTART, Chunk
 from sessions_core.chat.inputs import CLOSE, REGENERATE, Input, text_of
-from sessions_core.chat.partial import PartialAnswer, Replay, Shown, find_partial, given_up
+from sessions_core.chat.partial import PartialAnswer, find_partial, given_up
 from sessions_core.chat.stops import Stops
 from sessions_core.domain.channel import (
     PUBLIC_ACCESS_TOKEN,
     SESSION_IN_EVENT_ID,
     TURN_COMPLETE,
     Io,
-    NewRecord,
     RecordKind,
     control_record,
 )
@@ -29,19 +29,13 @@ from sessions_core.domain.ids import SESSION_PREFIX
 from sessions_core.domain.json_values import as_object
 from sessions_core.domain.run import Progress
 from sessions_core.domain.session import Session
-from sessions_core.errors import InvalidError, UnavailableError
+from sessions_core.errors import UnavailableError
 from sessions_core.inbox import Message
-from sessions_core.outbox import Pipe, pieces
 from sessions_core.unwrapping import consists_of, is_because_of, leaves, unwrap
 
 SCAN_MESSAGES: Final = 32
 SCAN_LIMIT: Final = 2048
-WRITE_SECONDS: Final = 30.0
 ERROR_TEXT: Final = "The agent failed to answer this message."
-
-T = TypeVar("T")
-Piece = tuple[Chunk, NewRecord]
-"""A chunk, and the record that holds it."""
 
 
 def message_id(session: Session, seq: int) -> str:
@@ -74,20 +68,13 @@ class Turn:
     is_stopped: bool = attrs.field(default=False, init=False)
     _scope: anyio.CancelScope = attrs.field(init=False, factory=anyio.CancelScope)
     _hearing: AbstractContextManager[None] | None = attrs.field(init=False, default=None)
-    _writing: anyio.Lock = attrs.field(init=False, factory=lambda: anyio.Lock(fast_acquire=True))
     _covered: int = attrs.field(init=False)
-    _shown: Shown = attrs.field(init=False)
-    _replay: Replay = attrs.field(init=False)
-    _has_spoken: bool = attrs.field(init=False, default=False)
+    _answer: AnswerWriter = attrs.field(init=False)
     _texts: int = attrs.field(init=False, default=0)
-    _lost: Exception | None = attrs.field(init=False, default=None)
-    """What left it open whether something was stored."""
 
     def __attrs_post_init__(self) -> None:
         self._covered = self.seq
-        self._replay = Replay(self.recovered)
-        self._shown = Shown(self.recovered.is_begun)
-        self._shown.note(self.recovered.chunks)
+        self._answer = AnswerWriter(self.run.out, self.message_id, self.recovered)
 
     @property
     def text_input(self) -> str:
@@ -122,7 +109,9 @@ class Turn:
             await self.write(start, {"type": "text-delta", "id": part, "delta": content}, end)
             return
         await self.write(start)
-        await self._pipe(content, lambda delta: [{"type": "text-delta", "id": part, "delta": delta}] if delta else [])
+        await self._answer.pipe(
+            content, lambda delta: [{"type": "text-delta", "id": part, "delta": delta}] if delta else []
+        )
         await self.write(end)
 
     async def data(self, name: str, value: Any, *, id: str | None = None) -> None:  # noqa: A002 - the wire's word
@@ -132,7 +121,7 @@ class Turn:
 
     async def pipe(self, chunks: AsyncIterable[Chunk]) -> None:
         """Write UI-message chunks as an async iterable gives them, like :meth:`write` and in the manner of :meth:`text`."""
-        await self._pipe(chunks, lambda chunk: [chunk])
+        await self._answer.pipe(chunks, lambda chunk: [chunk])
 
     async def write(self, *chunks: Chunk) -> None:
         """Write UI-message chunks, all or none, as they are but for ``start`` and ``finish``.
@@ -144,7 +133,7 @@ class Turn:
             InvalidError: A chunk has no ``type``.
             RecordTooLargeError: A chunk is too large.
         """
-        await self._store([piece for chunk in chunks for piece in self._check(chunk)])
+        await self._answer.write(chunks)
 
     async def last_data(self, name: str) -> Any:
         """Return the value of the newest ``data-<name>`` part that was written before this turn; None if there is none.
@@ -153,63 +142,6 @@ class Turn:
         2 048 records.
         """
         return await self.run.find_data(f"data-{name}")
-
-    async def _pipe(self, values: AsyncIterable[T], to_chunks: Callable[[T], Iterable[Chunk]]) -> None:
-        pipe: Pipe[Piece] = Pipe(self._store, lambda piece: len(piece[1].body))
-        await pipe.carry(values, lambda value: [piece for chunk in to_chunks(value) for piece in self._check(chunk)])
-
-    def _check(self, chunk: Chunk) -> list[Piece]:
-        """Make what *chunk* counts for: nothing or one piece. Whatever may be wrong with it shows here."""
-        kind = chunk.get("type")
-        if not isinstance(kind, str):
-            raise InvalidError("chunk.type", "must be a string")
-        if kind in (START, FINISH):
-            metadata = chunk.get("messageMetadata")
-            return [] if metadata is None else [self._piece({"type": METADATA, "messageMetadata": metadata})]
-        return [self._piece({**chunk})]  # A copy, as it may be looked at only after its writer has changed it.
-
-    def _admit(self, piece: Piece) -> list[Piece]:
-        """Make what has to be stored for *piece*: nothing if an earlier attempt has stored it."""
-        chunk, _ = piece
-        first = () if self._has_spoken or chunk["type"] in (START_STEP, METADATA) else ({"type": START_STEP},)
-        self._has_spoken = self._has_spoken or chunk["type"] != METADATA
-        admitted = [one for each in (*first, chunk) for one in self._replay.admit(each)]
-        return [piece if one is chunk else self._piece(one) for one in admitted]
-
-    def _piece(self, chunk: Chunk) -> Piece:
-        (record,) = self.run.out.data_records([chunk])
-        record.check_size()
-        return chunk, record
-
-    async def _store(self, chunks: Sequence[Piece]) -> None:
-        """Append what earlier attempts have not stored, after the message's ``start`` if it has not been written.
-
-        One call after the other, as each goes on from what the one before has stored. Not cut short: what has been begun
-        must be known, so as to be ended. What never gets here has not been said.
-
-        Without an answer of the log nobody knows what is there, so nothing can be added, not even the end.
-        """
-        if self._lost is not None:
-            raise self._lost.with_traceback(None)
-        async with self._writing:  # A task that was stopped does not get in.
-            admitted = [one for chunk in chunks for one in self._admit(chunk)]
-            if admitted and not self._shown.is_begun:
-                admitted = [self._piece({"type": START, "messageId": self.message_id}), *admitted]
-            if admitted:
-                try:
-                    with anyio.fail_after(WRITE_SECONDS, shield=True):
-                        await self._append(admitted)
-                except (UnavailableError, TimeoutError) as error:
-                    self._lost = error
-                    raise
-
-    async def _append(self, admitted: Sequence[Piece]) -> None:
-        """Append in the pieces that a log takes, so that a crash in between leaves what can be gone on with."""
-        left = [chunk for chunk, _ in admitted]
-        for piece in pieces(record for _, record in admitted):
-            await self.run.out.write(piece)
-            stored, left = left[: len(piece)], left[len(piece) :]
-            self._shown.note(stored)
 
     async def __aenter__(self) -> Self:
         self._scope.__enter__()
@@ -223,9 +155,9 @@ class Turn:
         assert self._hearing is not None
         self._hearing.__exit__(None, None, None)
         left = self._left_over(exc_type, exc, traceback)
-        error = self._lost if left is None else left
+        error = self._answer.lost if left is None else left
         if error is None:
-            seq = await self._complete([] if exc is not None else self._replay.finish())
+            seq = await self.run.complete_turn(self._covered, self._answer.end(is_whole=exc is None))
             if self.is_stopped:
                 self.run.report(TurnStopped(session_id=self.run.session.id, run_id=self.run.id, seq=seq))
             return True
@@ -235,12 +167,12 @@ class Turn:
             raise error
         cause = unwrap(error)
         self.run.report(TurnFailed(run_id=self.run.id, error=type(cause).__name__, exception=cause))
-        await self._complete([*self._shown.end_parts(), {"type": "error", "errorText": ERROR_TEXT}])
+        await self.run.complete_turn(self._covered, self._answer.end_with(ERROR_TEXT))
         return True
 
     def _is_left_open(self, error: Exception) -> bool:
         """Tell whether another attempt has to go on: this one is over, or *error* says that a system gave no answer."""
-        if self._lost is not None or consists_of(error, self.run.out.refusal):
+        if self._answer.lost is not None or consists_of(error, self.run.out.refusal):
             return True
         return all(isinstance(leaf, UnavailableError) for leaf in leaves(error))
 
@@ -267,18 +199,6 @@ class Turn:
         if inbox.read_to >= seq:  # Else something that has to be answered came before it.
             self._covered = seq
         self._scope.cancel()
-
-    async def _complete(self, last: list[Chunk]) -> int:
-        """Write the *last* chunks, end what is open, and complete the turn. An error alone begins no message.
-
-        Returns:
-            The seq of the turn-complete.
-        """
-        is_begun = self._shown.is_begun
-        self._shown.note(last)
-        finish: list[Chunk] = [{"type": FINISH}] if is_begun else []
-        ending = [*last, *self._shown.end_parts(), *self._shown.end_step(), *finish]
-        return await self.run.complete_turn(self._covered, ending)
 
 
 @attrs.define(eq=False, kw_only=True)

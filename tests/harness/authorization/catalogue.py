@@ -116,13 +116,13 @@ KINDS: Final[tuple[Kind, ...]] = (
         rights("write task one", "read task one", "write task two", "read task two"),
     ),
     token("token of all tasks", ["write:tasks", "read:tasks"], rights("write tasks", "read tasks")),
-    token("run's token", _OF_RUN, CARRY_OUT),
+    token("run token", _OF_RUN, CARRY_OUT),
     token(
-        "other run's token",
+        "run token of another session",
         ["write:runs:{page_run}", "read:runs:{page_run}", "read:sessions:{page_key}"],
         rights("write run page", "read run page", "read session page"),
     ),
-    token("run's token that may only write", ["write:runs:{chat_run}"], rights("write run chat")),
+    token("run token that may only write", ["write:runs:{chat_run}"], rights("write run chat")),
     token("token of all runs", ["write:runs", "read:runs"], rights("write runs", "read runs")),
     token("token for several audiences", _BY_EXTERNAL, TALK, claims={"aud": ["other", "https://api.trigger.dev"]}),
     token("token that has begun", _BY_EXTERNAL, TALK, claims={"nbf": 1}),
@@ -220,3 +220,13 @@ KINDS: Final[tuple[Kind, ...]] = (
     direct_by_hand("direct writer of a list", key=[CHAT]),
     direct_by_hand("direct writer without an epoch", epoch=...),
 )
+
+
+def named(*names: str) -> tuple[Kind, ...]:
+    """Return the kinds with these names.
+
+    Raises:
+        KeyError: There is none of that name.
+    """
+    by_name = {kind.name: kind for kind in KINDS}
+    return tuple(by_name[name] for name in names)

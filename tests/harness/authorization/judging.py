@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Container, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
@@ -60,6 +60,14 @@ def questions(line: Line, kinds: Iterable[Kind], rows: Container[str] | None = N
             if rows is None or row.name in rows or len(line.rows) == 1:
                 for epoch in line.epochs:
                     yield Question(line, kind, row, epoch, oracle(line, kind, row, epoch))
+
+
+def questions_about(rows: Container[str], lines: Sequence[Line], kinds: Sequence[Kind]) -> list[Question]:
+    """Return all that *kinds* can ask of *lines* about the *rows* of these names: something by each of each."""
+    asked = [each for line in lines for each in questions(line, kinds, rows)]
+    pairs = {(each.line.name, each.kind.name) for each in asked}
+    assert pairs == {(line.name, kind.name) for line in lines for kind in kinds}, "a line has none of these rows"
+    return asked
 
 
 async def snapshot_of_memory(world: World) -> dict[str, Any]:

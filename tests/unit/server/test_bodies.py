@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import tracemalloc
 import zlib
+from collections.abc import Sequence
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
@@ -13,24 +14,31 @@ from unittest.mock import Mock
 
 import pytest
 from aiohttp import HttpVersion11, StreamReader
+from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_parser import RawRequestMessage
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
+from sessions_core.domain.ids import EnvironmentId
 from sessions_server.bodies import read_body
 from sessions_server.http1.request import Request
+from sessions_server.limit_settings import LimitSettings
+from sessions_server.metrics import Metrics
 from sessions_server.problems import (
     BodyTooLargeError,
     HttpError,
     RequestTimeoutError,
+    TooMuchUnfinishedError,
     UnreadableBodyError,
     UnsupportedEncodingError,
 )
+from sessions_server.unfinished_bytes import REQUEST_BYTES, UnfinishedBytes
 
 CAP = 1000
 PATIENCE = timedelta(seconds=60)
+ONE = EnvironmentId("env_one")
 
 
 def deflate(data: bytes) -> bytes:
@@ -39,27 +47,57 @@ def deflate(data: bytes) -> bytes:
     return packer.compress(data) + packer.flush()
 
 
-def request(encoding: str | None, *pieces: bytes, ends: bool = True) -> Request:
-    """Make a request whose body has come in *pieces*."""
-    body = StreamReader(Mock(_reading_paused=False), 2**16, loop=asyncio.get_running_loop())
-    for piece in pieces:
-        body.feed_data(piece)
-    if ends:
-        body.feed_eof()
+def make_unfinished(**limits: Any) -> UnfinishedBytes:
+    return UnfinishedBytes(LimitSettings(**limits), Metrics())
+
+
+class _Protocol(BaseProtocol):
+    """Of a connection that is never full. No mock, which would remember every call."""
+
+    connected = True
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self, resume_parser: bool = True) -> None: ...
+
+
+def request(encoding: str | None) -> Request:
+    """Make a request of whose body nothing has come."""
+    loop = asyncio.get_running_loop()
+    body = StreamReader(_Protocol(loop), 2**16, loop=loop)
     headers = CIMultiDictProxy(CIMultiDict({} if encoding is None else {"Content-Encoding": encoding}))
     message = RawRequestMessage("POST", "/", HttpVersion11, headers, (), False, None, False, True, URL("/"))
     task: Any = asyncio.current_task()
-    return Request(message, body, Mock(), Mock(), task, asyncio.get_running_loop())
+    return Request(message, body, Mock(), Mock(), task, loop)
+
+
+async def send(body: StreamReader, pieces: Sequence[bytes]) -> None:
+    """Send *pieces*, each when the one before has been taken."""
+    for piece in pieces:
+        body.feed_data(piece)
+        await asyncio.sleep(0)
+    body.feed_eof()
+
+
+async def read(encoding: str | None, pieces: Sequence[bytes], *, is_whole: bool) -> bytes | type[Exception]:
+    made, unfinished = request(encoding), make_unfinished()
+    sending = asyncio.create_task(send(made.content, pieces))
+    if is_whole:
+        await sending
+    try:
+        return await read_body(made, CAP, PATIENCE, unfinished.share_of(ONE, None))
+    except (HttpError, UnreadableBodyError) as error:
+        return type(error)
+    finally:
+        await sending
+        assert len(unfinished) == 0
 
 
 def outcome(encoding: str | None, *pieces: bytes) -> bytes | type[Exception]:
-    async def read() -> bytes | type[Exception]:
-        try:
-            return await read_body(request(encoding, *pieces), CAP, PATIENCE)
-        except (HttpError, UnreadableBodyError) as error:
-            return type(error)
-
-    return asyncio.run(read())
+    """Read a body that is there whole, and once more as it comes: it has to make no difference."""
+    whole = asyncio.run(read(encoding, pieces, is_whole=True))
+    assert asyncio.run(read(encoding, pieces, is_whole=False)) == whole
+    return whole
 
 
 @pytest.mark.parametrize(
@@ -122,5 +160,85 @@ def test_what_we_cannot_unpack_is_not_taken_for_text(encoding: str) -> None:
 
 
 async def test_a_body_that_does_not_come_is_not_waited_for_for_ever() -> None:
+    unfinished, made = make_unfinished(), request(None)
+    made.content.feed_data(b"half of it")
     with pytest.raises(RequestTimeoutError):
-        await read_body(request(None, b"half of it", ends=False), CAP, timedelta(seconds=0.02))
+        await read_body(made, CAP, timedelta(seconds=0.02), unfinished.share_of(ONE, None))
+    assert len(unfinished) == 0
+
+
+# --- what is held of bodies that have not come whole ---
+
+
+async def test_a_body_that_is_there_whole_counts_for_nothing() -> None:
+    unfinished, made = make_unfinished(unfinished_bytes=1), request("gzip")
+    await send(made.content, [gzip.compress(b"whole")])
+    assert await read_body(made, CAP, PATIENCE, unfinished.share_of(ONE, None)) == b"whole"
+
+
+async def test_a_request_that_waits_for_its_body_counts_with_all_that_has_come() -> None:
+    unfinished, made = make_unfinished(), request(None)
+    reading = asyncio.create_task(read_body(made, CAP, PATIENCE, unfinished.share_of(ONE, None)))
+    await asyncio.sleep(0)
+    assert unfinished.held == REQUEST_BYTES
+    made.content.feed_data(b"x" * 700)
+    await asyncio.sleep(0)
+    assert unfinished.held == REQUEST_BYTES + 700
+    made.content.feed_eof()
+    assert await reading == b"x" * 700
+    assert unfinished.held == 0
+
+
+async def test_one_more_than_may_be_held_is_refused_and_the_others_go_on() -> None:
+    unfinished = make_unfinished(unfinished_bytes=2 * REQUEST_BYTES + 200)
+    made = [request(None) for _ in range(3)]
+    reading = [asyncio.create_task(read_body(each, CAP, PATIENCE, unfinished.share_of(ONE, None))) for each in made]
+    with pytest.raises(TooMuchUnfinishedError):
+        await reading[2]
+    made[0].content.feed_data(b"x" * 200)
+    await asyncio.sleep(0)
+    made[1].content.feed_data(b"x")
+    with pytest.raises(TooMuchUnfinishedError):
+        await reading[1]
+    made[0].content.feed_eof()
+    assert await reading[0] == b"x" * 200
+    assert len(unfinished) == 0
+
+
+async def test_a_bomb_that_does_not_end_takes_no_more_than_has_been_sent() -> None:
+    unfinished, bomb = make_unfinished(), gzip.compress(bytes(1_000_000))[:-1]
+    made = [request("gzip") for _ in range(20)]
+    tracemalloc.start()
+    try:
+        reading = [
+            asyncio.create_task(read_body(each, 1_048_576, PATIENCE, unfinished.share_of(ONE, None))) for each in made
+        ]
+        for each in made:
+            each.content.feed_data(bomb)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert unfinished.held == len(made) * (REQUEST_BYTES + len(bomb))
+        _, peak = tracemalloc.get_traced_memory()
+        assert peak < unfinished.held
+    finally:
+        tracemalloc.stop()
+        for task in reading:
+            task.cancel()
+        await asyncio.wait(reading)
+    assert len(unfinished) == 0
+
+
+async def test_a_body_that_comes_in_tiny_pieces_takes_no_more_than_it_is_counted_for() -> None:
+    unfinished, made = make_unfinished(), request(None)
+    reading = asyncio.create_task(read_body(made, 100_000, PATIENCE, unfinished.share_of(ONE, None)))
+    tracemalloc.start()
+    try:
+        for number in range(5_000):
+            made.content.feed_data(b"%04d" % number)
+            await asyncio.sleep(0)
+        held, _ = tracemalloc.get_traced_memory()
+        assert held < unfinished.held == REQUEST_BYTES + 20_000
+    finally:
+        tracemalloc.stop()
+        reading.cancel()
+        await asyncio.wait([reading])

@@ -31,13 +31,13 @@ def make_permits(clock: ManualClock | None = None, **settings: Any) -> Permits:
 
 
 async def count(
-    permits: Permits, env: EnvironmentId = ONE, token: str | None = None, *, tries: int = 10, is_vital: bool = False
+    permits: Permits, env: EnvironmentId = ONE, name: str | None = None, *, tries: int = 10, is_vital: bool = False
 ) -> int:
     """Return how many of *tries* requests get a permit."""
     allowed = 0
     for _ in range(tries):
         try:
-            await permits.take(env, token, is_vital=is_vital)
+            await permits.take(env, name, is_vital=is_vital)
         except RateLimitedError:
             continue
         allowed += 1
@@ -46,8 +46,8 @@ async def count(
 
 async def test_a_flood_with_one_token_leaves_the_rest_to_the_others() -> None:
     permits = make_permits()
-    assert await count(permits, token="a", tries=1000) == 3
-    assert await count(permits, token="b", tries=2) == 2
+    assert await count(permits, name="a", tries=1000) == 3
+    assert await count(permits, name="b", tries=2) == 2
     assert await count(permits, tries=1000) == 6 - 3 - 2
     assert await count(permits, OTHER, "a") == 3
     assert await count(permits, OTHER) == 3
@@ -62,7 +62,7 @@ async def test_keys_share_the_limit_of_their_environment_alone() -> None:
 async def test_a_refusal_says_whose_limit_it_is_and_when_to_come_again() -> None:
     clock = ManualClock()
     permits = make_permits(clock)
-    await count(permits, token="a")
+    await count(permits, name="a")
     with pytest.raises(RateLimitedError) as refused:
         await permits.take(ONE, "a")
     error = refused.value
@@ -72,14 +72,38 @@ async def test_a_refusal_says_whose_limit_it_is_and_when_to_come_again() -> None
         await permits.take(ONE, "fresh")
     assert (refused.value.kind, refused.value.limit) == ("environment", 6)
     clock.advance(error.wait)
-    assert await count(permits, token="a") == 1
+    assert await count(permits, name="a") == 1
 
 
-async def test_what_is_vital_does_not_count_for_its_environment() -> None:
+async def test_what_is_vital_is_counted_apart_from_its_environment() -> None:
     permits = make_permits()
     await count(permits)
-    assert await count(permits, is_vital=True, tries=50) == 50
-    assert await count(permits, token="a", is_vital=True, tries=50) == 3
+    await count(permits, name="a")
+    assert await count(permits, name="b", is_vital=True) == 3, "its own limit holds"
+    assert await count(permits, is_vital=True) == 3, "what tokens have left of it"
+    assert await count(permits, name="c", is_vital=True) == 0
+    assert await count(permits, OTHER, is_vital=True) == 6
+
+
+async def test_a_flood_of_what_is_vital_takes_nothing_else() -> None:
+    permits = make_permits()
+    await count(permits, is_vital=True)
+    assert await count(permits) == 6
+
+
+async def test_a_token_has_one_limit_for_what_is_vital_and_the_rest() -> None:
+    permits = make_permits()
+    assert await count(permits, name="a", is_vital=True, tries=2) == 2
+    assert await count(permits, name="a") == 1
+
+
+async def test_who_is_refused_what_is_vital_is_told_of_the_environment() -> None:
+    permits = make_permits()
+    await count(permits, is_vital=True)
+    with pytest.raises(RateLimitedError) as refused:
+        await permits.take(ONE, None, is_vital=True)
+    assert (refused.value.kind, refused.value.limit, refused.value.wait) == ("environment", 6, SECOND)
+    assert b'sessions_requests_refused_total{limit="vital"} 5.0' in permits.metrics.render()
 
 
 async def test_the_headers_are_those_of_the_callers_own_limit() -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import math
+import re
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sessions_core.domain.access import run_scopes, session_scopes
 from sessions_core.domain.environment import Environment, EnvironmentType, RootKey
 from sessions_core.domain.ids import EnvironmentId, OrganizationId, ProjectId
 from sessions_core.testing import ManualClock
@@ -43,6 +47,7 @@ VARIANTS: dict[str, st.SearchStrategy[Any]] = {
     "scopes": st.lists(st.text() | any_json) | any_json,
     "otu": st.booleans() | any_json,
     "rolling": st.booleans() | any_json,
+    "counted_as": st.text(max_size=70) | any_json,
 }
 GOOD = {"sub": "env_1", "pub": True, "iss": tokens.ISSUER, "aud": tokens.AUDIENCE, "exp": START + 5, "scopes": ["read"]}
 claims = (
@@ -80,6 +85,7 @@ def test_any_claims_that_were_signed_are_read_or_refused(content: dict[str, Any]
         assert content["aud"] == tokens.AUDIENCE or tokens.AUDIENCE in content["aud"]
         assert START < found.expires_at == content["exp"]
         assert "nbf" not in content or content["nbf"] <= START
+        assert re.fullmatch(r"[A-Za-z0-9_.:-]{1,64}", found.counted_as)
         assert all(scope in content["scopes"] for scope in found.scopes)
         assert (found.one_time is not None) == (content.get("otu") is True)
         assert found.is_rolling == (content.get("rolling") is True)
@@ -118,6 +124,46 @@ def test_what_is_minted_is_verified_until_it_ends(scopes: list[str], seconds: in
     assert tokens.verify(token, ENVIRONMENT, [KEY], NOW + timedelta(seconds=seconds)) is None
     assert tokens.verify(token, ENVIRONMENT, [OTHER_KEY], NOW) is None
     assert tokens.verify(token, attrs.evolve(ENVIRONMENT, id=EnvironmentId("env_2")), [KEY], NOW) is None
+
+
+@pytest.mark.parametrize("start", [0, 0.0, -1, START, START - 0.5])
+def test_a_token_whose_beginning_has_passed_works(start: float) -> None:
+    assert verify(signed(json.dumps(GOOD | {"nbf": start})))
+
+
+@pytest.mark.parametrize("start", [None, "0", False, True, [0], {}, math.nan, -math.inf, START + 1, 1e15])
+def test_a_token_that_has_not_begun_or_says_no_number_is_none(start: Any) -> None:
+    assert verify(signed(json.dumps(GOOD | {"nbf": start}))) is None
+
+
+def counted_as(**more: Any) -> str:
+    found = verify(signed(json.dumps(GOOD | more)))
+    assert found is not None
+    return found.counted_as
+
+
+def test_a_token_is_counted_for_itself_unless_it_says_otherwise() -> None:
+    names = [counted_as(), counted_as(exp=START + 6), counted_as(counted_as="a"), counted_as(counted_as="b")]
+    assert len(set(names)) == 4
+    assert counted_as(counted_as="a", exp=START + 6, scopes=[]) == names[2]
+
+
+@pytest.mark.parametrize("name", ["", " ", "ä", "\ud800", "a" * 65, "a\n", 1, None, ["a"]])
+def test_what_is_no_name_to_count_by_makes_no_difference(name: Any) -> None:
+    assert counted_as(counted_as=name, exp=START + 6) != counted_as(counted_as=name)
+
+
+def test_tokens_of_one_session_or_run_are_counted_together_and_apart_from_others() -> None:
+    def name_of(scopes: Sequence[str], start: int) -> str:
+        token = tokens.mint(ENVIRONMENT.id, scopes, KEY, start=start, end=START + 60, extra=tokens.counted_by(scopes))
+        found = verify(token)
+        assert found is not None
+        return found.counted_as
+
+    kinds = [session_scopes("a"), session_scopes("b"), session_scopes("ä"), run_scopes("run_1", "a")]
+    names = [{name_of(scopes, START - age) for age in range(3)} for scopes in kinds]
+    assert [len(each) for each in names] == [1] * 4
+    assert len(set().union(*names)) == 4
 
 
 @given(st.data())

@@ -10,10 +10,10 @@ from typing import Final
 import zstandard
 
 from sessions_server.data_plane.failures import BAD_FRAME, BAD_HEADER, S2Error
+from sessions_server.inflating import GZIP, inflate
 
 THRESHOLD: Final = 1024
 """Shorter payloads are sent as they are."""
-_GZIP_WINDOW: Final = zlib.MAX_WBITS | 16
 _LONGEST_WINDOW: Final = 1 << 23
 
 
@@ -70,23 +70,13 @@ def decompress(payload: bytes, compression: Compression, limit: int, what: str) 
             case Compression.ZSTD:
                 return _from_zstd(payload, limit)
             case Compression.GZIP:
-                return _from_gzip(payload, limit)
+                return inflate(payload, GZIP, limit)
             case Compression.NONE:
                 return payload
     except OverflowError:
         raise S2Error.of(BAD_FRAME, f"{what} is too large when decompressed") from None
     except (zlib.error, zstandard.ZstdError, EOFError):
         raise S2Error.of(BAD_FRAME, f"{what} cannot be decompressed") from None
-
-
-def _from_gzip(payload: bytes, limit: int) -> bytes:
-    inflater = zlib.decompressobj(_GZIP_WINDOW)
-    plain = inflater.decompress(payload, limit + 1)
-    if len(plain) > limit:
-        raise OverflowError
-    if not inflater.eof or inflater.unused_data:
-        raise EOFError
-    return plain
 
 
 def _from_zstd(payload: bytes, limit: int) -> bytes:

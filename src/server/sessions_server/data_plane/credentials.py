@@ -17,6 +17,7 @@ from sessions_core.domain.channel import Channel, Io
 from sessions_core.domain.direct import Tenure
 from sessions_core.domain.environment import RootKey
 from sessions_core.domain.ids import AddressingKey, EnvironmentId
+from sessions_core.errors import UnavailableError
 from sessions_core.ports.clock import Clock
 from sessions_core.ports.direct_writes import DirectWrites, WriteCredentials
 from sessions_server import tokens
@@ -35,12 +36,12 @@ class DirectToken:
     """What a token allows.
 
     Attributes:
-        hash: What it is known by where the token itself must not be kept.
+        counted_as: The name under which its requests and streams are counted.
         tenure: None for ``in``, which belongs to no run.
         until: Unix seconds.
     """
 
-    hash: str
+    counted_as: str
     channel: Channel
     tenure: Tenure | None
     until: float
@@ -66,8 +67,18 @@ class DirectTokens:
     _clock: Clock
     _known: BoundedDict[str, _Known] = attrs.field(init=False, factory=lambda: BoundedDict(REMEMBERED), repr=False)
 
-    async def sign(self, channel: Channel, tenure: Tenure, lifetime: timedelta, ends_at: datetime | None = None) -> str:
-        """Return a token for *channel* that works for *lifetime*, but not after *ends_at*."""
+    async def sign(
+        self,
+        channel: Channel,
+        tenure: Tenure,
+        lifetime: timedelta,
+        ends_at: datetime | None = None,
+        counted_as: str | None = None,
+    ) -> str:
+        """Return a token for *channel* that works for *lifetime*, but not after *ends_at*.
+
+        It is counted as *counted_as*; None: together with all others for its channel that are.
+        """
         now = int(self._clock.now().timestamp())
         end = now + max(int(lifetime.total_seconds()), 1)
         claims: dict[str, Any] = {
@@ -80,6 +91,8 @@ class DirectTokens:
         }
         if channel.io is Io.OUT:
             claims |= {"run": tenure.run_version, "epoch": tenure.last_epoch}
+        if counted_as is not None:
+            claims[tokens.COUNTED_AS] = counted_as
         return tokens.sign(claims, await self._auth.signing_key(channel.environment_id))
 
     async def find(self, token: str) -> DirectToken | None:
@@ -97,6 +110,13 @@ class DirectTokens:
         self._known[token] = known
         return known.token
 
+    async def is_refused(self, token: str) -> bool:
+        """Tell whether *token*, which was admitted, no longer works. A silent store refuses none."""
+        try:
+            return await self.find(token) is None
+        except UnavailableError:
+            return False
+
     def has_admitted(self, token: str) -> bool:
         """Tell whether *token* worked when it was looked at last, so that it is no guess."""
         return token in self._known
@@ -106,14 +126,14 @@ class DirectTokens:
         for key in keys:
             claims = tokens.signed_claims(token, key) if key.is_valid(now) else None
             if claims is not None and claims.get("use") == _USE:
-                return self._accept(token, claims, key, keys)
+                return self._accept(claims, key, keys)
         return None
 
-    def _accept(self, token: str, claims: Mapping[str, Any], key: RootKey, keys: tuple[RootKey, ...]) -> _Known | None:
+    def _accept(self, claims: Mapping[str, Any], key: RootKey, keys: tuple[RootKey, ...]) -> _Known | None:
         end = tokens.end_of(claims, self._clock.now().timestamp())
         if end is None:
             return None
-        read = _read(token, claims, end if key.expires_at is None else min(end, key.expires_at.timestamp()))
+        read = _read(claims, end if key.expires_at is None else min(end, key.expires_at.timestamp()))
         return None if read is None else _Known(read, keys)
 
 
@@ -128,7 +148,7 @@ def _environment_of(token: str) -> str | None:
     return subject if isinstance(subject, str) else None
 
 
-def _read(token: str, claims: Mapping[str, Any], until: float) -> DirectToken | None:
+def _read(claims: Mapping[str, Any], until: float) -> DirectToken | None:
     """Read what a root key has signed; None if it is not what we sign ourselves."""
     match claims:
         case {"sub": str(environment_id), "key": str(key), "io": "in"}:
@@ -138,7 +158,8 @@ def _read(token: str, claims: Mapping[str, Any], until: float) -> DirectToken | 
         case _:
             return None
     channel = Channel(EnvironmentId(environment_id), AddressingKey(key), io)
-    return DirectToken(hash=tokens.token_hash(token), channel=channel, tenure=tenure, until=until)
+    counted_as = tokens.name_claimed(claims) or tokens.count_name(f"{io.value}:{key}")
+    return DirectToken(counted_as=counted_as, channel=channel, tenure=tenure, until=until)
 
 
 @attrs.frozen(kw_only=True)
@@ -147,11 +168,13 @@ class SignedDirectWrites(DirectWrites):
 
     Attributes:
         address: Of this server, as clients reach it.
+        counted_as: The name under which whoever asks is counted, and what it gets; None if it has none.
     """
 
     tokens: DirectTokens
     address: str
     lifetime: timedelta
+    counted_as: str | None = None
 
     @property
     def is_scoped(self) -> bool:
@@ -159,7 +182,7 @@ class SignedDirectWrites(DirectWrites):
 
     async def issue(self, channel: Channel, *, tenure: Tenure, ends_at: datetime | None = None) -> WriteCredentials:
         return WriteCredentials(
-            token=await self.tokens.sign(channel, tenure, self.lifetime, ends_at),
+            token=await self.tokens.sign(channel, tenure, self.lifetime, ends_at, self.counted_as),
             basin=basin_of(channel.environment_id),
             stream=stream_of(channel),
             endpoint=self.address + API_PATH,

@@ -52,6 +52,11 @@ class Exchange(Protocol):
     def peer(self) -> str | None:
         """The address that the request came from; None if that is not known."""
 
+    @property
+    @abstractmethod
+    def is_body_complete(self) -> bool:
+        """Whether the body has come to its end, read or not: nobody has to wait for any of it."""
+
     @abstractmethod
     def body(self) -> AsyncIterator[bytes]:
         """Return the body, as it comes, in pieces of any size but never empty; it is read once.

@@ -14,7 +14,7 @@ import msgspec
 
 from sessions_core import errors
 from sessions_core.domain.guard import UNTOUCHED, Guard
-from sessions_server.problems import ForbiddenError, TooManyRequestsError, UnauthenticatedError
+from sessions_server.problems import ForbiddenError, RequestTimeoutError, TooManyRequestsError, UnauthenticatedError
 
 _ENCODE: Final = msgspec.json.Encoder().encode
 BAD_FRAME: Final = "bad_frame"
@@ -120,6 +120,7 @@ _TABLE: Final[dict[type[BaseException], Callable[[Any], S2Error]]] = {
     UnauthenticatedError: _with("authn"),
     ForbiddenError: _with(PERMISSION_DENIED),
     TooManyRequestsError: _with(RATE_LIMITED),
+    RequestTimeoutError: _with(REQUEST_TIMEOUT),
     errors.NotFoundError: lambda _: S2Error.of(STREAM_NOT_FOUND, "There is no such stream"),
     errors.InvalidError: _with(INVALID),
     errors.RecordTooLargeError: _with(INVALID),

@@ -7,18 +7,25 @@ there it waits for what it cannot have at once, so that flow control slows its c
 from __future__ import annotations
 
 import asyncio
+import math
+from contextlib import AbstractContextManager
 from typing import Final
 
 import attrs
+from anyio import CancelScope
 
 from sessions_core.domain.channel import Channel
 from sessions_core.domain.ids import EnvironmentId
+from sessions_core.domain.rate import Taken
+from sessions_core.ports.clock import Clock
 from sessions_server.auth import Authenticator
 from sessions_server.data_plane.credentials import DirectTokens, is_direct
 from sessions_server.data_plane.exchange import Exchange
 from sessions_server.limits import Limits
 from sessions_server.problems import RateLimitedError, UnauthenticatedError
 from sessions_server.stream_limits import Held
+from sessions_server.streams import Streams
+from sessions_server.unfinished_bytes import Share
 
 BEARER: Final = "Bearer "
 PATIENCE_SECONDS: Final = 4.0
@@ -31,10 +38,16 @@ class Visitor:
 
     Attributes:
         counted_as: The name under which a token is counted; None if a key was shown.
+        credential: What was shown.
+        expires_at: Unix seconds after which that no longer works; None if it has no end.
+        taken: The permit that was taken for the request, if there is a limit.
     """
 
     environment_id: EnvironmentId
     counted_as: str | None
+    credential: str = attrs.field(repr=False)
+    expires_at: float | None
+    taken: Taken | None = None
 
 
 @attrs.define
@@ -44,6 +57,8 @@ class Gate:
     _auth: Authenticator
     _tokens: DirectTokens
     _limits: Limits
+    _streams: Streams
+    _clock: Clock
 
     async def enter(self, exchange: Exchange) -> Visitor:
         """Let a request in.
@@ -53,8 +68,8 @@ class Gate:
             RateLimitedError: There were too many requests, or too many credentials that do not work.
         """
         visitor = await self._identify(exchange)
-        await self._limits.permits.take(visitor.environment_id, visitor.counted_as)
-        return visitor
+        taken = await self._limits.permits.take(visitor.environment_id, visitor.counted_as)
+        return attrs.evolve(visitor, taken=taken)
 
     async def wait(self, visitor: Visitor) -> None:
         """Let a further batch in once there is a permit for it.
@@ -83,6 +98,15 @@ class Gate:
         """
         return self._limits.streams.held(visitor.environment_id, visitor.counted_as, channel)
 
+    def open_stream(self, visitor: Visitor) -> AbstractContextManager[CancelScope]:
+        """Run the block until it is done, the server stops, or the visitor's credential no longer works."""
+        end, now = visitor.expires_at, self._clock.now().timestamp()
+        return self._streams.open(math.inf if end is None else end - now, BEARER + visitor.credential)
+
+    def share_of(self, visitor: Visitor) -> Share:
+        """Return what is held of the visitor's request until it has come whole."""
+        return self._limits.unfinished.share_of(visitor.environment_id, visitor.counted_as)
+
     async def _identify(self, exchange: Exchange) -> Visitor:
         token = bearer(exchange)
         if self._tokens.has_admitted(token) or self._auth.has_admitted(BEARER + token):
@@ -93,11 +117,17 @@ class Gate:
     async def _look_at(self, token: str) -> Visitor:
         if not is_direct(token):
             caller = await self._auth.authenticate(BEARER + token)
-            return Visitor(caller.environment.id, caller.counted_as)
+            return Visitor(caller.environment.id, caller.counted_as, token, caller.expires_at)
         found = await self._tokens.find(token)
         if found is None:
             raise UnauthenticatedError("The access token is invalid or has expired")
-        return Visitor(found.channel.environment_id, found.counted_as)
+        return Visitor(found.channel.environment_id, found.counted_as, token, found.until)
+
+
+async def is_refused(auth: Authenticator, direct_tokens: DirectTokens, header: str) -> bool:
+    """Tell whether a credential that was admitted, of whatever kind, no longer works. A silent store refuses none."""
+    token = header.removeprefix(BEARER)
+    return await (direct_tokens.is_refused(token) if is_direct(token) else auth.is_refused(header))
 
 
 def bearer(exchange: Exchange) -> str:

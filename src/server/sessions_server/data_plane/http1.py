@@ -7,14 +7,11 @@ from typing import Final
 
 import attrs
 from aiohttp import web
-from aiohttp.client_exceptions import ClientPayloadError
-from aiohttp.http_exceptions import HttpProcessingError
 
-from sessions_server.bodies import ask_for_body
+from sessions_server.bodies import BROKEN, pieces_of
 from sessions_server.data_plane.exchange import BodyCutError, Exchange, Handler
 from sessions_server.http1.request import Request
 
-_BROKEN: Final = (ClientPayloadError, HttpProcessingError, web.RequestPayloadError)
 _UNDONE: Final = ("gzip", "deflate", "br", "zstd")
 """Encodings of bodies that aiohttp has undone, or refused, in an application of somebody else's."""
 
@@ -55,15 +52,17 @@ class Http1Exchange(Exchange):
     def peer(self) -> str | None:
         return self.request.remote
 
+    @property
+    def is_body_complete(self) -> bool:
+        return not self.request.body_exists or self.request.content.is_eof()
+
     async def body(self) -> AsyncIterator[bytes]:
         if not self.request.body_exists:
             return
-        if "expect" in self.headers:
-            await ask_for_body(self.request)
         try:
-            while chunk := await self.request.content.readany():
-                yield chunk
-        except _BROKEN:
+            async for piece in pieces_of(self.request):
+                yield piece
+        except BROKEN:
             raise BodyCutError from None
 
     async def start(self, status: int, headers: Mapping[str, str]) -> None:

@@ -47,6 +47,10 @@ class ObservedExchange(Exchange):
     def peer(self) -> str | None:
         return self._exchange.peer
 
+    @property
+    def is_body_complete(self) -> bool:
+        return self._exchange.is_body_complete
+
     def body(self) -> AsyncIterator[bytes]:
         return self._exchange.body()
 

@@ -6,6 +6,7 @@ All three read through the hub like every other subscriber, so what is followed 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Iterator
+from contextlib import AbstractContextManager
 from time import time
 from typing import Final, Protocol
 
@@ -22,7 +23,6 @@ from sessions_server.data_plane.frames import encode_frame, encode_terminal
 from sessions_server.data_plane.records import MAX_BYTES, MAX_RECORDS, Position
 from sessions_server.data_plane.requests import Allowance, ReadQuery, heartbeat_pause, metered_size
 from sessions_server.sse import without_tokens
-from sessions_server.streams import Streams
 
 DONE: Final = b"data: [DONE]\n\n"
 
@@ -95,15 +95,19 @@ class Reader:
     """Reads for those who have been allowed to."""
 
     _channels: ChannelService
-    _streams: Streams
 
     async def tail(self, grant: Grant) -> Position:
         """Return where the stream ends."""
         tail = await self._channels.tail(grant.channel)
         return Position(tail.next_seq, tail.timestamp)
 
-    async def read(self, grant: Grant, query: ReadQuery) -> Piece:
+    async def read(self, grant: Grant, query: ReadQuery, waiting: AbstractContextManager[object]) -> Piece:
         """Return what is there, or what comes first within the time that *query* waits.
+
+        Args:
+            grant: What may be read.
+            query: What is to be read.
+            waiting: A block to wait in, which may end the wait earlier.
 
         Raises:
             S2Error: Nothing is written there yet.
@@ -113,7 +117,8 @@ class Reader:
         allowance = Allowance.of(query)
         batch = await self._channels.log.read(grant.channel, start, query.count or 0)
         if not batch.records and query.longest_silence and not allowance.is_used_up:
-            batch = await self._wait(grant.channel, start, query.longest_silence) or batch
+            with waiting:
+                batch = await self._wait(grant.channel, start, query.longest_silence) or batch
         records = _taken(self._shown(grant, batch).records, allowance)
         is_at_tail = bool(records) and records[-1].seq + 1 == batch.next_seq
         tail = Position(batch.next_seq, batch.timestamp)
@@ -180,11 +185,8 @@ class Reader:
         return first
 
     async def _wait(self, channel: Channel, start: int, seconds: float) -> Batch | None:
-        batch: Batch | None = None
-        with self._streams.open():  # a server that stops ends the wait
-            async with self._channels.subscribe(channel, start - 1 if start else None) as reading:
-                batch = await reading.next(seconds)
-        return batch
+        async with self._channels.subscribe(channel, start - 1 if start else None) as reading:
+            return await reading.next(seconds)
 
     @staticmethod
     def _shown(grant: Grant, batch: Batch) -> Batch:

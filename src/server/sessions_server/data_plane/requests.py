@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Mapping
 from datetime import timedelta
@@ -13,7 +12,7 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 import attrs
 
 from sessions_core.domain.channel import Record
-from sessions_server.bodies import BYTES_PER_SECOND
+from sessions_server.bodies import collect
 from sessions_server.data_plane.answers import EVENTS, JSON, PROTOBUF, SESSION
 from sessions_server.data_plane.compression import decompress, encoding_of
 from sessions_server.data_plane.exchange import BodyCutError, Exchange
@@ -23,11 +22,11 @@ from sessions_server.data_plane.failures import (
     BAD_PATH,
     BAD_QUERY,
     INVALID,
-    REQUEST_TIMEOUT,
     S2Error,
 )
-from sessions_server.data_plane.holding import Holding
 from sessions_server.data_plane.records import MAX_BYTES, MAX_RECORDS
+from sessions_server.problems import BodyTooLargeError
+from sessions_server.unfinished_bytes import Share
 
 MAX_BODY: Final = 4 * 1024 * 1024
 """Of an append that is no session. JSON of a batch may be several times as large as the batch."""
@@ -90,35 +89,30 @@ def parse_segment(segment: str) -> str:
     return name
 
 
-async def read_body(exchange: Exchange, patience: timedelta, holding: Holding) -> bytes:
+async def read_body(exchange: Exchange, patience: timedelta, share: Share) -> bytes:
     """Return the whole body, decompressed.
 
     Args:
         exchange: Whose.
         patience: How long it may take to come, and a second more for each 16 KiB of it.
-        holding: Counts what has come of it.
+        share: Counts what is held while it comes; nothing if it is there whole.
 
     Raises:
-        S2Error: It is too large, too slow, one too many, cannot be decompressed or cannot be read to its end.
+        RequestTimeoutError: It came too slowly.
+        S2Error: It is too large, cannot be decompressed or cannot be read to its end.
+        TooMuchUnfinishedError: Too much is held for others.
     """
     encoding = encoding_of(exchange.headers.get("content-encoding"))
-    parts: list[bytes] = []
-    size = 0
     try:
-        with holding.share() as share:
-            async with asyncio.timeout(patience.total_seconds()) as limit:
-                async for part in exchange.body():
-                    limit.reschedule((limit.when() or 0) + len(part) / BYTES_PER_SECOND)
-                    size += len(part)
-                    if size > MAX_BODY:
-                        raise S2Error.of(INVALID, f"A batch has at most {MAX_BYTES} metered bytes")
-                    share.hold(size)
-                    parts.append(part)
-    except TimeoutError:
-        raise S2Error.of(REQUEST_TIMEOUT, "The body came too slowly") from None
+        if exchange.is_body_complete:
+            body = b"".join([piece async for piece in exchange.body()])
+        else:
+            body = await collect(exchange.body(), MAX_BODY, patience, share)
+    except BodyTooLargeError:
+        raise S2Error.of(INVALID, f"A batch has at most {MAX_BYTES} metered bytes") from None
     except BodyCutError:
         raise S2Error.of(BAD_FRAME, "The body is cut short") from None
-    return decompress(b"".join(parts), encoding, MAX_BODY, "The body")
+    return decompress(body, encoding, MAX_BODY, "The body")
 
 
 @attrs.frozen(kw_only=True)

@@ -16,7 +16,9 @@ from time import perf_counter
 from typing import Final
 
 import attrs
+from multidict import CIMultiDict
 
+from sessions_core.domain.rate import Taken
 from sessions_server import cors
 from sessions_server.data_plane.access import Admission
 from sessions_server.data_plane.answers import JSON, PROTOBUF, Answer, refusal
@@ -24,8 +26,7 @@ from sessions_server.data_plane.appending import Appender
 from sessions_server.data_plane.credentials import API_PATH
 from sessions_server.data_plane.exchange import Exchange
 from sessions_server.data_plane.failures import NOT_IMPLEMENTED, S2Error, failure_of, is_internal
-from sessions_server.data_plane.gate import Gate
-from sessions_server.data_plane.holding import Holding
+from sessions_server.data_plane.gate import Gate, Visitor
 from sessions_server.data_plane.json_forms import (
     decode_append_input,
     encode_append_ack,
@@ -53,6 +54,7 @@ from sessions_server.logs import CLIENT_LEFT, log_request, logger
 from sessions_server.problems import TooManyRequestsError
 from sessions_server.request_ids import REQUEST_ID
 from sessions_server.route import Context
+from sessions_server.unfinished_bytes import Share
 
 PREFIX: Final = API_PATH + "/"
 RECORDS: Final = "/v1/streams/{stream}/records"
@@ -67,11 +69,13 @@ class _Asked:
 
     Attributes:
         route: For the metrics.
+        taken: The permit that was taken for it, if there is a limit.
     """
 
     exchange: ObservedExchange
     route: str = "none"
     is_stream: bool = False
+    taken: Taken | None = None
 
 
 class DataPlane:
@@ -80,18 +84,16 @@ class DataPlane:
     def __init__(self, context: Context) -> None:
         sessions = context.sessions
         self._context = context
-        self._holding = Holding()
-        self._gate = Gate(context.auth, context.direct_tokens, context.limits)
+        self._gate = Gate(context.auth, context.direct_tokens, context.limits, context.streams, sessions.clock)
         self._admission = Admission(context.auth, context.direct_tokens, sessions.sessions)
         self._appender = Appender(sessions.channels, sessions.sessions, sessions.clock)
-        self._reader = Reader(sessions.channels, context.streams)
+        self._reader = Reader(sessions.channels)
         self._long = LongAnswers(
             self._gate,
             self._admission,
             self._appender,
             self._reader,
             context.streams,
-            self._holding,
             context.config.slow_write.total_seconds(),
             context.config.body_timeout.total_seconds(),
         )
@@ -118,7 +120,15 @@ class DataPlane:
         except Exception as error:  # noqa: BLE001 - whatever goes wrong is answered, and logged if it is our fault
             answer = self._explain(error, asked.exchange.request_id)
         if answer is not None:
-            await answer.send(asked.exchange)
+            await self._with_limit(answer, asked.taken).send(asked.exchange)
+
+    def _with_limit(self, answer: Answer, taken: Taken | None) -> Answer:
+        """Return *answer* saying, too, where the limit stands that its request was counted for."""
+        if taken is None:
+            return answer
+        headers = CIMultiDict(answer.headers)
+        self._context.limits.permits.show(taken, headers)
+        return attrs.evolve(answer, headers=headers)
 
     def _record(self, asked: _Asked, seconds: float) -> None:
         exchange, context = asked.exchange, self._context
@@ -136,7 +146,7 @@ class DataPlane:
         match exchange.method, segments:
             case "GET", ["streams", stream, "records", "tail"]:
                 asked.route = TAIL
-                return await self._tail(exchange, parse_segment(stream))
+                return await self._tail(asked, parse_segment(stream))
             case "GET", ["streams", stream, "records"]:
                 asked.route = RECORDS
                 return await self._read(asked, parse_segment(stream))
@@ -144,20 +154,25 @@ class DataPlane:
                 asked.route = RECORDS
                 return await self._append(asked, parse_segment(stream))
             case _, [first, *_] if first in MANAGEMENT:
-                await self._gate.enter(exchange)
+                await self._enter(asked)
                 raise S2Error.of(NOT_IMPLEMENTED, "Basins, streams and tokens are not managed here; sessions are")
             case _:
                 raise S2Error(404, {"code": "not_found", "message": "There is nothing here"})
 
-    async def _tail(self, exchange: Exchange, stream: str) -> Answer:
-        await self._gate.enter(exchange)
-        grant = await self._admission.admit(exchange, stream, Operation.CHECK_TAIL)
+    async def _enter(self, asked: _Asked) -> Visitor:
+        visitor = await self._gate.enter(asked.exchange)
+        asked.taken = visitor.taken
+        return visitor
+
+    async def _tail(self, asked: _Asked, stream: str) -> Answer:
+        await self._enter(asked)
+        grant = await self._admission.admit(asked.exchange, stream, Operation.CHECK_TAIL)
         return Answer(body=encode_tail(await self._reader.tail(grant)))
 
     async def _read(self, asked: _Asked, stream: str) -> Answer | None:
         exchange = asked.exchange
         headers = exchange.headers
-        visitor = await self._gate.enter(exchange)
+        visitor = await self._enter(asked)
         check_encryption(headers)
         query = ReadQuery.parse(exchange.query)
         if form_of(headers.get("content-type")) is Form.SESSION:
@@ -170,7 +185,7 @@ class DataPlane:
             await self._long.events(exchange, visitor, stream, query, as_base64=as_base64)
             return None
         grant = await self._admission.admit(exchange, stream, Operation.READ)
-        piece = await self._reader.read(grant, query)
+        piece = await self._reader.read(grant, query, self._gate.open_stream(visitor))
         await self._admission.confirm(exchange, stream, piece.records)
         if answer_form(headers) is Form.PROTOBUF:
             return Answer(body=encode_batch_message(piece.records, piece.tail), content_type=PROTOBUF)
@@ -178,13 +193,13 @@ class DataPlane:
 
     async def _append(self, asked: _Asked, stream: str) -> Answer | None:
         exchange = asked.exchange
-        visitor = await self._gate.enter(exchange)
+        visitor = await self._enter(asked)
         check_encryption(exchange.headers)
         if form_of(exchange.headers.get("content-type")) is Form.SESSION:
             asked.is_stream = True
             await self._long.append(exchange, visitor, stream)
             return None
-        given = await _read_append(exchange, self._context.config.body_timeout, self._holding)
+        given = await _read_append(exchange, self._context.config.body_timeout, self._gate.share_of(visitor))
         grant = await self._admission.admit(exchange, stream, given.operation)
         ack = await self._appender.append(grant, given)
         if answer_form(exchange.headers) is Form.PROTOBUF:
@@ -199,12 +214,12 @@ class DataPlane:
         return refusal(failure, error.headers if isinstance(error, TooManyRequestsError) else {})
 
 
-async def _read_append(exchange: Exchange, patience: timedelta, holding: Holding) -> AppendInput:
+async def _read_append(exchange: Exchange, patience: timedelta, share: Share) -> AppendInput:
     headers = exchange.headers
     if form_of(headers.get("content-type")) is Form.PROTOBUF:
-        return decode_append_message(await read_body(exchange, patience, holding))
+        return decode_append_message(await read_body(exchange, patience, share))
     as_base64 = is_base64(headers.get("s2-format"))
-    return decode_append_input(await read_body(exchange, patience, holding), as_base64=as_base64)
+    return decode_append_input(await read_body(exchange, patience, share), as_base64=as_base64)
 
 
 def _preflight(exchange: Exchange) -> Answer:

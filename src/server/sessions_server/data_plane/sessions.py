@@ -1,7 +1,7 @@
 """Long answers: append sessions, read sessions, and streams of events.
 
 Once an answer has begun, what goes wrong can only be told inside of it: by a terminal frame, or an event. A server that stops
-ends them in that way, too, with a code at which clients come back at once.
+ends them in that way, too, with a code at which clients come back at once; and so does a credential that is taken back or over.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from sessions_server.data_plane.failures import (
 )
 from sessions_server.data_plane.frames import FrameReader, encode_frame, encode_terminal
 from sessions_server.data_plane.gate import Gate, Visitor
-from sessions_server.data_plane.holding import Holding
 from sessions_server.data_plane.protobuf import decode_append_input, encode_append_ack
 from sessions_server.data_plane.reading import Encoding, Events, Frames, Reader
 from sessions_server.data_plane.records import Ack, AppendInput, Operation
@@ -54,7 +53,6 @@ class LongAnswers:
     _appender: Appender
     _reader: Reader
     _streams: Streams
-    _holding: Holding
     slow_write: float
     body_timeout: float
 
@@ -68,10 +66,10 @@ class LongAnswers:
         compression = accepted(exchange.headers.get("accept-encoding", ""))
         await exchange.start(200, stream_headers(SESSION))
         try:
-            with self._streams.open() as scope:
+            with self._gate.open_stream(visitor) as scope:
                 await self._append_all(exchange, visitor, stream, compression)
             if scope.cancelled_caught:
-                await self._write(exchange, encode_terminal(draining()))
+                await self._write(exchange, encode_terminal(await self._reason(exchange, stream, Operation.APPEND)))
         except ConnectionError:
             raise
         except Exception as error:  # noqa: BLE001 - the status is gone, so it is told in a frame
@@ -92,7 +90,7 @@ class LongAnswers:
     async def _append_all(self, exchange: Exchange, visitor: Visitor, stream: str, compression: Compression) -> None:
         incoming, clock = _Incoming(self.body_timeout), asyncio.get_running_loop().time
         try:
-            with self._holding.share() as share:
+            with self._gate.share_of(visitor) as share:
                 async with asyncio.timeout(None) as limit:
                     async for data in exchange.body():
                         limit.reschedule(None)  # the time that we take does not count
@@ -162,28 +160,44 @@ class LongAnswers:
     ) -> None:
         grant = await self._admission.admit(exchange, stream, Operation.READ)
         with self._gate.holding_stream(visitor, grant.channel):
-            await self._follow(exchange, grant, stream, query, encoding, content_type)
+            await self._follow(exchange, visitor, grant, stream, query, encoding, content_type)
 
     async def _follow(
-        self, exchange: Exchange, grant: Grant, stream: str, query: ReadQuery, encoding: Encoding, content_type: str
+        self,
+        exchange: Exchange,
+        visitor: Visitor,
+        grant: Grant,
+        stream: str,
+        query: ReadQuery,
+        encoding: Encoding,
+        content_type: str,
     ) -> None:
         start = await self._reader.start(grant.channel, query)
         allowance = Allowance.of(query)
         await exchange.start(200, stream_headers(content_type))
         last = encoding.end()
         try:
-            with self._streams.open() as scope:
+            with self._gate.open_stream(visitor) as scope:
                 async with aclosing(self._reader.follow(grant, start, query, allowance)) as pieces:
                     async for piece in pieces:
                         await self._admission.confirm(exchange, stream, piece.records)
                         await self._write(exchange, encoding.piece(piece, allowance))
             if scope.cancelled_caught:
-                last = encoding.error(draining())
+                last = encoding.error(await self._reason(exchange, stream, Operation.READ))
         except ConnectionError:
             raise
         except Exception as error:  # noqa: BLE001 - the status is gone, so it is told inside
             last = encoding.error(_explained(error))
         await self._write(exchange, last)
+
+    async def _reason(self, exchange: Exchange, stream: str, operation: Operation) -> S2Error:
+        """Say why an answer is ended: its credential no longer works, or else its client is to come back."""
+        if not self._streams.is_ending:
+            try:
+                await self._admission.admit(exchange, stream, operation)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is the reason
+                return _explained(error)
+        return draining()
 
     async def _write(self, exchange: Exchange, data: bytes) -> None:
         """Write all of it, also when the session is to end meanwhile, but do not wait for ever.

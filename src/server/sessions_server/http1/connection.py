@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
+from functools import partial
 from time import monotonic
 from typing import Any, Final, cast
 
@@ -14,9 +15,10 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import RawRequestMessage
 
 from sessions_server.http1.intake import Intake, refusal_of
-from sessions_server.http1.limits import Limits
+from sessions_server.http1.limits import Http1Limits
 from sessions_server.http1.request import Request
 from sessions_server.http1.watch import Step, Watch
+from sessions_server.places import Guest, Places, unsent
 from sessions_server.problems import HttpError, RequestTimeoutError
 
 Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -54,19 +56,30 @@ class _LastWords(web.Response):
         await self._connection.hear_out()
 
 
-class Connection(web.RequestHandler):
+class Connection(web.RequestHandler, Guest):
     """One connection.
+
+    ``peers`` is where it is found while it lives, and ``below`` what carries it, if that is not its own transport.
 
     Attributes:
         is_old: Whether it is to take no further request.
     """
 
-    __slots__ = ("_intake", "_limits", "_peers", "_refuse", "_watch", "_wire", "is_old")
+    __slots__ = ("_below", "_intake", "_limits", "_peers", "_places", "_refuse", "_watch", "_wire", "is_old")
 
-    def __init__(self, server: Server, limits: Limits, peers: set[Connection], refuse: Refuse, **options: Any) -> None:
+    def __init__(
+        self,
+        server: Server,
+        below: asyncio.Transport | None,
+        limits: Http1Limits,
+        peers: set[Connection],
+        places: Places,
+        refuse: Refuse,
+        **options: Any,
+    ) -> None:
         super().__init__(server, **options)
-        self._limits, self._peers, self._refuse = limits, peers, refuse
-        self._intake = Intake(self._parser, limits)
+        self._below, self._limits, self._peers, self._places, self._refuse = below, limits, peers, places, refuse
+        self._intake = Intake(self._parser, limits, partial(places.leave, self))
         self._parser = cast(Any, self._intake)
         self.is_old = False
 
@@ -74,10 +87,12 @@ class Connection(web.RequestHandler):
         self._wire = cast(asyncio.Transport, transport)
         self._watch = Watch(self._limits, monotonic())
         self._peers.add(self)
+        self._places.wait(self)
         super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._peers.discard(self)
+        self._places.leave(self)
         super().connection_lost(exc)
         del self._intake  # it holds the parser, which holds us: nobody looks for such circles often
 
@@ -95,6 +110,22 @@ class Connection(web.RequestHandler):
         super().handle_error(request, status, exc, message)
         return _LastWords(self._refuse(HttpError()), self)
 
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Write what is left of an answer. Nothing is under way then, unless the next request is there already."""
+        done = await super().finish_response(request, resp, start_time)
+        if not self._messages and self in self._peers:
+            self._places.wait(self)
+        return done
+
+    def make_place(self) -> bool:
+        if unsent(self._wire, self._below):
+            return False
+        self._peers.discard(self)
+        self._wire.abort()
+        return True
+
     async def hear_out(self) -> None:
         """Say that nothing more follows, and drop what still comes, until the client has closed or a second has passed."""
         self.close()
@@ -107,12 +138,14 @@ class Connection(web.RequestHandler):
         if self not in self._peers:
             return
         self.is_old = self._watch.is_old(now)
-        backlog = self._wire.get_write_buffer_size()
+        backlog = unsent(self._wire, self._below)
         request = self._current_request
         writer = None if request is None else request.writer
         taken = (id(writer), (0 if writer is None else writer.output_size) - backlog)
         is_waiting = self._waiter is not None and not self._waiter.done()
         since = self._intake.since if is_waiting else None
+        if is_waiting and not backlog:
+            self._places.wait(self)
         match self._watch.look(now, head_since=since, backlog=backlog, taken=taken):
             case Step.REFUSE:
                 self._wire.write(spell_out(self._refuse(RequestTimeoutError())))
@@ -130,7 +163,9 @@ class Server(web.Server):
         open: Those that live.
     """
 
-    def __init__(self, handle: Handle, refuse: Refuse, limits: Limits, is_ending: Callable[[], bool]) -> None:
+    def __init__(
+        self, handle: Handle, refuse: Refuse, limits: Http1Limits, places: Places, is_ending: Callable[[], bool]
+    ) -> None:
         super().__init__(
             handle,
             request_factory=self._request,
@@ -144,17 +179,18 @@ class Server(web.Server):
             max_headers=limits.headers,
         )
         self.open: set[Connection] = set()
-        self._refuse, self._limits, self._is_ending = refuse, limits, is_ending
+        self._refuse, self._limits, self._places, self._is_ending = refuse, limits, places, is_ending
         shortest = min(limits.head, limits.slow_write, limits.age)
         self._pause = min(_LONGEST_ROUND, shortest / _LOOKS) / _SLICES
         self._due: list[Connection] = []
         self._timer: asyncio.TimerHandle | None = None
 
-    def __call__(self) -> web.RequestHandler:
-        """Make one."""
+    def make(self, below: asyncio.Transport | None) -> Connection:
+        """Make one; *below* is what carries it, if that is not its own transport."""
         if self._timer is None:
             self._timer = self._loop.call_later(self._pause, self._look)
-        return Connection(self, self._limits, self.open, self._refuse, loop=self._loop, **self._kwargs)
+        options = {"loop": self._loop, **self._kwargs}
+        return Connection(self, below, self._limits, self.open, self._places, self._refuse, **options)
 
     def _look(self) -> None:
         """Look at a slice of all connections."""

@@ -15,7 +15,7 @@ from aiohttp import EMPTY_PAYLOAD, HttpVersion10, StreamReader
 from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
 from aiohttp.http_parser import RawRequestMessage
 
-from sessions_server.http1.limits import Limits
+from sessions_server.http1.limits import Http1Limits
 from sessions_server.problems import HeadersTooLargeError, HttpError, MalformedRequestError, UrlTooLongError
 
 Found = tuple[Sequence[tuple[RawRequestMessage, StreamReader]], bool, bytes]
@@ -29,7 +29,7 @@ class HeadTooLargeError(BadHttpMessage):
         super().__init__("all headers together are too large")
 
 
-def refusal_of(error: BaseException, limits: Limits) -> HttpError:
+def refusal_of(error: BaseException, limits: Http1Limits) -> HttpError:
     """Return how *error*, which the parser has raised, is answered."""
     if isinstance(error, LineTooLong):
         return UrlTooLongError() if error.args[1] == limits.url else HeadersTooLargeError()
@@ -39,14 +39,15 @@ def refusal_of(error: BaseException, limits: Limits) -> HttpError:
 
 @attrs.define(eq=False)
 class Intake:
-    """Stands where the parser stood, and counts what passes.
+    """Stands where the parser stood, and counts what passes; ``begin`` is called when a request is there.
 
     Attributes:
         since: When the head began that is half there; None if there is none.
     """
 
     _parser: Any
-    _limits: Limits
+    _limits: Http1Limits
+    _begin: Callable[[], object]
     _clock: Callable[[], float] = monotonic
     since: float | None = attrs.field(init=False, default=None)
     feed_eof: Callable[[], Any] = attrs.field(init=False)
@@ -75,6 +76,7 @@ class Intake:
         if messages:
             self._check(messages, self._size + len(data))
             self._body, self._size, self.since = messages[-1][1], 0, None
+            self._begin()
         elif not is_body and data and (self._size or data.strip(b"\r\n")):
             self._count(len(data))
         return found

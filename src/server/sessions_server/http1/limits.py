@@ -1,4 +1,4 @@
-"""What one HTTP/1.1 connection may cost. Each is a setting; docs/reference/http.md says what happens past it."""
+"""What one HTTP/1.1 connection may cost. Each is a setting, which docs/reference/http.md explains."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sessions_server.connection_settings import ConnectionSettings
 
 
 @attrs.frozen(kw_only=True)
-class Limits:
+class Http1Limits:
     """Times in seconds, sizes in bytes.
 
     Attributes:
@@ -30,7 +30,7 @@ class Limits:
     age: float
 
     @classmethod
-    def of(cls, config: ConnectionSettings) -> Limits:
+    def of(cls, config: ConnectionSettings) -> Http1Limits:
         """Return what *config* sets."""
         return cls(
             url=config.max_url,

@@ -7,7 +7,7 @@ from enum import Enum, auto
 import attrs
 
 from sessions_server.ages import jittered
-from sessions_server.http1.limits import Limits
+from sessions_server.http1.limits import Http1Limits
 
 
 class Step(Enum):
@@ -22,7 +22,7 @@ class Step(Enum):
 class Watch:
     """Knows what a client was given and has not taken, and since when."""
 
-    _limits: Limits
+    _limits: Http1Limits
     _made_at: float
     _ends_at: float = attrs.field(init=False)
     _taken: object = attrs.field(init=False, default=None)

@@ -22,7 +22,7 @@ from yarl import URL
 
 from sessions_server.data_plane.exchange import BodyCutError
 from sessions_server.http1.request import Request
-from sessions_server.http2.limits import Limits
+from sessions_server.http2.limits import Http2Limits
 from sessions_server.http2.stream import Stream
 from sessions_server.problems import HeadersTooLargeError, HttpError, MalformedRequestError, UrlTooLongError
 
@@ -113,7 +113,7 @@ class _Carrier:
     connected: bool = True
 
 
-def excess_of(stream: Stream, limits: Limits) -> HttpError | None:
+def excess_of(stream: Stream, limits: Http2Limits) -> HttpError | None:
     """Return how a request is refused whose head is too large, or whose path is none; None if it is neither."""
     if not (stream.path.isascii() and stream.query.isascii()):
         return MalformedRequestError()

@@ -1,7 +1,7 @@
 """One HTTP/2 connection: ``h2`` decides what the protocol says, this does it on a transport.
 
 Every stream is answered in a task of its own. Nothing waits for a client for ever, and no client makes this server work or
-remember without measure: see :class:`~sessions_server.http2.limits.Limits` and :mod:`~sessions_server.http2.budget`.
+remember without measure: see :class:`~sessions_server.http2.limits.Http2Limits` and :mod:`~sessions_server.http2.budget`.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
 
 from sessions_server.http2.budget import Budget
+from sessions_server.http2.farewell import Farewell
 from sessions_server.http2.frames import MAX_STREAM_ID, PREFACE, Frame, FrameReader, Kind, ViolationError, goaway
-from sessions_server.http2.limits import Limits
+from sessions_server.http2.limits import Http2Limits
 from sessions_server.http2.sender import Sender
 from sessions_server.http2.stream import Answer, Stream, open_stream
 from sessions_server.http2.watch import Step, Watch
 from sessions_server.logs import logger
+from sessions_server.places import Guest, Places, unsent
 
 _FRAMES_PER_TURN: Final = 64
 """Then others have their turn, too."""
@@ -45,7 +47,7 @@ class _Protocol(H2Connection):
     MAX_CLOSED_STREAMS = 1024
 
 
-def _open_protocol(limits: Limits) -> _Protocol:
+def _open_protocol(limits: Http2Limits) -> _Protocol:
     """Return the protocol's state, with what it has to say first.
 
     The limit on streams is said in a second frame, so that ``h2`` does not hold a client to it that cannot know it yet, which
@@ -69,12 +71,17 @@ def _open_protocol(limits: Limits) -> _Protocol:
 
 
 @attrs.define(eq=False)
-class Connection(asyncio.Protocol):
-    """Speaks HTTP/2 after the preface, which whoever made it has read. ``peers`` is where it is found while it lives."""
+class Connection(asyncio.Protocol, Guest):
+    """Speaks HTTP/2 after the preface, which whoever made it has read.
+
+    ``peers`` is where it is found while it lives, and ``below`` what carries it, if that is not its own transport.
+    """
 
     _answer: Answer
-    _limits: Limits
+    _limits: Http2Limits
     _peers: set[Connection]
+    _places: Places
+    _below: asyncio.Transport | None
     _transport: asyncio.Transport = attrs.field(init=False)
     _loop: asyncio.AbstractEventLoop = attrs.field(init=False)
     _h2: _Protocol = attrs.field(init=False)
@@ -102,6 +109,7 @@ class Connection(asyncio.Protocol):
         self._watch = Watch(limits, self._loop.time())
         self._timer = self._loop.call_later(self._watch.interval, self._look)
         self._peers.add(self)
+        self._places.wait(self)
         self._sender.flush()
 
     def data_received(self, data: bytes) -> None:
@@ -120,6 +128,7 @@ class Connection(asyncio.Protocol):
         self._lose_all()
         self._timer.cancel()
         self._peers.discard(self)
+        self._places.leave(self)
         self._gone.set_result(None)
 
     # --- What comes in --------------------------------------------------------------------------
@@ -204,6 +213,7 @@ class Connection(asyncio.Protocol):
             self._budget.resets.spend(self._loop.time())
             self._sender.reset(stream_id, ErrorCodes.REFUSED_STREAM)
             return
+        self._places.leave(self)
         self._streams[stream_id] = stream
         task = self._tasks[stream_id] = self._loop.create_task(self._serve(stream))
         task.add_done_callback(partial(self._forget, stream_id))  # a task that is cancelled early never gets to do it
@@ -254,7 +264,13 @@ class Connection(asyncio.Protocol):
     def _forget(self, stream_id: int, _: object) -> None:
         self._streams.pop(stream_id, None)
         self._tasks.pop(stream_id, None)
+        self._rest()
         self._close_if_done()
+
+    def _rest(self) -> None:
+        """Wait where others may need the place, if nothing is under way."""
+        if not self._tasks and self in self._peers:
+            self._places.wait(self)
 
     def _lose(self, stream_id: int) -> None:
         if (stream := self._streams.pop(stream_id, None)) is not None:
@@ -282,6 +298,20 @@ class Connection(asyncio.Protocol):
         self._is_leaving = True
         self._sender.flush(goaway(self._last_id, ErrorCodes.NO_ERROR))
         self._close_if_done()
+
+    def make_place(self) -> bool:
+        if self._tasks or unsent(self._transport, self._below):
+            return False
+        if self.is_closed:  # it has been told to go, and is only heard on for a moment
+            self._peers.discard(self)
+            self._transport.abort()
+            return True
+        self._sender.flush(goaway(self._last_id, ErrorCodes.NO_ERROR))
+        farewell = Farewell(bytes, self._places.leaving)
+        self._transport.set_protocol(farewell)
+        self.connection_lost(None)
+        farewell.connection_made(self._transport)
+        return True
 
     async def wait_until_gone(self) -> None:
         """Wait until the connection is closed."""
@@ -337,6 +367,7 @@ class Connection(asyncio.Protocol):
     def _look(self) -> None:
         """Do what time demands."""
         self._timer = self._loop.call_later(self._watch.interval, self._look)
+        self._rest()
         match self._watch.look(self._loop.time(), is_busy=bool(self._tasks)):
             case Step.ASK:
                 self._h2.ping(_PING)

@@ -1,4 +1,4 @@
-"""Connections that are one too many: each is told so, and closed."""
+"""Connections that have to go for want of room: each is told so, and closed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import attrs
 from h2.errors import ErrorCodes
 
 from sessions_server.http2.frames import EMPTY_SETTINGS, goaway
+from sessions_server.places import Leaving
 
-MOST: Final = 100
-"""So many are told at a time; more are closed without a word."""
 _LINGER_SECONDS: Final = 1.0
 HTTP2_WORDS: Final = EMPTY_SETTINGS + goaway(0, ErrorCodes.ENHANCE_YOUR_CALM, "too many connections")
 
@@ -21,24 +20,17 @@ HTTP2_WORDS: Final = EMPTY_SETTINGS + goaway(0, ErrorCodes.ENHANCE_YOUR_CALM, "t
 class Farewell(asyncio.Protocol):
     """Says a few words and closes, but hears on for a moment: what is unread when a socket closes takes the last words with it.
 
-    ``peers`` is where it is found until it has closed.
-
-    Attributes:
-        abort: Closes at once.
+    ``leaving`` is where it is found until it has closed.
     """
 
     _words: Callable[[], bytes]
-    _peers: set[Farewell]
-    abort: Callable[[], None] = attrs.field(init=False)
-    _timer: asyncio.TimerHandle | None = attrs.field(init=False, default=None)
+    _leaving: Leaving
+    _wire: asyncio.Transport = attrs.field(init=False)
+    _timer: asyncio.TimerHandle = attrs.field(init=False)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        wire = cast(asyncio.Transport, transport)  # uvloop's is one without saying so
-        if len(self._peers) >= MOST:
-            wire.abort()
-            return
-        self._peers.add(self)
-        self.abort = wire.abort
+        wire = self._wire = cast(asyncio.Transport, transport)  # uvloop's is one without saying so
+        self._leaving.add(self)
         self._timer = asyncio.get_running_loop().call_later(_LINGER_SECONDS, wire.abort)
         wire.write(self._words())
         if wire.can_write_eof():
@@ -47,6 +39,9 @@ class Farewell(asyncio.Protocol):
             wire.close()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why makes no difference
-        self._peers.discard(self)
-        if self._timer is not None:
-            self._timer.cancel()
+        self._leaving.discard(self)
+        self._timer.cancel()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._wire.abort()

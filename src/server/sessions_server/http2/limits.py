@@ -8,18 +8,17 @@ from sessions_server.connection_settings import ConnectionSettings
 
 
 @attrs.frozen(kw_only=True)
-class Limits:
+class Http2Limits:
     """Times in seconds, sizes in bytes.
 
     Attributes:
-        silence: How long a new connection may say nothing at all.
-        preface: How long the first bytes may then leave it open which protocol they are.
-        headers: How long the settings after the preface, and the rest of a header block that has begun, may take.
+        headers: How long the first bytes may leave it open which protocol they are; how long the settings after the preface may
+            take, and the rest of a header block that has begun.
         quiet: After this long without a word a client is asked whether it is still there.
         pong: How long it may take to say so.
-        idle: How long a connection without requests stays open.
+        idle: How long a connection without requests stays open, also one that has not said anything yet.
         age: After about this long a connection takes no further request.
-        stall: How long an answer waits for a client that makes no room for it.
+        slow_write: How long an answer waits for a client that makes no room for it.
         streams: Requests at a time.
         frame: Longest frame; also the protocol's own default.
         url: Longest path with its query string.
@@ -31,14 +30,12 @@ class Limits:
         backlog: How much may wait to be sent to a client that does not read.
     """
 
-    silence: float = 60.0
-    preface: float = 10.0
     headers: float = 10.0
     quiet: float = 30.0
     pong: float = 20.0
     idle: float = 75.0
     age: float = 3600.0
-    stall: float = 60.0
+    slow_write: float = 30.0
     streams: int = 256
     frame: int = 16_384
     url: int = 8192
@@ -49,12 +46,13 @@ class Limits:
     backlog: int = 1_048_576
 
     @classmethod
-    def of(cls, config: ConnectionSettings) -> Limits:
+    def of(cls, config: ConnectionSettings) -> Http2Limits:
         """Return what *config* sets, which holds for both versions of HTTP."""
         return cls(
             headers=config.header_timeout.total_seconds(),
             idle=config.idle_timeout.total_seconds(),
             age=config.connection_age.total_seconds(),
+            slow_write=config.slow_write.total_seconds(),
             url=config.max_url,
             header_count=config.max_headers,
             header_list=config.max_header_bytes,

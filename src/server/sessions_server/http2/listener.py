@@ -12,12 +12,13 @@ import attrs
 
 from sessions_server.http2.connection import NOTICE_SECONDS, Connection
 from sessions_server.http2.farewell import HTTP2_WORDS, Farewell
-from sessions_server.http2.limits import Limits
+from sessions_server.http2.handshake import Handshake
+from sessions_server.http2.limits import Http2Limits
+from sessions_server.http2.reception import Make, Reception, Undecided
 from sessions_server.http2.stream import Answer
 from sessions_server.http2.switch import Switch
+from sessions_server.places import Places
 
-HANDSHAKE_SECONDS: Final = 10.0
-"""For TLS to be agreed on, and for saying goodbye."""
 _CUT_SECONDS: Final = 1.0
 
 
@@ -28,22 +29,28 @@ class Listener:
     aiohttp ends its own connections; this ends all others.
 
     Attributes:
-        most: How many connections there may be; None for any number.
-        http1_open: How many of them speak HTTP/1.1.
+        places: How many connections there may be, and who makes place.
+        http1_open: How many speak HTTP/1.1.
         http1_surplus: What one too many is told in HTTP/1.1.
     """
 
-    _http1: Callable[[], asyncio.Protocol]
+    _http1: Make
     _answer: Answer
-    _limits: Limits = attrs.field(factory=Limits)
+    _limits: Http2Limits = attrs.field(factory=Http2Limits)
     _tls: ssl.SSLContext | None = None
-    most: int | None = None
+    places: Places = attrs.field(factory=Places)
     http1_open: Callable[[], int] = int
     http1_surplus: Callable[[], bytes] = bytes
     _servers: list[asyncio.Server] = attrs.field(init=False, factory=list)
-    _undecided: set[Switch] = attrs.field(init=False, factory=set)
+    _undecided: Undecided = attrs.field(init=False)
     _connections: set[Connection] = attrs.field(init=False, factory=set)
-    _farewells: set[Farewell] = attrs.field(init=False, factory=set)
+    _served: Reception = attrs.field(init=False)
+    _surplus: Reception = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._undecided = Undecided(self.places)
+        self._served = Reception(self._undecided, self._http1, self._speak_http2)
+        self._surplus = Reception(self.places.leaving, self._refuse_http1, self._refuse_http2)
 
     async def open(self, host: str, port: int, sockets: Sequence[socket.socket] = ()) -> list[tuple[Any, ...]]:
         """Start to take connections; return the addresses.
@@ -56,27 +63,18 @@ class Listener:
         Raises:
             OSError: The address cannot be had.
         """
-        more: dict[str, Any] = {}
-        if self._tls is not None:
-            more = {
-                "ssl": self._tls,
-                "ssl_handshake_timeout": HANDSHAKE_SECONDS,
-                "ssl_shutdown_timeout": HANDSHAKE_SECONDS,
-            }
         places: list[dict[str, Any]] = [{"sock": each} for each in sockets] or [{"host": host, "port": port}]
         for place in places:
             loop = asyncio.get_running_loop()
-            self._servers.append(await loop.create_server(self._take, **place, backlog=128, **more))
+            self._servers.append(await loop.create_server(self._take, **place, backlog=128))
         return [each.getsockname() for server in self._servers for each in server.sockets]
 
     def stop(self) -> None:
         """Take no more connections."""
         for server in self._servers:
             server.close()
-        for switch in list(self._undecided):
-            switch.abort()
-        for farewell in list(self._farewells):
-            farewell.abort()
+        self._undecided.abort()
+        self.places.leaving.abort()
 
     async def close(self, patience: float) -> None:
         """Take no more requests, and end all connections.
@@ -108,23 +106,24 @@ class Listener:
             for task in late:
                 task.cancel()
 
-    def _take(self) -> Switch:
-        surplus = (self._refuse_http1, self._refuse_http2)
-        return Switch(self._http1, self._speak_http2, self._limits, self._undecided, self._is_surplus, surplus)
+    def _take(self) -> asyncio.Protocol:
+        if self._tls is None:
+            return Switch(self._receive, self._limits)
+        return Handshake(self._tls, self._receive, self._limits)
 
     @property
     def count(self) -> int:
-        """How many connections there are."""
+        """How many connections have a place."""
         return len(self._undecided) + len(self._connections) + self.http1_open()
 
-    def _is_surplus(self) -> bool:
-        return self.most is not None and self.count > self.most
+    def _receive(self) -> Reception:
+        return self._served if self.places.find(self.count) else self._surplus
 
-    def _refuse_http1(self) -> Farewell:
-        return Farewell(self.http1_surplus, self._farewells)
+    def _refuse_http1(self, _: asyncio.Transport | None) -> Farewell:
+        return Farewell(self.http1_surplus, self.places.leaving)
 
-    def _refuse_http2(self) -> Farewell:
-        return Farewell(lambda: HTTP2_WORDS, self._farewells)
+    def _refuse_http2(self, _: asyncio.Transport | None) -> Farewell:
+        return Farewell(lambda: HTTP2_WORDS, self.places.leaving)
 
-    def _speak_http2(self) -> Connection:
-        return Connection(self._answer, self._limits, self._connections)
+    def _speak_http2(self, below: asyncio.Transport | None) -> Connection:
+        return Connection(self._answer, self._limits, self._connections, self.places, below)

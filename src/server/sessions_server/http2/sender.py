@@ -17,7 +17,7 @@ from h2.errors import ErrorCodes
 
 from sessions_server.http2.budget import Budget
 from sessions_server.http2.frames import ViolationError
-from sessions_server.http2.limits import Limits
+from sessions_server.http2.limits import Http2Limits
 from sessions_server.http2.stream import Wire
 
 _PENDING: Final = 65_536
@@ -34,7 +34,7 @@ class Sender(Wire):
 
     _h2: H2Connection
     _transport: asyncio.Transport
-    _limits: Limits
+    _limits: Http2Limits
     _budget: Budget
     _open: Collection[int]
     _refuse: Callable[[ViolationError], None]
@@ -124,7 +124,7 @@ class Sender(Wire):
         self.wake()
         is_woken = False
         try:
-            async with asyncio.timeout(self._limits.stall):
+            async with asyncio.timeout(self._limits.slow_write):
                 await future
             is_woken = True
         except TimeoutError:

@@ -7,7 +7,7 @@ from enum import Enum, auto
 import attrs
 
 from sessions_server.ages import jittered
-from sessions_server.http2.limits import Limits
+from sessions_server.http2.limits import Http2Limits
 
 
 class Step(Enum):
@@ -31,7 +31,7 @@ class Watch:
         is_retired: It has been told that it is old enough.
     """
 
-    _limits: Limits
+    _limits: Http2Limits
     _now: float
     is_greeted: bool = attrs.field(init=False, default=False)
     is_asked: bool = attrs.field(init=False, default=False)

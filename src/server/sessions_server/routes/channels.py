@@ -193,6 +193,7 @@ def _own_direct_writes(call: Call) -> DirectWrites:
         tokens=context.direct_tokens,
         address=context.config.public_url or _address_asked(call.request),
         lifetime=context.config.direct_token_lifetime,
+        counted_as=call.caller.counted_as,
     )
 
 

@@ -9,16 +9,15 @@ from typing import Final
 
 from aiohttp import web
 
-from sessions_core.domain.access import Action, Credential, session_scopes
-from sessions_core.domain.environment import EnvironmentType
+from sessions_core.domain.access import Action, session_scopes
 from sessions_core.domain.session import Session
 from sessions_core.domain.trigger_config import TriggerConfig
 from sessions_core.errors import InvalidError, SessionNotFoundError
 from sessions_core.services.session_service import NewSession
-from sessions_server.caller import Caller
 from sessions_server.page_files import INDEX
-from sessions_server.problems import NoDevelopmentEnvironmentError, RouteNotFoundError
+from sessions_server.problems import RouteNotFoundError
 from sessions_server.route import UNSTORED, Call, respond
+from sessions_server.tokens import counted_by
 from sessions_server.wire.page import CreatePageSession, CreatePageToken, PageAgent, PageAgents, PageSession
 
 _PREFIX: Final = "page_"
@@ -72,9 +71,8 @@ async def create(call: Call) -> web.StreamResponse:
         trigger_config=TriggerConfig({"basePayload": {"chatId": name, "trigger": "preload"}}),
         external_id=name,
     )
-    caller = await _development(call)
-    created = await call.sessions.sessions.create(caller.environment, wanted)
-    return await _let_in(call, caller, created.session, 201)
+    created = await call.sessions.sessions.create(call.environment, wanted)
+    return await _let_in(call, created.session, 201)
 
 
 async def create_token(call: Call) -> web.StreamResponse:
@@ -82,27 +80,15 @@ async def create_token(call: Call) -> web.StreamResponse:
     body: CreatePageToken = call.body
     if _OURS.fullmatch(body.session) is None:
         raise SessionNotFoundError(body.session)
-    caller = await _development(call)
-    session = await call.sessions.sessions.get(caller.environment.id, body.session)
-    return await _let_in(call, caller, session, 200)
+    session = await call.sessions.sessions.get(call.environment_id, body.session)
+    return await _let_in(call, session, 200)
 
 
-async def _let_in(call: Call, caller: Caller, session: Session, status: int) -> web.StreamResponse:
+async def _let_in(call: Call, session: Session, status: int) -> web.StreamResponse:
     scopes = (*session_scopes(session.key), f"{Action.ADMIN}:sessions:{session.key}")
-    token = await call.context.auth.mint(caller, scopes, call.context.config.public_token_lifetime)
+    lifetime = call.context.config.public_token_lifetime
+    token = await call.context.auth.mint(call.caller, scopes, lifetime, counted_by(scopes))
     return respond(PageSession(id=session.id, external_id=session.key, token=token), status, _JSON_HEADERS)
-
-
-async def _development(call: Call) -> Caller:
-    """Return somebody who may do everything in the first development environment.
-
-    Raises:
-        NoDevelopmentEnvironmentError: There is none.
-    """
-    for environment in await call.sessions.environments.list_all():
-        if environment.type is EnvironmentType.DEVELOPMENT:
-            return Caller(credential=Credential.ROOT_KEY, environment=environment)
-    raise NoDevelopmentEnvironmentError
 
 
 def _summary_of(task: object) -> str:

@@ -217,7 +217,7 @@ def test_these_routes_and_no_others_are_for_secret_keys_alone() -> None:
     ],
 )
 def test_what_a_run_does_asks_for_a_right_to_runs(route: str, action: Action, target: Target) -> None:
-    """Whoever carries a run out elsewhere has only the run's token, so these routes take one: with a scope of its own."""
+    """Whoever carries a run out elsewhere has only the run token, so these routes take one: with a scope of its own."""
     assert ACCESS[route] == Access(action=action, target=target)
 
 

@@ -70,6 +70,29 @@ async def test_a_token_is_for_its_channel_and_tenure(plane: Plane) -> None:
     assert (into.channel, into.tenure) == (IN, None)
 
 
+async def names_of(plane: Plane, *wanted: tuple[Channel, str | None]) -> list[str]:
+    """Return as what direct writers' tokens are counted that are issued one second after the other."""
+    names: list[str] = []
+    for channel, asker in wanted:
+        plane.pass_by(timedelta(seconds=1))
+        writes = SignedDirectWrites(tokens=plane.tokens, address="http://here", lifetime=HOUR, counted_as=asker)
+        found = await plane.tokens.find((await writes.issue(channel, tenure=FIRST_TENURE)).token)
+        assert found is not None
+        names.append(found.counted_as)
+    return names
+
+
+async def test_those_of_a_channel_are_counted_together(plane: Plane) -> None:
+    elsewhere = Channel(ONE, AddressingKey("chat:2"), Io.OUT)
+    names = await names_of(plane, (OUT, None), (OUT, None), (IN, None), (elsewhere, None))
+    assert names[0] == names[1]
+    assert len(set(names)) == 3
+
+
+async def test_those_that_a_token_asked_for_are_counted_as_that_token(plane: Plane) -> None:
+    assert await names_of(plane, (IN, "asker"), (IN, "other"), (OUT, "asker")) == ["asker", "other", "asker"]
+
+
 async def test_a_token_of_a_rotated_key_works_through_its_grace_and_not_longer(plane: Plane) -> None:
     token = await plane.tokens.sign(OUT, FIRST_TENURE, timedelta(days=7))
     await plane.rotate(grace=timedelta(hours=24))

@@ -11,10 +11,10 @@ from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError
 
 from sessions_server.connection_settings import ConnectionSettings
 from sessions_server.http1.intake import Intake, refusal_of
-from sessions_server.http1.limits import Limits
+from sessions_server.http1.limits import Http1Limits
 from sessions_server.problems import HeadersTooLargeError, HttpError, MalformedRequestError, UrlTooLongError
 
-LIMITS = Limits.of(ConnectionSettings(max_url=100, max_headers=8, max_header_bytes=400))
+LIMITS = Http1Limits.of(ConnectionSettings(max_url=100, max_headers=8, max_header_bytes=400))
 GET = b"GET /x HTTP/1.1\r\nHost: x\r\n"
 NOW = 7.0
 
@@ -30,7 +30,7 @@ async def intake() -> Intake:
         max_headers=LIMITS.headers,
         auto_decompress=False,
     )
-    return Intake(parser, LIMITS, lambda: NOW)
+    return Intake(parser, LIMITS, lambda: None, lambda: NOW)
 
 
 def paths(intake: Intake, data: bytes) -> list[str]:

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from sessions_server.connection_settings import ConnectionSettings
-from sessions_server.http1.limits import Limits
+from sessions_server.http1.limits import Http1Limits
 from sessions_server.http1.watch import Step, Watch
 
 SETTINGS = ConnectionSettings(
@@ -18,7 +18,7 @@ START = 5000.0
 
 @pytest.fixture
 def watch() -> Watch:
-    return Watch(Limits.of(SETTINGS), START)
+    return Watch(Http1Limits.of(SETTINGS), START)
 
 
 def look(watch: Watch, second: float, *, head_since: float | None = None, backlog: int = 0, taken: object = 0) -> Step:
@@ -56,7 +56,7 @@ def test_what_waits_longer_the_second_time_is_timed_anew(watch: Watch) -> None:
 
 
 def test_connections_of_one_moment_grow_old_at_different_ones() -> None:
-    limits = Limits.of(SETTINGS)
+    limits = Http1Limits.of(SETTINGS)
     watches = [Watch(limits, START) for _ in range(200)]
     assert not any(each.is_old(START + 899) for each in watches)
     old = sum(each.is_old(START + 1000) for each in watches)

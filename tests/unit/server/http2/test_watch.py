@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from sessions_server.http2.limits import Limits
+from sessions_server.http2.limits import Http2Limits
 from sessions_server.http2.watch import Step, Watch
 
-LIMITS = Limits(headers=10, quiet=30, pong=20, idle=600)
+LIMITS = Http2Limits(headers=10, quiet=30, pong=20, idle=600)
 START = 1000.0
 
 
