@@ -6,6 +6,7 @@ import asyncio
 import re
 import socket
 import ssl
+import struct
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -116,6 +117,18 @@ async def test_who_has_begun_nothing_makes_place(tmp_path: Path, beginning: byte
         writer.close()
 
 
+async def test_who_has_been_told_to_go_makes_place_at_once(tmp_path: Path) -> None:
+    async with served(tmp_path, max_connections=1) as site:
+        reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+        writer.write(PREFACE + bytes((0, 0, 5, 0, 0, 0, 0, 0, 1)) + b"stray")
+        async with asyncio.timeout(PATIENCE):
+            await reader.read()  # the server is silent from here on, but hears on for a second
+            async with connect(site.port) as newcomer:
+                assert (await newcomer.call("GET", "/healthz")).status == 200
+        assert metric(site, "sessions_connections_refused_total") == 0
+        writer.close()
+
+
 async def test_an_answer_that_is_being_fetched_is_not_cut(tmp_path: Path) -> None:
     async with served(tmp_path, max_connections=1, slow_write=LONG) as site, connect(site.port) as client:
         assert (await client.call("POST", "/api/v1/sessions", CREATE, AUTHORIZED)).status == 201
@@ -178,15 +191,20 @@ async def test_who_does_not_agree_on_tls_counts_and_makes_place(tmp_path: Path) 
         assert metric(secure.site, "sessions_connections_made_place_total") == 2
 
 
-@pytest.mark.parametrize("ends", ["garbage", "end"])
+@pytest.mark.parametrize("ends", ["garbage", "end", "reset"])
 async def test_a_handshake_that_fails_gives_its_place_back(tmp_path: Path, ends: str) -> None:
     async with secured(tmp_path) as secure:
         reader, writer = await asyncio.open_connection("127.0.0.1", secure.site.port)
         await until(secure.site, "sessions_connections", 1)
-        writer.write(b"no TLS at all, whatever it is\r\n" if ends == "garbage" else b"")
-        writer.write_eof()
-        async with asyncio.timeout(PATIENCE):
-            await reader.read()
+        if ends == "reset":
+            linger = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            writer.close()
+        else:
+            writer.write(b"no TLS at all, whatever it is\r\n" if ends == "garbage" else b"")
+            writer.write_eof()
+            async with asyncio.timeout(PATIENCE):
+                await reader.read()
         await until(secure.site, "sessions_connections", 0)
         assert metric(secure.site, "sessions_connections_idle") == 0
         writer.close()

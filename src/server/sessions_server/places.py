@@ -27,9 +27,9 @@ class Guest(Protocol):
 
     @abstractmethod
     def make_place(self) -> bool:
-        """Close for the sake of another; return False, and stay, if a request is under way or its answer has not been taken.
+        """Close for the sake of another; return False, and stay, if what was answered last has not been taken.
 
-        Who has closed counts no longer when this returns.
+        Asked of those that wait, and of nobody else. Who has closed counts no longer when this returns.
         """
 
 
@@ -100,7 +100,7 @@ class Places:
     def find(self, taken: int) -> bool:
         """Return whether there is a place for a newcomer, made by whoever has waited longest if all are *taken*.
 
-        Who turns out not to be without a request has left the line; its connection puts it there again.
+        Who stays, because an answer is still on its way, has left the line; it waits again when that has been taken.
         """
         if self.most is None or taken < self.most:
             return True

@@ -300,9 +300,9 @@ class Connection(asyncio.Protocol, Guest):
         self._close_if_done()
 
     def make_place(self) -> bool:
-        if self._tasks or unsent(self._transport, self._below):
+        if unsent(self._transport, self._below):
             return False
-        if self.is_closed:  # it has been told to go, and is only heard on for a moment
+        if self.is_closed or self._transport.is_closing():  # nothing more can be said
             self._peers.discard(self)
             self._transport.abort()
             return True

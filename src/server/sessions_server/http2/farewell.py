@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, cast
 
 import attrs
@@ -34,7 +35,8 @@ class Farewell(asyncio.Protocol):
         self._timer = asyncio.get_running_loop().call_later(_LINGER_SECONDS, wire.abort)
         wire.write(self._words())
         if wire.can_write_eof():
-            wire.write_eof()
+            with suppress(OSError):  # the client has broken off, which nobody has noticed yet
+                wire.write_eof()
         else:
             wire.close()
 
