@@ -10,10 +10,15 @@ from typing import Any, Final
 from urllib.parse import quote
 
 import attrs
-from s2_sdk import S2, AppendInput, Endpoints, Record, Retry, S2Stream
+import pytest
+import s2_sdk._generated.s2.v1.s2_pb2 as pb
+from s2_sdk import S2, AppendInput, Endpoints, Record, Retry, S2ServerError, S2Stream
 from yarl import URL
 
+from harness.backends import SHARED
+from harness.client import Client
 from harness.in_process import ENVIRONMENT, ROOT_KEY, Site
+from sessions_adapters.profiles import EMBEDDED, MEMORY
 from sessions_core.domain.channel import Channel, Io
 from sessions_core.domain.direct import Tenure
 from sessions_core.domain.guard import Guard
@@ -22,6 +27,8 @@ from sessions_server.data_plane.names import basin_of, stream_of
 
 BASIN: Final = basin_of(ENVIRONMENT)
 SESSION: Final = "s2s/proto"
+OWN_LOGS: Final = (MEMORY, EMBEDDED, SHARED[0])
+"""The profiles whose log has no credentials of its own to give."""
 
 
 @attrs.frozen
@@ -100,6 +107,44 @@ async def open_stream(site: Site, given: Credentials, **options: Any) -> AsyncGe
     endpoints = Endpoints(site.address, site.address)
     async with S2(given.token, endpoints=endpoints, retry=Retry(max_attempts=1), **options) as s2:
         yield s2.basin(given.basin).stream(given.stream)
+
+
+def envelope(data: Any, part: str) -> Record:
+    """Return a record of data as the official client writes it."""
+    return Record(json.dumps({"data": data, "id": part}, separators=(",", ":")).encode())
+
+
+def numbered(count: int, start: int = 0) -> list[Record]:
+    """Return records that hold the numbers from *start* on."""
+    return [envelope(number, f"part-{number}") for number in range(start, start + count)]
+
+
+def append_input(*bodies: bytes, **more: Any) -> bytes:
+    """Return the message of an append of *bodies*, as it is sent."""
+    message = pb.AppendInput(**more)
+    for body in bodies:
+        message.records.add(body=body)
+    data: bytes = message.SerializeToString()
+    return data
+
+
+async def data_of(client: Client, way: str = "out") -> list[Any]:
+    """Return what the records of data hold, as brokered readers see them."""
+    found = [record["data"] for record in await client.records("chat-1", way) if record.get("id")]
+    return [json.loads(data) if isinstance(data, str) else data for data in found]
+
+
+async def assert_empty(client: Client) -> None:
+    """Check that neither channel has a record."""
+    assert await client.records("chat-1", "out") == []
+    assert await client.records("chat-1", "in") == []
+
+
+async def refusal_of(stream: S2Stream, *records: Record) -> S2ServerError:
+    """Append *records*, or one of data, and return how that is refused."""
+    with pytest.raises(S2ServerError) as refusal:
+        await stream.append(AppendInput(list(records) or [envelope("late", "late")]))
+    return refusal.value
 
 
 async def write_batches(site: Site, count: int) -> int:

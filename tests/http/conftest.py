@@ -44,6 +44,13 @@ def client(site: Site) -> Client:
 
 
 @pytest.fixture
+async def chat(client: Client) -> Client:
+    """A client of a session that is there."""
+    assert (await client.create("chat-1")).status == 201
+    return client
+
+
+@pytest.fixture
 def opened(tmp_path: Path) -> Opened:
     """Opens a server with some settings and without all other limits."""
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
-from typing import Any
 from urllib.parse import quote
 
-import attrs
 import pytest
 import s2_sdk._generated.s2.v1.s2_pb2 as pb
 from s2_sdk import (
@@ -21,59 +18,32 @@ from s2_sdk import (
     ReadUnwrittenError,
     Record,
     S2ServerError,
-    S2Stream,
     SeqNum,
     SeqNumMismatchError,
     TailOffset,
     Timestamp,
 )
 
-from harness.backends import SHARED
 from harness.client import Client, message
-from harness.direct import SESSION, Answer, begin, call, channel, credentials, open_stream, own_credentials, token_for
+from harness.direct import (
+    SESSION,
+    Answer,
+    begin,
+    call,
+    channel,
+    data_of,
+    envelope,
+    numbered,
+    open_stream,
+    own_credentials,
+    refusal_of,
+    token_for,
+)
 from harness.http2 import connect
-from harness.in_process import ROOT_KEY, Site, session_token
-from sessions_adapters.profiles import EMBEDDED, MEMORY
+from harness.in_process import Site
 from sessions_core.domain.channel import Io
-from sessions_core.domain.direct import FIRST_TENURE, Tenure
+from sessions_core.domain.direct import FIRST_TENURE
 from sessions_server.data_plane.frames import encode_frame
-
-CLOSED = "/api/v1/sessions/chat-1/close"
-own_logs = pytest.mark.parametrize("profile", [MEMORY, EMBEDDED, SHARED[0]])
-"""Those whose log has no credentials of its own to give."""
-
-
-def envelope(data: Any, part: str) -> Record:
-    return Record(json.dumps({"data": data, "id": part}, separators=(",", ":")).encode())
-
-
-def numbered(count: int, start: int = 0) -> list[Record]:
-    return [envelope(number, f"part-{number}") for number in range(start, start + count)]
-
-
-async def data_of(client: Client, io: str = "out") -> list[Any]:
-    """Return what the records of data hold, as brokered readers see them."""
-    found = [record["data"] for record in await client.records("chat-1", io) if record.get("id")]
-    return [json.loads(data) if isinstance(data, str) else data for data in found]
-
-
-@pytest.fixture
-async def chat(client: Client) -> Client:
-    """A client of a session that is there."""
-    assert (await client.create("chat-1")).status == 201
-    return client
-
-
-async def refused(stream: S2Stream, *records: Record) -> S2ServerError:
-    with pytest.raises(S2ServerError) as refusal:
-        await stream.append(AppendInput(list(records) or [envelope("late", "late")]))
-    return refusal.value
-
-
-async def write_on(stream: S2Stream) -> None:
-    """Write until it is refused."""
-    for number in itertools.count(1):
-        await stream.append(AppendInput(numbered(1, number)))
 
 
 async def test_an_append_is_acknowledged_with_its_place_and_read_by_everybody(chat: Client, site: Site) -> None:
@@ -220,7 +190,7 @@ async def test_a_fence_sets_the_guard_to_the_attempt_under_way_and_to_nothing_el
     assert await site.sessions.ports.runs.begin(session.current_run_id, 1) is not None
     async with open_stream(site, own_credentials()) as stream:
         for token in ("live:2", "sealed:0", "idle:1", "mine"):
-            assert (await refused(stream, CommandRecord.fence(token))).code == "permission_denied"
+            assert (await refusal_of(stream, CommandRecord.fence(token))).code == "permission_denied"
         for _ in range(2):
             ack = await stream.append(AppendInput([CommandRecord.fence("live:1")]))
             assert ack.end.seq_num == ack.start.seq_num + 1
@@ -274,8 +244,8 @@ async def test_credentials_for_in_write_data_and_nothing_else(chat: Client, site
     given = await token_for(site, way=Io.IN, tenure=FIRST_TENURE)
     async with open_stream(site, given) as stream:
         for record in (CommandRecord.trim(1), CommandRecord.fence("live:1"), Record(b"", [(b"trigger-control", b"x")])):
-            assert (await refused(stream, record)).status_code == 403
-        assert (await refused(stream, Record(b"text"))).status_code == 422
+            assert (await refusal_of(stream, record)).status_code == 403
+        assert (await refusal_of(stream, Record(b"text"))).status_code == 422
         with pytest.raises(S2ServerError) as refusal:
             await stream.check_tail()
         assert refusal.value.status_code == 403
@@ -292,111 +262,6 @@ async def test_a_message_to_a_run_that_has_left_starts_another(chat: Client, sit
         await stream.append(AppendInput([envelope(message("hello"), "one")]))
     session = await site.sessions.sessions.get(channel().environment_id, "chat-1")
     assert session.current_run_version == version + 1
-
-
-# --- Credentials ---
-
-
-@own_logs
-async def test_the_server_hands_out_credentials_for_its_own_endpoint(chat: Client, site: Site) -> None:
-    async with open_stream(site, await credentials(site)) as stream:
-        await stream.append(AppendInput(numbered(1)))
-        await stream.append(AppendInput([CommandRecord.trim(0)]))
-    browser = session_token(site, "chat-1")
-    async with open_stream(site, await credentials(site, way="in", token=browser)) as stream:
-        await stream.append(AppendInput([envelope("hi", "a")]))
-    assert await data_of(chat) == [0]
-
-
-@own_logs
-async def test_a_session_that_does_not_exist_yet_can_be_written_until_it_does(client: Client, site: Site) -> None:
-    given = await credentials(site)
-    async with open_stream(site, given) as stream:
-        await stream.append(AppendInput(numbered(1)))
-        assert (await refused(stream, CommandRecord.fence("live:1"))).status_code == 403
-        await client.create("chat-1")
-        await stream.append(AppendInput(numbered(1, 1)))
-    assert await data_of(client) == [0, 1]
-
-
-async def test_credentials_are_for_one_attempt_of_one_run(chat: Client, site: Site) -> None:
-    before = await token_for(site, tenure=Tenure(run_version=1, last_epoch=1))
-    async with open_stream(site, before) as stream:
-        await stream.append(AppendInput(numbered(1)))
-        assert await begin(site) == 1
-        await stream.append(AppendInput(numbered(1, 1)))
-        assert await begin(site, attempt=2) == 2
-        refusal = await refused(stream)
-        assert (refusal.status_code, refusal.code) == (403, "permission_denied")
-        assert (await refused(stream, CommandRecord.trim(1))).status_code == 403
-    assert await data_of(chat) == [0, 1]
-
-
-async def test_credentials_end_within_a_second_of_their_run_being_replaced(chat: Client, site: Site) -> None:
-    given = await token_for(site, tenure=FIRST_TENURE)
-    run = (await chat.call("GET", "/api/v1/sessions/chat-1")).body["currentRunId"]
-    async with asyncio.timeout(10), open_stream(site, given) as stream:
-        await stream.append(AppendInput(numbered(1)))
-        body = {"callingRunId": run, "reason": "x"}
-        assert (await chat.call("POST", "/api/v1/sessions/chat-1/end-and-continue", body)).body["swapped"]
-        with pytest.raises(S2ServerError) as refusal:
-            await write_on(stream)
-        assert refusal.value.status_code == 403
-
-
-async def test_closed_is_closed_at_once(chat: Client, site: Site) -> None:
-    given = [await token_for(site, way=io, tenure=FIRST_TENURE) for io in Io] + [own_credentials(way=io) for io in Io]
-    async with open_stream(site, given[1]) as stream, stream.append_session() as session:
-        await (await session.submit(AppendInput(numbered(1))))
-        await chat.call("POST", CLOSED, {"reason": "done"})
-        before = [await chat.records("chat-1", io) for io in ("in", "out")]
-        for one in given:
-            async with open_stream(site, one) as late:
-                assert (await refused(late)).code == "permission_denied"
-                if "/out" in one.stream:
-                    assert (await refused(late, CommandRecord.trim(1))).code == "permission_denied"
-        with pytest.raises(S2ServerError) as refusal:
-            await (await session.submit(AppendInput(numbered(1, 1))))
-        assert refusal.value.status_code == 403
-        with pytest.raises(S2ServerError):
-            await session.close()
-    assert [await chat.records("chat-1", io) for io in ("in", "out")] == before
-
-
-async def test_other_credentials_do_what_they_may_on_the_same_routes(chat: Client, site: Site) -> None:
-    reader = site.sign(["read:sessions:chat-1"])
-    writer = site.sign(["write:sessions:chat-1"])
-    for token, io, may_read, may_append in (
-        (reader, Io.IN, True, False),
-        (reader, Io.OUT, True, False),
-        (writer, Io.IN, False, True),
-        (writer, Io.OUT, False, False),
-        (site.sign(["read:sessions:other", "write:sessions:other"]), Io.IN, False, False),
-    ):
-        async with open_stream(site, own_credentials(way=io, token=token)) as stream:
-            if may_read:
-                await stream.check_tail()
-            else:
-                with pytest.raises(S2ServerError) as refusal:
-                    await stream.check_tail()
-                assert refusal.value.status_code == 403
-            if may_append:
-                await stream.append(AppendInput(numbered(1)))
-            else:
-                assert (await refused(stream)).status_code == 403
-            assert (await refused(stream, CommandRecord.trim(1))).status_code == 403
-
-
-async def test_session_tokens_in_records_are_not_for_every_reader(chat: Client, site: Site) -> None:
-    secret = Record(b"", [(b"trigger-control", b"turn-complete"), (b"public-access-token", b"secret")])
-    async with open_stream(site, own_credentials()) as stream:
-        start = (await stream.append(AppendInput([secret]))).start.seq_num
-        assert (await stream.read(start=SeqNum(start))).records[0].headers == secret.headers
-    reader = own_credentials(token=site.sign(["read:sessions:chat-1"]))
-    async with asyncio.timeout(20), open_stream(site, reader) as stream:
-        assert (await stream.read(start=SeqNum(start))).records[0].headers == secret.headers[:1]
-        async for batch in stream.read_session(start=SeqNum(start), limit=ReadLimit(count=1)):
-            assert batch.records[0].headers == secret.headers[:1]
 
 
 async def test_a_server_that_stops_ends_sessions_so_that_clients_come_back(chat: Client, site: Site) -> None:
@@ -427,63 +292,3 @@ async def test_an_append_session_of_a_server_that_stops_ends_after_what_it_has_a
         answer = Answer(200, {}, (await session.answer()).body)
     assert (answer.frames.status, answer.frames.error["code"]) == (503, "server_draining")
     assert await data_of(chat) == [0]
-
-
-# --- HTTP/1.1 ---
-
-
-async def test_json_is_written_and_read_as_texts_and_as_base64(chat: Client, site: Site) -> None:
-    given = own_credentials()
-    body = b'{"records":[{"body":"\xc3\xa4","headers":[["a","b"]],"timestamp":5},{"body":"x"}]}'
-    raw = await call(site, "POST", given, body, content_type="application/json")
-    assert raw.status == 200
-    start = raw.json["start"]["seq_num"]
-    assert [raw.json[place]["seq_num"] - start for place in ("start", "end", "tail")] == [0, 2, 2]
-    again = await call(site, "POST", given, b'{"records":[{"body":"/w=="}]}', s2_format="base64")
-    assert again.json["start"]["seq_num"] == start + 2
-    shown = await call(site, "GET", given, query=f"?seq_num={start}")
-    records = shown.json["records"]
-    assert [record.get("body") for record in records] == ["ä", "x", "\ufffd"]
-    assert records[0]["headers"] == [["a", "b"]]
-    assert records[0]["timestamp"] > 5, "arrival counts"
-    assert shown.json["tail"]["seq_num"] == start + 3
-    binary = await call(site, "GET", given, query=f"?seq_num={start}&count=3", s2_format="base64")
-    assert [record["body"] for record in binary.json["records"]] == ["w6Q=", "eA==", "/w=="]
-
-
-async def test_events_can_be_resumed(chat: Client, site: Site) -> None:
-    given = own_credentials()
-    body = json.dumps({"records": [{"body": str(number)} for number in range(4)]}).encode()
-    start = (await call(site, "POST", given, body)).json["start"]["seq_num"]
-    query = f"?seq_num={start}&count=3"
-    first = await call(site, "GET", given, query=query, accept="text/event-stream")
-    assert first.headers["Content-Type"] == "text/event-stream"
-    assert first.body.endswith(b"data: [DONE]\n\n")
-    assert f"event: batch\nid: {start + 2},3,27\n".encode() in first.body
-    rest = await call(site, "GET", given, query=query, accept="text/event-stream", last_event_id=f"{start + 1},2,18")
-    assert f'"seq_num":{start + 2},'.encode() in rest.body
-    assert f'"seq_num":{start + 3},'.encode() not in rest.body
-    waited = await call(site, "GET", given, query=f"?seq_num={start + 4}&wait=1", accept="text/event-stream")
-    assert waited.body.startswith(b"event: ping\n")
-    assert waited.body.endswith(b"data: [DONE]\n\n")
-
-
-async def test_a_browser_may_write_and_read(chat: Client, site: Site) -> None:
-    asked = await call(
-        site, "OPTIONS", own_credentials(), origin="https://page.example", access_control_request_headers="s2-basin"
-    )
-    assert asked.status == 200
-    assert asked.headers["Access-Control-Allow-Headers"] == "s2-basin"
-    for answer in (
-        asked,
-        await call(site, "POST", own_credentials(token="wrong"), b"{}", origin="https://page.example"),
-    ):
-        assert answer.headers["Access-Control-Allow-Origin"] == "https://page.example"
-
-
-@own_logs
-async def test_credentials_name_the_public_address_if_one_is_set(site: Site, chat: Client) -> None:
-    config = attrs.evolve(site.server.context.config, public_url="https://sessions.example/base/")
-    site.server._pipeline._context = attrs.evolve(site.server.context, config=config)
-    answer = await site.client(ROOT_KEY).call("PUT", "/realtime/v1/sessions/chat-1/out")
-    assert answer.headers["X-S2-Endpoint"] == "https://sessions.example/base/v1"

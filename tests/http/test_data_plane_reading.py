@@ -23,13 +23,6 @@ MIB = 1_048_576
 EVENTS = "text/event-stream"
 
 
-@pytest.fixture
-async def chat(client: Client) -> Client:
-    """A client of a session that is there."""
-    assert (await client.create("chat-1")).status == 201
-    return client
-
-
 async def fill(site: Site, *sizes: int) -> int:
     """Append records of these sizes to ``out``; return the seq of the first."""
     log = site.sessions.ports.log

@@ -7,11 +7,9 @@ from typing import Any
 import pytest
 from s2_sdk import AppendInput, FencingTokenMismatchError, Record, S2ServerError
 
-from harness.backends import SHARED
 from harness.client import Client
-from harness.direct import begin, channel, credentials, open_stream, own_credentials, token_for
+from harness.direct import OWN_LOGS, begin, channel, credentials, open_stream, own_credentials, token_for
 from harness.in_process import ENVIRONMENT, Site, session_token
-from sessions_adapters.profiles import EMBEDDED, MEMORY
 from sessions_core.domain.channel import Io
 from sessions_core.domain.direct import Tenure
 from sessions_core.domain.ids import EnvironmentId
@@ -20,14 +18,7 @@ from sessions_core.domain.session import Session
 from sessions_core.errors import SessionNotFoundError
 from sessions_core.services.session_service import SessionService
 
-own_logs = pytest.mark.parametrize("profile", [MEMORY, EMBEDDED, SHARED[0]])
-
-
-@pytest.fixture
-async def chat(client: Client) -> Client:
-    """A client of a session that is there."""
-    assert (await client.create("chat-1")).status == 201
-    return client
+own_logs = pytest.mark.parametrize("profile", OWN_LOGS)
 
 
 def said(text: str) -> AppendInput:

@@ -39,13 +39,6 @@ def profile() -> str:
     return MEMORY
 
 
-@pytest.fixture
-async def chat(client: Client) -> Client:
-    """A client of a session that is there."""
-    assert (await client.create("chat-1")).status == 201
-    return client
-
-
 async def given(site: Site, kind: str, seconds: int = 600) -> Credentials:
     """Return credentials for ``in`` that end after so many seconds, if they have an end."""
     if kind == "direct writer's token":

@@ -45,6 +45,7 @@ class Http1Request:
 
     async def send(self, data: bytes) -> None:
         self.writer.write(b"%x\r\n%b\r\n" % (len(data), data))
+        await self.writer.drain()
 
     async def end(self) -> None:
         self.writer.write(b"0\r\n\r\n")
@@ -85,8 +86,10 @@ Over = Callable[[Site], AbstractAsyncContextManager[Begin]]
 
 @asynccontextmanager
 async def over_http1(site: Site) -> AsyncIterator[Begin]:
-    async def begin(path: str = APPEND, credential: str | None = ROOT_KEY, **headers: str) -> Slow:
-        lines = [f"POST {path} HTTP/1.1", "host: localhost", "transfer-encoding: chunked"]
+    async def begin(
+        path: str = APPEND, credential: str | None = ROOT_KEY, method: str = "POST", **headers: str
+    ) -> Slow:
+        lines = [f"{method} {path} HTTP/1.1", "host: localhost", "transfer-encoding: chunked"]
         lines += [f"{name}: {value}" for name, value in headers_of(credential, headers)]
         return Http1Request(*await stack.enter_async_context(sent(site, "\r\n".join(lines) + "\r\n\r\n")))
 
@@ -96,9 +99,11 @@ async def over_http1(site: Site) -> AsyncIterator[Begin]:
 
 @asynccontextmanager
 async def over_http2(site: Site) -> AsyncIterator[Begin]:
-    async def begin(path: str = APPEND, credential: str | None = ROOT_KEY, **headers: str) -> Slow:
+    async def begin(
+        path: str = APPEND, credential: str | None = ROOT_KEY, method: str = "POST", **headers: str
+    ) -> Slow:
         client = await stack.enter_async_context(connect(site.port))
-        return Http2Request(client.begin("POST", path, headers_of(credential, headers)))
+        return Http2Request(client.begin(method, path, headers_of(credential, headers)))
 
     async with AsyncExitStack() as stack:
         yield begin
@@ -328,6 +333,24 @@ async def test_the_chat_page_has_a_share_of_its_own(opened: Opened, over: Over) 
         await first.end()
         assert said_too_much(await first.answer())
         await until_held(site, 0)
+
+
+@pytest.mark.parametrize(
+    ("path", "content_type"),
+    [("/realtime/v1/sessions/chat-1/out", "application/json"), (f"{RECORDS}?seq_num=0", SESSION)],
+    ids=["subscription", "read session"],
+)
+async def test_a_body_that_nobody_reads_is_not_kept_and_its_answer_goes_on(
+    opened: Opened, over: Over, path: str, content_type: str
+) -> None:
+    async with opened() as site, over(site) as begin, asyncio.timeout(PATIENCE):
+        await site.client().create("chat-1")
+        request = await begin(path, method="GET", content_type=content_type)
+        for _ in range(256):  # far more than windows and the buffers of sockets hold together
+            await request.send(bytes(65_536))
+        while len(site.server.context.streams) != 1:
+            await asyncio.sleep(0.01)
+        assert unfinished(site).held == 0
 
 
 async def test_metrics_tell_how_much_is_held(opened: Opened, over: Over) -> None:

@@ -16,7 +16,8 @@ from sessions_core.domain.events import SystemFailed
 from sessions_core.domain.ids import RunId, WaitpointId
 from sessions_core.facade import Sessions
 from sessions_core.services.wait_service import WaitRequest
-from unit.core.kit import HOME, NAME, World, say, spec
+from unit.core.chats import HOME, NAME, say, spec
+from unit.core.world import World
 
 pytestmark = pytest.mark.needs_redis
 

@@ -13,7 +13,7 @@ from sessions_core.domain.channel import Io, Record, RecordKind
 from sessions_core.domain.session import Session
 from sessions_core.errors import SessionClosedError
 from sessions_core.facade import Sessions
-from unit.core.kit import HOME, echo_agents, said, spec
+from unit.core.chats import HOME, echo_agents, said, spec
 
 pytestmark = pytest.mark.needs_s2
 

@@ -6,6 +6,7 @@ import pytest
 from trio.testing import MockClock
 
 from sessions_core.testing import VirtualTimeLoop
+from unit.core.world import World
 
 
 @pytest.fixture(
@@ -19,3 +20,9 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     """Run each async test of the core once per backend."""
     backend: tuple[str, dict[str, Any]] = request.param
     return backend
+
+
+@pytest.fixture
+def world() -> World:
+    """A world without processes, in the loop's own time."""
+    return World()

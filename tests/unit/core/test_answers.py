@@ -15,15 +15,11 @@ from sessions_core.domain.ids import PartId
 from sessions_core.domain.session import Session
 from sessions_core.errors import SessionClosedError
 from sessions_core.facade import Sessions
-from unit.core.kit import HOME, NAME, World, said, say, spec
+from unit.core.chats import HOME, NAME, said, say, spec
+from unit.core.world import World
 
 START = {"type": "start"}
 FINISH = {"type": "finish"}
-
-
-@pytest.fixture
-def world() -> World:
-    return World()
 
 
 @pytest.fixture

@@ -27,22 +27,10 @@ from sessions_core.errors import (
 )
 from sessions_core.facade import Sessions
 from sessions_core.services.wait_service import WaitRequest
-from unit.core.kit import (
-    HOME,
-    NAME,
-    CrashAt,
-    FailAt,
-    Tap,
-    World,
-    check_promises,
-    data_of,
-    echo_agents,
-    run_virtually,
-    said,
-    say,
-    spec,
-    until_rest,
-)
+from unit.core.chats import HOME, NAME, data_of, echo_agents, said, say, spec
+from unit.core.promises import check_promises, until_rest
+from unit.core.taps import CrashAt, FailAt, Tap
+from unit.core.world import World, run_virtually
 
 MOST_STEPS = 400
 

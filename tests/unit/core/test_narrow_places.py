@@ -17,7 +17,10 @@ from sessions_core.domain.guard import UNTOUCHED, Guard
 from sessions_core.domain.ids import PartId, RunId, own_part
 from sessions_core.domain.status import RunStatus
 from sessions_core.errors import GuardMismatchError, InvalidError, SessionClosedError, StaleRunError
-from unit.core.kit import HOME, NAME, LoopClock, Tap, World, check_rest, data_of, echo_agents, say, spec, until_rest
+from unit.core.chats import HOME, NAME, data_of, echo_agents, say, spec
+from unit.core.promises import check_rest, until_rest
+from unit.core.taps import Tap
+from unit.core.world import LoopClock, World
 
 
 class Meanwhile(Tap):

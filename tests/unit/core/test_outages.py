@@ -12,7 +12,10 @@ from sessions_core.errors import (
     SessionsError,
     StoreUnavailableError,
 )
-from unit.core.kit import HOME, Tap, World, check_promises, run_virtually, say, spec, until_rest
+from unit.core.chats import HOME, say, spec
+from unit.core.promises import check_promises, until_rest
+from unit.core.taps import Tap
+from unit.core.world import World, run_virtually
 
 ERRORS: dict[str, type[SessionsError]] = {
     "ChannelLog": ChannelUnavailableError,

@@ -18,7 +18,10 @@ from sessions_core.domain.channel import Io, data_record
 from sessions_core.domain.ids import PartId
 from sessions_core.errors import ChannelUnavailableError, InvalidError, RecordTooLargeError, StaleRunError
 from sessions_core.outbox import PIPE_BYTES, PIPE_ITEMS, Pipe, pieces
-from unit.core.kit import HOME, NAME, STOP, Tap, World, data_of, echo_agents, run_virtually, said, spec, until_rest
+from unit.core.chats import HOME, NAME, STOP, data_of, echo_agents, said, spec
+from unit.core.promises import until_rest
+from unit.core.taps import Tap
+from unit.core.world import World, run_virtually
 
 
 @attrs.define

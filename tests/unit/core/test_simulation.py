@@ -17,19 +17,10 @@ import pytest
 from sessions_core import chat
 from sessions_core.errors import ClosedError, SessionsError
 from sessions_core.facade import Sessions
-from unit.core.kit import (
-    HOME,
-    NAME,
-    Crash,
-    Shuffle,
-    World,
-    check_promises,
-    echo_agents,
-    run_virtually,
-    say,
-    spec,
-    until_rest,
-)
+from unit.core.chats import HOME, NAME, echo_agents, say, spec
+from unit.core.promises import check_promises, until_rest
+from unit.core.taps import Crash, Shuffle
+from unit.core.world import World, run_virtually
 
 STORIES = 12
 """How many each test tells."""

@@ -14,7 +14,10 @@ from sessions_core.domain.guard import Guard
 from sessions_core.domain.run import Holding
 from sessions_core.domain.status import RunStatus
 from sessions_core.errors import StaleRunError
-from unit.core.kit import HOME, Tap, World, check_promises, echo_agents, say, spec, until_rest
+from unit.core.chats import HOME, echo_agents, say, spec
+from unit.core.promises import check_promises, until_rest
+from unit.core.taps import Tap
+from unit.core.world import World
 
 READS = ("find", "get", "tail", "read", "read_back")
 
@@ -35,11 +38,6 @@ class Calls(Tap):
     @property
     def reads(self) -> dict[str, int]:
         return {call: count for call, count in self.count.items() if call.rpartition(".")[2] in READS}
-
-
-@pytest.fixture
-def world() -> World:
-    return World()
 
 
 async def test_a_message_to_an_idle_session_costs_few_reads(world: World) -> None:

@@ -19,7 +19,9 @@ from sessions_core.errors import StoreUnavailableError
 from sessions_core.ports.leader_lock import LeaderLock
 from sessions_core.services.sweep import SweepConfig
 from sessions_core.services.wait_service import WaitRequest
-from unit.core.kit import HOME, NAME, SlowAt, Tap, World, say, spec
+from unit.core.chats import HOME, NAME, say, spec
+from unit.core.taps import SlowAt, Tap
+from unit.core.world import World
 
 STALL_SECONDS = 15
 

@@ -12,7 +12,10 @@ from sessions_core.domain.channel import Io, committed_by
 from sessions_core.domain.status import RunStatus
 from sessions_core.domain.trigger_config import TriggerConfig
 from sessions_core.errors import StoreUnavailableError
-from unit.core.kit import HOME, Tap, World, say, spec, until_rest
+from unit.core.chats import HOME, say, spec
+from unit.core.promises import until_rest
+from unit.core.taps import Tap
+from unit.core.world import World
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from sessions_server.limit_settings import LimitSettings
 from sessions_server.metrics import Metrics
 from sessions_server.permits import Permits
 from sessions_server.problems import RateLimitedError
-from unit.core.kit import Notebook
+from unit.core.world import Notebook
 
 ONE, OTHER = EnvironmentId("env_one"), EnvironmentId("env_two")
 SECOND = timedelta(seconds=1)

@@ -23,7 +23,8 @@ from sessions_core.ports.session_index import IndexRow, IndexWriter
 from sessions_core.services.replication.config import ReplicatorConfig
 from sessions_core.services.replication.replicator import Replicator
 from sessions_core.unwrapping import leaves
-from unit.core.kit import Crash, LoopClock, Notebook, Tap
+from unit.core.taps import Crash, Tap
+from unit.core.world import LoopClock, Notebook
 
 POISON = "poison"
 """The index refuses sessions of this type."""

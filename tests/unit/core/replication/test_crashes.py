@@ -17,8 +17,8 @@ from sessions_core.errors import (
     StoreUnavailableError,
 )
 from sessions_core.ports.session_index import IndexRow
-from unit.core.kit import CrashAt, Shuffle
 from unit.core.replication.kit import POISON, WatchedFeed, World, survive
+from unit.core.taps import CrashAt, Shuffle
 
 STORIES = 6
 """How many each test tells."""

@@ -12,8 +12,8 @@ from sessions_core.domain.events import LeadershipChanged
 from sessions_core.errors import IncompatibleStoreError, IndexUnavailableError, StoreUnavailableError
 from sessions_core.ports.session_index import IndexRow
 from sessions_core.services.replication.health import Health
-from unit.core.kit import SlowAt
 from unit.core.replication.kit import WatchedFeed, World
+from unit.core.taps import SlowAt
 
 ONCE = 1.5
 

@@ -18,7 +18,9 @@ from sessions_core.domain.ids import AddressingKey
 from sessions_core.errors import ChannelUnavailableError
 from sessions_core.services import hub as hub_module
 from sessions_core.services.hub import Hub, Reader
-from unit.core.kit import HOME, Tap, Tapped, World, run_virtually
+from unit.core.chats import HOME
+from unit.core.taps import Tap, Tapped
+from unit.core.world import World, run_virtually
 
 CHANNEL = Channel(HOME.id, AddressingKey("k"), Io.OUT)
 

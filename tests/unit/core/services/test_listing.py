@@ -17,7 +17,8 @@ from sessions_core.domain.status import SessionStatus
 from sessions_core.errors import IndexUnavailableError
 from sessions_core.facade import Sessions
 from sessions_core.ports.session_index import SessionIndex
-from unit.core.kit import HOME, World, spec
+from unit.core.chats import HOME, spec
+from unit.core.world import World
 
 ALL = SessionFilter(environment_id=HOME.id)
 

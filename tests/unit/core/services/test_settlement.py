@@ -19,7 +19,10 @@ from sessions_core.domain.run import Progress, RunRecord
 from sessions_core.domain.status import RunStatus
 from sessions_core.facade import Sessions
 from sessions_core.services.settlement import GIVEN_UP_TEXT, backoff, failures_at
-from unit.core.kit import HOME, NAME, Tap, World, check_rest, data_of, echo_agents, say, spec, until_rest
+from unit.core.chats import HOME, NAME, data_of, echo_agents, say, spec
+from unit.core.promises import check_rest, until_rest
+from unit.core.taps import Tap
+from unit.core.world import World
 
 # --- Rules ----------------------------------------------------------------------------------------
 

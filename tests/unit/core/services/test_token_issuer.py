@@ -21,7 +21,8 @@ from sessions_core.domain.session import Session
 from sessions_core.errors import StoreUnavailableError
 from sessions_core.ports.session_tokens import SessionTokens
 from sessions_core.services.token_issuer import TokenIssuer
-from unit.core.kit import HOME, NAME, World, echo_agents, say, spec
+from unit.core.chats import HOME, NAME, echo_agents, say, spec
+from unit.core.world import World
 
 KEY = "tr_dev_first"
 

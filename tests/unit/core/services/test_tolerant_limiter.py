@@ -14,7 +14,7 @@ from sessions_core.domain.rate import Bucket, Rate, Taken
 from sessions_core.errors import RateLimiterUnavailableError
 from sessions_core.ports.rate_limiter import RateLimiter
 from sessions_core.services.tolerant_limiter import TolerantRateLimiter
-from unit.core.kit import LoopClock, Notebook
+from unit.core.world import LoopClock, Notebook
 
 BUCKETS = (Bucket(EnvironmentId("env"), "environment", Rate(0.001, 2)),)
 

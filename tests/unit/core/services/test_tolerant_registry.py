@@ -22,7 +22,8 @@ from sessions_core.facade import Sessions
 from sessions_core.ports.waitpoint_store import WaitRegistry
 from sessions_core.services.tolerant_registry import TolerantWaitRegistry
 from sessions_core.services.wait_service import WaitRequest
-from unit.core.kit import HOME, NAME, LoopClock, Notebook, World, say, spec
+from unit.core.chats import HOME, NAME, say, spec
+from unit.core.world import LoopClock, Notebook, World
 
 CHANNEL = Channel(EnvironmentId("env"), AddressingKey("key"), Io.IN)
 ONE = WaitpointId("waitpoint_one")

@@ -17,16 +17,13 @@ from sessions_core.domain.guard import UNTOUCHED, Guard
 from sessions_core.domain.ids import EnvironmentId, PartId, RunId, WaitpointId
 from sessions_core.domain.session import Session
 from sessions_core.domain.waitpoint import TIMEOUT_CODE, Waitpoint, WaitpointStatus
-from sessions_core.errors import (
-    InvalidError,
-    RunNotFoundError,
-    SessionNotFoundError,
-    WaitpointNotFoundError,
-)
+from sessions_core.errors import InvalidError, RunNotFoundError, SessionNotFoundError, WaitpointNotFoundError
 from sessions_core.facade import Sessions
 from sessions_core.services.sweep import SweepConfig
 from sessions_core.services.wait_service import WaitRequest
-from unit.core.kit import HOME, NAME, Shuffle, Tap, World, run_virtually, said, say, spec
+from unit.core.chats import HOME, NAME, said, say, spec
+from unit.core.taps import Shuffle, Tap
+from unit.core.world import World, run_virtually
 
 AWAY = EnvironmentId("env_away")
 
@@ -34,16 +31,6 @@ AWAY = EnvironmentId("env_away")
 @pytest.fixture
 def world() -> World:
     return World()
-
-
-@pytest.fixture
-def sessions(world: World) -> Sessions:
-    return world.sessions()
-
-
-@pytest.fixture
-async def session(sessions: Sessions) -> Session:
-    return (await sessions.sessions.create(HOME, spec())).session
 
 
 def run_of(world: World) -> RunId:
