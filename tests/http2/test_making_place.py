@@ -230,6 +230,8 @@ async def test_a_request_that_comes_along_with_the_end_of_the_handshake_is_answe
     async with secured(tmp_path) as secure:
         answer = await asyncio.to_thread(ask_at_once, secure.site.port, secure.context("http/1.1"))
         assert answer.endswith(b'{"status":"ok"}')
+        await until(secure.site, "sessions_connections", 0)  # one connection, which has one protocol
+        assert metric(secure.site, "sessions_connections_idle") == 0
 
 
 def ask_at_once(port: int, context: ssl.SSLContext) -> bytes:

@@ -49,7 +49,7 @@ async def may_have_session_token(call: Call) -> bool:
 
     Only who may do all that the token allows, and for as long: else reading would be a way to more than one has.
     """
-    if call.caller.expires_at is not None and not call.caller.is_rolling:
+    if not call.caller.lasts:
         return False
     return await _may_with_session(call, Action.READ) and await _may_with_session(call, Action.WRITE)
 

@@ -43,8 +43,9 @@ from sessions_server.table import PAGE_ROUTES, ROUTES
 from sessions_server.tls import server_context
 
 SHUTDOWN_SECONDS: Final = 5.0
-SPARE_FILES: Final = 128
-"""What a process opens besides its connections."""
+SPARE_FILES: Final = 384
+"""What a process opens besides its connections that have a place: its own files, and those of connections that have just been
+taken (128 in one turn of the loop) and are about to go (as many, and 100 that are being told so)."""
 
 
 MOST_CONNECTIONS: Final = 32_768
@@ -56,7 +57,9 @@ def _most_connections(config: Config) -> int:
     if config.max_connections is not None:
         return config.max_connections
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MOST_CONNECTIONS if files == resource.RLIM_INFINITY else max(min(files - SPARE_FILES, MOST_CONNECTIONS), 1)
+    if files == resource.RLIM_INFINITY:
+        return MOST_CONNECTIONS
+    return max(min(max(files - SPARE_FILES, files // 2), MOST_CONNECTIONS), 1)
 
 
 @attrs.define(eq=False)

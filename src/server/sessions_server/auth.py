@@ -134,22 +134,24 @@ class Authenticator:
             return await self._by_token(header, credential, environment_id, since)
         return await self._by_key(header, credential, since)
 
-    async def confirm(self, header: str | None) -> None:
-        """Make sure that a credential works by what the store says from now on.
+    async def confirm(self, header: str | None) -> Caller:
+        """Return the caller by what the store says from now on.
 
         Raises:
             UnauthenticatedError: It does not.
             UnavailableError: The store is silent.
         """
-        await self.authenticate(header, self.monotonic())
+        return await self.authenticate(header, self.monotonic())
 
-    async def confirms(self, header: str | None) -> bool:
-        """Tell whether a credential works by what the store says from now on. Silence confirms nothing."""
+    async def lasts(self, header: str | None) -> bool:
+        """Tell whether a credential works by what the store says from now on, and :attr:`~.Caller.lasts`. Silence confirms nothing.
+
+        Asked before its holder is shown a token that may be signed with the key that has just replaced the credential's own.
+        """
         try:
-            await self.confirm(header)
+            return (await self.confirm(header)).lasts
         except (UnauthenticatedError, UnavailableError):
             return False
-        return True
 
     async def is_refused(self, header: str) -> bool:
         """Tell whether a credential that was admitted no longer works: revoked, rotated or over. A silent store refuses none."""
@@ -179,11 +181,14 @@ class Authenticator:
         scopes: Sequence[str],
         lifetime: timedelta,
         extra: dict[str, Any] | None = None,
+        *,
+        is_rolling: bool = False,
     ) -> str:
         """Return a public token of *caller*'s environment, signed with its current root key.
 
-        It works for *lifetime*, but never longer than the caller's own credential; what a public token gets is counted as that
-        token, whatever *extra* says, so that nobody gets more permits by asking for tokens.
+        It works for *lifetime*, but never longer than the caller's own credential as it is now; what a public token gets is
+        counted as that token, whatever *extra* says, so that nobody gets more permits by asking for tokens. If it *is_rolling*, its
+        holder may have a fresh one before it ends, unless the caller's credential has an end of its own.
 
         Raises:
             UnauthenticatedError: The caller's credential no longer works.
@@ -193,13 +198,17 @@ class Authenticator:
         current = _current_of(ring)
         if caller.header is not None:
             is_revocable = caller.credential is Credential.ADDITIONAL_KEY
-            await self.authenticate(caller.header, self.monotonic() if is_revocable else ring.read_at)
+            caller = await self.authenticate(caller.header, self.monotonic() if is_revocable else ring.read_at)
         now = int(self._now())
         end = now + max(int(lifetime.total_seconds()), 1)
         if caller.expires_at is not None:
             end = min(end, int(caller.expires_at))
-        inherited = {} if caller.counted_as is None else {tokens.COUNTED_AS: caller.counted_as}
-        return tokens.mint(environment_id, scopes, current, start=now, end=end, extra={**(extra or {}), **inherited})
+        claims = dict(extra or {})
+        if is_rolling and caller.expires_at is None:
+            claims[tokens.ROLLING] = True
+        if caller.counted_as is not None:
+            claims[tokens.COUNTED_AS] = caller.counted_as
+        return tokens.mint(environment_id, scopes, current, start=now, end=end, extra=claims)
 
     async def root_keys(self, environment_id: str) -> tuple[RootKey, ...]:
         """Return the root keys of an environment as they were at most a second ago; none if there is no such environment.

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from datetime import timedelta
-from typing import Final
+from typing import Final, TypeVar
 
 from aiohttp import web
 from aiohttp.client_exceptions import ClientPayloadError
 from aiohttp.http_exceptions import HttpProcessingError
 
+from sessions_server.data_plane.exchange import BodyCutError
 from sessions_server.http1.request import Request
 from sessions_server.inflating import DEFLATE, GZIP, ZLIB, inflate
 from sessions_server.problems import (
@@ -26,6 +28,7 @@ from sessions_server.problems import (
 )
 from sessions_server.unfinished_bytes import REQUEST_BYTES, Share
 
+T = TypeVar("T")
 BYTES_PER_SECOND: Final = 16_384
 """A body that comes at least this fast may take longer than the time for bodies."""
 BROKEN: Final = (ClientPayloadError, HttpProcessingError, web.RequestPayloadError)
@@ -54,7 +57,7 @@ async def read_body(request: web.BaseRequest, cap: int, patience: timedelta, sha
         request: Whose.
         cap: Its greatest length, unpacked.
         patience: How long it may take to come, and a second more for each 16 KiB of it.
-        share: Counts what is held while it comes; nothing if it is there whole.
+        share: Counts what is held while it comes, and then the body, until it is released.
 
     Raises:
         BodyTooLargeError: More than *cap* bytes.
@@ -71,12 +74,16 @@ async def read_body(request: web.BaseRequest, cap: int, patience: timedelta, sha
         if request.content.is_eof():
             body = await request.content.readany()
         else:
-            body = await collect(pieces_of(request), longest, patience, share)
+            await ask_for_body(request)
+            body = await collect(request.content.iter_any(), longest, patience, share)
     except BROKEN:
         raise UnreadableBodyError(reason="cannot be decoded") from None
     if len(body) > longest:
         raise BodyTooLargeError
-    return body if encoding is None else _unpack(body, encoding, cap)
+    if encoding is not None:
+        body = _unpack(body, encoding, cap)
+    share.keep(len(body))
+    return body
 
 
 async def collect(pieces: AsyncIterator[bytes], cap: int, patience: timedelta, share: Share) -> bytes:
@@ -86,7 +93,7 @@ async def collect(pieces: AsyncIterator[bytes], cap: int, patience: timedelta, s
         pieces: What comes of it.
         cap: Its greatest length, as it comes.
         patience: How long it may take to come, and a second more for each 16 KiB of it.
-        share: Counts what is held of it meanwhile.
+        share: Counts what is held of it meanwhile. What it counts at the end is for the caller to change.
 
     Raises:
         BodyTooLargeError: More than *cap* bytes.
@@ -95,27 +102,41 @@ async def collect(pieces: AsyncIterator[bytes], cap: int, patience: timedelta, s
     """
     body = bytearray()  # pieces may be of one byte each, and would take many times as much
     try:
-        with share:
-            share.hold(REQUEST_BYTES)
-            async with asyncio.timeout(patience.total_seconds()) as limit:
-                async for piece in pieces:
-                    limit.reschedule((limit.when() or 0) + len(piece) / BYTES_PER_SECOND)
-                    body += piece
-                    if len(body) > cap:
-                        raise BodyTooLargeError
-                    share.hold(REQUEST_BYTES + len(body))
+        share.hold(REQUEST_BYTES)
+        async with asyncio.timeout(patience.total_seconds()) as limit:
+            async for piece in pieces:
+                limit.reschedule((limit.when() or 0) + len(piece) / BYTES_PER_SECOND)
+                body += piece
+                if len(body) > cap:
+                    raise BodyTooLargeError
+                share.hold(REQUEST_BYTES + len(body))
     except TimeoutError:
         raise RequestTimeoutError from None
     return bytes(body)
 
 
-async def pieces_of(request: web.BaseRequest) -> AsyncIterator[bytes]:
-    """Yield the body as it comes, after asking for one that the client holds back until it knows that it is wanted."""
+async def ask_for_body(request: web.BaseRequest) -> None:
+    """Ask for the body that the client holds back until it knows that it is wanted."""
     if request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0
-    while piece := await request.content.readany():
-        yield piece
+
+
+async def drop(pieces: AsyncIterator[bytes]) -> None:
+    """Take what comes of a body that nobody wants to its end, however that is, and keep nothing of it."""
+    with suppress(*BROKEN, BodyCutError, ConnectionError):
+        async for _ in pieces:
+            pass
+
+
+async def without_body(pieces: AsyncIterator[bytes], handle: Callable[[], Awaitable[T]]) -> T:
+    """Return what *handle* does, and drop meanwhile what comes: a long answer would hold what is not read for as long as it takes."""
+    dropping = asyncio.create_task(drop(pieces))
+    try:
+        return await handle()
+    finally:
+        dropping.cancel()
+        await asyncio.wait([dropping])  # only one may read a body, and who serves the connection will
 
 
 def _encoding_of(request: web.BaseRequest) -> str | None:

@@ -44,6 +44,11 @@ class Caller:
         return self.credential is not Credential.PUBLIC_TOKEN
 
     @property
+    def lasts(self) -> bool:
+        """Tell whether its credential works without an end, or until it has a fresh one: only then may it have what does the same."""
+        return self.expires_at is None or self.is_rolling
+
+    @property
     def ends_at(self) -> datetime | None:
         """The moment after which the credential no longer works."""
         return None if self.expires_at is None else datetime.fromtimestamp(min(self.expires_at, _FOREVER), UTC)

@@ -39,10 +39,11 @@ class ConnectionSettings:
         header_timeout: How long the head of a request may take to come.
         body_timeout: How long a body may take to come, and a second more for each 16 KiB of it.
         slow_write: After this long without taking anything of its answer a client is cut off.
-        idle_timeout: How long a connection without requests stays open.
+        idle_timeout: How long a connection without requests stays open, also one that has not said anything yet.
         connection_age: After about this long a subscription ends cleanly, and a connection takes no further request.
-        max_connections: How many connections this process takes; None for as many as it may open files, less 128, and at
-            most 32 768.
+        max_connections: How many connections this process takes before one without a request makes place for a new one; None
+            for as many as it may open files, less 384 (or half of them, if that is more), and at most
+            32 768.
     """
 
     max_url: int = attrs.field(default=8192, validator=one_or_more)

@@ -28,6 +28,8 @@ from sessions_server.problems import RateLimitedError
 
 ADDRESS: Final = "address"
 REMEMBERED: Final = 10_000
+PATIENCE_SECONDS: Final = 2.0
+"""After a restart all who are behind one address come at once, and most of them are no guesses."""
 _NETWORK: Final = 64
 """Bits of an IPv6 address that say whose it is; the others its holder can choose freely."""
 _LONGEST: Final = 64
@@ -102,7 +104,14 @@ class Guesses:
             looks.end()
 
     async def _begin(self, looks: _Looks, bucket: Bucket) -> None:
-        """Take a permit; while there is none, wait for a look that is under way and may give one back."""
+        """Take a permit; while there is none, wait for a look that is under way and may give one back, but not for long."""
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await self._stand_in_the_door(looks, bucket)
+        except TimeoutError:
+            raise self._refusal(Taken(False, bucket, bucket.rate.span)) from None
+
+    async def _stand_in_the_door(self, looks: _Looks, bucket: Bucket) -> None:
         async with looks.door:
             while not (taken := self._buckets.take((bucket,), self._now())).is_allowed:
                 if not looks.count:

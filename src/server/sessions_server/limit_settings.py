@@ -56,7 +56,7 @@ class LimitSettings:
         streams_per_environment: Those of one environment.
         streams_per_session: Those that follow one session.
         streams_per_token: Those with one public token, or with those that are counted as one.
-        unfinished_bytes: What this process holds of bodies and frames that have not come whole.
+        unfinished_bytes: What this process holds of bodies and frames of requests that are not finished.
         unfinished_bytes_per_environment: The same of one environment.
         unfinished_bytes_per_token: The same of one public token.
         client_address_header: Where a proxy in front says who its client is; None: there is no proxy.

@@ -1,4 +1,4 @@
-"""What anybody may ask of a server, in one place: requests, guesses at credentials, streams, and what has not come whole."""
+"""What anybody may ask of a server, in one place: requests, guesses at credentials, streams, and room for bodies."""
 
 from __future__ import annotations
 

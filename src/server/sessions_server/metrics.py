@@ -130,7 +130,7 @@ class Metrics(Observer):
         self._connections = Gauge("sessions_connections", "Open connections.", registry=registry)
         text = "Open connections without a request under way."
         self._idle = Gauge("sessions_connections_idle", text, registry=registry)
-        text = "Bytes held of requests that have not come whole."
+        text = "Bytes held of bodies of unfinished requests."
         self._unfinished = Gauge("sessions_unfinished_bytes", text, registry=registry)
 
     def watch_streams(self, count: Callable[[], int]) -> None:
@@ -138,7 +138,7 @@ class Metrics(Observer):
         self._streams.set_function(count)
 
     def watch_unfinished(self, count: Callable[[], int]) -> None:
-        """Ask *count* for the number of bytes held of requests that have not come whole whenever metrics are read."""
+        """Ask *count* for the number of bytes held of bodies of unfinished requests whenever metrics are read."""
         self._unfinished.set_function(count)
 
     def watch_connections(self, count: Callable[[], int], places: Places) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from functools import partial
+from http import HTTPStatus
 from time import perf_counter
 from typing import Final
 
@@ -23,8 +24,9 @@ from sessions_core.domain.access import Access
 from sessions_core.errors import InvalidError
 from sessions_server import cors
 from sessions_server.access import authorize, may_carry_out, wrong_credential
-from sessions_server.bodies import check_length
+from sessions_server.bodies import check_length, without_body
 from sessions_server.caller import Caller
+from sessions_server.holder_counts import PAGE
 from sessions_server.logs import CLIENT_LEFT, log_request, logger
 from sessions_server.page_access import check_sender
 from sessions_server.problems import (
@@ -39,6 +41,7 @@ from sessions_server.queries import parse_query
 from sessions_server.request_ids import REQUEST_ID
 from sessions_server.route import Call, Context, Route
 from sessions_server.router import Node, Router, decode_segment
+from sessions_server.unfinished_bytes import Share
 from sessions_server.wire.values import decode_body
 
 _UNKNOWN: Final = "-"
@@ -71,12 +74,15 @@ class Pipeline:
                 response = self._explain(call, RuntimeError("a connection broke inside"))
         except Exception as error:  # noqa: BLE001 - whatever goes wrong is answered, and logged if it is our fault
             response = self._explain(call, error)
+        finally:
+            if call.share is not None:
+                call.share.release()
         if not response.prepared:
             headers = response.headers
             headers[REQUEST_ID] = call.request_id
             headers["Server"] = "sessions"
             protect(headers)
-            if call.taken is not None:
+            if call.taken is not None and response.status != HTTPStatus.TOO_MANY_REQUESTS:
                 self._context.limits.permits.show(call.taken, headers)
             if not call.is_of_page:
                 cors.admit(request.headers.get("Origin"), headers)
@@ -125,6 +131,11 @@ class Pipeline:
         call.route = route
         if route.access is not None:
             await self._admit(call, route, route.access, node.names, values)
+        if route.cap is None and request.body_exists:
+            return await without_body(request.content.iter_any(), partial(self._handle, call, route))
+        return await self._handle(call, route)
+
+    async def _handle(self, call: Call, route: Route) -> web.StreamResponse:
         return await (self._undisturbed(call, route) if route.is_undisturbed else route.handler(call))
 
     async def _answer_page(self, call: Call, raw_path: str) -> web.StreamResponse:
@@ -143,7 +154,7 @@ class Pipeline:
             return await route.handler(call)
         check_sender(request.headers)
         call.caller = await call.context.page.environment.caller()
-        call.taken = await call.context.limits.permits.take(call.environment_id, None)
+        call.taken = await call.context.limits.permits.take(call.environment_id, PAGE)
         check_length(request, route.cap)
         call.body = decode_body(await call.read_body(route.cap), route.decoder)
         return await self._undisturbed(call, route)
@@ -156,7 +167,8 @@ class Pipeline:
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            task.add_done_callback(partial(_log_orphan, call.request_id))
+            task.add_done_callback(partial(_end_orphan, call.request_id, call.share))
+            call.share = None
             raise
 
     async def _change(self, call: Call, route: Route) -> web.StreamResponse:
@@ -219,8 +231,10 @@ class Pipeline:
             log_request(call.request_id, request.method, request.rel_url.raw_path, status, seconds)
 
 
-def _log_orphan(request_id: str, task: asyncio.Task[web.StreamResponse]) -> None:
-    """Log what nobody is there to be told, if it is our fault."""
+def _end_orphan(request_id: str, share: Share | None, task: asyncio.Task[web.StreamResponse]) -> None:
+    """Log what nobody is there to be told, if it is our fault; the body is held no more."""
+    if share is not None:
+        share.release()
     error = None if task.cancelled() else task.exception()
     if error is not None and is_internal(error):
         logger.error("request failed after its client had left", exc_info=error, extra={"request_id": request_id})

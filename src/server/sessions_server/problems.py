@@ -166,13 +166,11 @@ class TooManyStreamsError(TooManyRequestsError):
 
 @attrs.define(eq=False)
 class TooMuchUnfinishedError(TooManyRequestsError):
-    """Of bodies that have not come whole as much is held as may be."""
+    """As much is held as may be of bodies of requests that are not finished."""
 
     @property
     def message(self) -> str:
-        return (
-            f"Too much is half there: requests of this {self.kind} that have not come whole may take {self.limit} bytes"
-        )
+        return f"Too much is under way: bodies of unfinished requests of this {self.kind} may take {self.limit} bytes"
 
 
 @attrs.define(eq=False)

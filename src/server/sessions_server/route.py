@@ -148,6 +148,7 @@ class Call:
         taken: The permit that was taken for it, if there is a limit.
         is_of_page: Whether it is for the chat page, so that pages of other origins may not read the answer.
         begun: An answer in pieces, once it has begun.
+        share: Counts what is held of its body, once that is read.
     """
 
     request: web.BaseRequest
@@ -161,6 +162,7 @@ class Call:
     taken: Taken | None = None
     is_of_page: bool = False
     begun: web.StreamResponse | None = None
+    share: Share | None = None
     _found: Session | None = attrs.field(init=False, default=None)
 
     @property
@@ -230,14 +232,13 @@ class Call:
             await self.context.auth.use_up(self.caller)
 
     async def read_body(self, cap: int) -> bytes:
-        """Return the body. See :func:`~sessions_server.bodies.read_body`."""
-        return await read_body(self.request, cap, self.context.config.body_timeout, self._share())
-
-    def _share(self) -> Share:
+        """Return the body, which counts as held until the call's share is released. See :func:`~sessions_server.bodies.read_body`."""
         unfinished = self.context.limits.unfinished
         if self.is_of_page:
-            return unfinished.share_of_page()
-        return unfinished.share_of(self.environment_id, self.caller.counted_as)
+            self.share = unfinished.share_of_page()
+        else:
+            self.share = unfinished.share_of(self.environment_id, self.caller.counted_as)
+        return await read_body(self.request, cap, self.context.config.body_timeout, self.share)
 
     def holding_stream(self, channel: Channel | None = None) -> Held:
         """Count this request as an open stream inside the block, one of *channel* if it is about one.

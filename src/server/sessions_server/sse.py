@@ -139,7 +139,12 @@ def without_tokens(batch: Batch) -> Batch:
     """Return the batch without the session tokens in its headers; itself if there are none."""
     if not has_tokens(batch):
         return batch
-    return Batch(tuple(map(_without_token, batch.records)), batch.next_seq, batch.timestamp)
+    return Batch(hide_tokens(batch.records), batch.next_seq, batch.timestamp)
+
+
+def hide_tokens(records: Iterable[Record]) -> tuple[Record, ...]:
+    """Return *records* without the session tokens in their headers."""
+    return tuple(map(_without_token, records))
 
 
 def _without_token(record: Record) -> Record:

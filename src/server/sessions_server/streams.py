@@ -12,6 +12,7 @@ import anyio
 import attrs
 
 from sessions_server.ages import jittered
+from sessions_server.logs import logger
 
 RECHECK_SECONDS: Final = 10.0
 """How often the credentials of open subscriptions are looked at again."""
@@ -70,7 +71,12 @@ class Streams:
             self._watch = None
 
     async def _end_if_refused(self, credential: str) -> None:
-        if await self._is_refused(credential):
+        try:
+            is_refused = await self._is_refused(credential)
+        except Exception:  # noqa: BLE001 - whatever it is, it must not keep the others from being looked at
+            logger.exception("a credential of open streams cannot be looked at")
+            return
+        if is_refused:
             self._cancel(scope for scope, opened_by in self._credentials.items() if opened_by == credential)
         await asyncio.sleep(0)  # a thousand of them must not hold up anybody
 

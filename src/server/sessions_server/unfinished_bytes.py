@@ -1,8 +1,8 @@
-"""How many bytes of bodies and frames that have not come whole may be held at a time, by all requests together.
+"""How many bytes of bodies and frames may be held at a time for requests that are not finished, by all of them together.
 
-Each request has limits of its own, but there may be thousands of them, and a client may take its time. They cost this process
-memory, so it counts its own. A body that is there whole when it is asked for is not counted, and so never refused: nothing
-waits for it.
+Each request has limits of its own, but there may be thousands of them: clients that take their time over a body, and bodies,
+perhaps a thousand times as large as what was sent, that wait for a store. They cost this process memory, so it counts its own. A
+small body that is there whole when it is read is not counted, and so never refused.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from sessions_server.problems import TooMuchUnfinishedError
 
 REQUEST_BYTES: Final = 16_384
 """What a request that waits for its body takes itself, even if nothing has come of that."""
+SMALL_BYTES: Final = 16_384
+"""A body that is no longer than this counts no more once it is whole: its request takes about as much."""
 
 
 @attrs.define(eq=False)
@@ -70,18 +72,11 @@ class UnfinishedBytes:
 
 @attrs.define(eq=False)
 class Share:
-    """What is held for one request: counted inside the block, at whose end nothing is held. Most requests never enter it."""
+    """What is held for one request. It is a block, too, at whose end nothing is. Most requests hold nothing."""
 
     _counts: HolderCounts
     _holders: tuple[Holder, ...]
     _size: int = attrs.field(init=False, default=0)
-
-    def __enter__(self) -> Self:
-        self._holders = self._counts.limited(self._holders)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.hold(0)
 
     def hold(self, size: int) -> None:
         """Say that *size* bytes are held now.
@@ -89,8 +84,28 @@ class Share:
         Raises:
             TooMuchUnfinishedError: That is too much, with what is held for others; what was held before still counts.
         """
+        if size and not self._size:
+            self._holders = self._counts.limited(self._holders)
         if size > self._size:
             self._counts.add(self._holders, size - self._size)
         elif size < self._size:
             self._counts.remove(self._holders, self._size - size)
         self._size = size
+
+    def keep(self, size: int) -> None:
+        """Say that what is held now is whole, and *size* bytes long; it does not count if that is little.
+
+        Raises:
+            TooMuchUnfinishedError: That is too much, with what is held for others.
+        """
+        self.hold(size if size > SMALL_BYTES else 0)
+
+    def release(self) -> None:
+        """Say that nothing is held any more."""
+        self.hold(0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()

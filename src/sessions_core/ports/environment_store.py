@@ -87,7 +87,7 @@ class EnvironmentStore(AdditionalKeyStore, Protocol):
 
     @abstractmethod
     async def rotate_root_key(self, environment_id: EnvironmentId, new_key: str, *, grace: timedelta) -> None:
-        """Make *new_key* the current root key; the old one works for *grace* more.
+        """Make *new_key* the current root key; those before it work for *grace* more, or for what is left of an earlier grace.
 
         Raises:
             EnvironmentNotFoundError: No such environment.

@@ -34,7 +34,7 @@ from sessions_server.problems import (
     UnreadableBodyError,
     UnsupportedEncodingError,
 )
-from sessions_server.unfinished_bytes import REQUEST_BYTES, UnfinishedBytes
+from sessions_server.unfinished_bytes import REQUEST_BYTES, SMALL_BYTES, UnfinishedBytes
 
 CAP = 1000
 PATIENCE = timedelta(seconds=60)
@@ -85,7 +85,8 @@ async def read(encoding: str | None, pieces: Sequence[bytes], *, is_whole: bool)
     if is_whole:
         await sending
     try:
-        return await read_body(made, CAP, PATIENCE, unfinished.share_of(ONE, None))
+        with unfinished.share_of(ONE, None) as share:
+            return await read_body(made, CAP, PATIENCE, share)
     except (HttpError, UnreadableBodyError) as error:
         return type(error)
     finally:
@@ -159,26 +160,55 @@ def test_what_we_cannot_unpack_is_not_taken_for_text(encoding: str) -> None:
     assert outcome(encoding, b"text") is UnsupportedEncodingError
 
 
+async def kept(made: Request, unfinished: UnfinishedBytes, cap: int = CAP) -> bytes:
+    """Read a body, and forget it."""
+    with unfinished.share_of(ONE, None) as share:
+        return await read_body(made, cap, PATIENCE, share)
+
+
 async def test_a_body_that_does_not_come_is_not_waited_for_for_ever() -> None:
     unfinished, made = make_unfinished(), request(None)
     made.content.feed_data(b"half of it")
-    with pytest.raises(RequestTimeoutError):
-        await read_body(made, CAP, timedelta(seconds=0.02), unfinished.share_of(ONE, None))
+    with pytest.raises(RequestTimeoutError), unfinished.share_of(ONE, None) as share:
+        await read_body(made, CAP, timedelta(seconds=0.02), share)
     assert len(unfinished) == 0
 
 
-# --- what is held of bodies that have not come whole ---
+# --- what is held of bodies ---
 
 
-async def test_a_body_that_is_there_whole_counts_for_nothing() -> None:
+async def test_a_small_body_that_is_there_whole_counts_for_nothing() -> None:
     unfinished, made = make_unfinished(unfinished_bytes=1), request("gzip")
-    await send(made.content, [gzip.compress(b"whole")])
-    assert await read_body(made, CAP, PATIENCE, unfinished.share_of(ONE, None)) == b"whole"
+    await send(made.content, [gzip.compress(bytes(SMALL_BYTES))])
+    with unfinished.share_of(ONE, None) as share:
+        assert await read_body(made, SMALL_BYTES, PATIENCE, share) == bytes(SMALL_BYTES)
+        assert unfinished.held == 0
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+@pytest.mark.parametrize("encoding", [None, "gzip"])
+async def test_a_large_body_counts_with_what_is_in_it_until_it_is_released(
+    encoding: str | None, is_whole: bool
+) -> None:
+    unfinished, made, body = make_unfinished(unfinished_bytes=60_000), request(encoding), b"x" * 40_000
+    sending = asyncio.create_task(send(made.content, [body if encoding is None else gzip.compress(body)]))
+    if is_whole:
+        await sending
+    with unfinished.share_of(ONE, None) as share:
+        assert await read_body(made, 100_000, PATIENCE, share) == body
+        assert unfinished.held == 40_000
+        other = request("gzip")
+        await send(other.content, [gzip.compress(body)])
+        with pytest.raises(TooMuchUnfinishedError):
+            await kept(other, unfinished, 100_000)
+        assert unfinished.held == 40_000
+    await sending
+    assert len(unfinished) == 0
 
 
 async def test_a_request_that_waits_for_its_body_counts_with_all_that_has_come() -> None:
     unfinished, made = make_unfinished(), request(None)
-    reading = asyncio.create_task(read_body(made, CAP, PATIENCE, unfinished.share_of(ONE, None)))
+    reading = asyncio.create_task(kept(made, unfinished))
     await asyncio.sleep(0)
     assert unfinished.held == REQUEST_BYTES
     made.content.feed_data(b"x" * 700)
@@ -186,13 +216,13 @@ async def test_a_request_that_waits_for_its_body_counts_with_all_that_has_come()
     assert unfinished.held == REQUEST_BYTES + 700
     made.content.feed_eof()
     assert await reading == b"x" * 700
-    assert unfinished.held == 0
+    assert len(unfinished) == 0
 
 
 async def test_one_more_than_may_be_held_is_refused_and_the_others_go_on() -> None:
     unfinished = make_unfinished(unfinished_bytes=2 * REQUEST_BYTES + 200)
     made = [request(None) for _ in range(3)]
-    reading = [asyncio.create_task(read_body(each, CAP, PATIENCE, unfinished.share_of(ONE, None))) for each in made]
+    reading = [asyncio.create_task(kept(each, unfinished)) for each in made]
     with pytest.raises(TooMuchUnfinishedError):
         await reading[2]
     made[0].content.feed_data(b"x" * 200)
@@ -210,9 +240,7 @@ async def test_a_bomb_that_does_not_end_takes_no_more_than_has_been_sent() -> No
     made = [request("gzip") for _ in range(20)]
     tracemalloc.start()
     try:
-        reading = [
-            asyncio.create_task(read_body(each, 1_048_576, PATIENCE, unfinished.share_of(ONE, None))) for each in made
-        ]
+        reading = [asyncio.create_task(kept(each, unfinished, 1_048_576)) for each in made]
         for each in made:
             each.content.feed_data(bomb)
         await asyncio.sleep(0)
@@ -230,7 +258,7 @@ async def test_a_bomb_that_does_not_end_takes_no_more_than_has_been_sent() -> No
 
 async def test_a_body_that_comes_in_tiny_pieces_takes_no_more_than_it_is_counted_for() -> None:
     unfinished, made = make_unfinished(), request(None)
-    reading = asyncio.create_task(read_body(made, 100_000, PATIENCE, unfinished.share_of(ONE, None)))
+    reading = asyncio.create_task(kept(made, unfinished, 100_000))
     tracemalloc.start()
     try:
         for number in range(5_000):

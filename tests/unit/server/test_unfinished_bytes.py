@@ -1,4 +1,4 @@
-"""Bytes that have not come whole are counted for everybody whose they are, and for nobody when nothing waits any more."""
+"""Bytes that are held are counted for everybody whose they are, and for nobody when their request is over."""
 
 from __future__ import annotations
 

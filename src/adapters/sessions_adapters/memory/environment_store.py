@@ -64,11 +64,11 @@ class InMemoryEnvironmentStore(EnvironmentStore):
         await checkpoint()
         environment = self._get(environment_id)
         self._add_grant(new_key, KeyGrant(environment=environment))
-        current, *older = self._root_keys[environment_id]
         ends_at = self._clock.now() + grace
-        self._grants[key_hash(current.value)] = KeyGrant(environment=environment, expires_at=ends_at)
-        rotated = RootKey(value=current.value, expires_at=ends_at)
-        self._root_keys[environment_id] = [RootKey(value=new_key), rotated, *older]
+        older = [_ending(key, ends_at) for key in self._root_keys[environment_id]]
+        for key in older:
+            self._grants[key_hash(key.value)] = KeyGrant(environment=environment, expires_at=key.expires_at)
+        self._root_keys[environment_id] = [RootKey(value=new_key), *older]
 
     async def reseal_root_keys(self) -> int:
         await checkpoint()
@@ -134,6 +134,10 @@ class InMemoryEnvironmentStore(EnvironmentStore):
         if key_hash(key) in self._grants:
             raise InvalidError("key", "exists already")
         self._grants[key_hash(key)] = grant
+
+
+def _ending(key: RootKey, at: datetime) -> RootKey:
+    return key if key.expires_at is not None and key.expires_at <= at else attrs.evolve(key, expires_at=at)
 
 
 @attrs.define(eq=False)

@@ -46,7 +46,8 @@ INSERT_KEY: Final = """
     returning *
 """
 RETIRE_ROOT_KEY: Final = """
-    update access_key set expires_at = now_or($3) + $2 where environment_id = $1 and scopes is null and expires_at is null
+    update access_key set expires_at = now_or($3) + $2
+    where environment_id = $1 and scopes is null and (expires_at is null or expires_at > now_or($3) + $2)
 """
 FIND_GRANT: Final = """
     select environment.*, access_key.hash, access_key.scopes, access_key.expires_at

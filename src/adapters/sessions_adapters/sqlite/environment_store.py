@@ -53,7 +53,8 @@ INSERT_KEY: Final = """
     values (:hash, :environment, :name, :scopes, :sealed, :now, :expires_at)
 """
 RETIRE_ROOT_KEY: Final = """
-    update access_key set expires_at = ? where environment = ? and scopes is null and expires_at is null
+    update access_key set expires_at = :ends_at
+    where environment = :environment and scopes is null and (expires_at is null or expires_at > :ends_at)
 """
 FIND_GRANT: Final = """
     select environment.*, access_key.hash, access_key.scopes, access_key.expires_at
@@ -138,7 +139,8 @@ class SqliteEnvironmentStore(EnvironmentStore):
         sealed = self._seal(new_key)
 
         def rotate(connection: sqlite3.Connection, now: int) -> None:
-            connection.execute(RETIRE_ROOT_KEY, (to_ms(self._db.now() + grace), environment_id))
+            ends_at = to_ms(self._db.now() + grace)
+            connection.execute(RETIRE_ROOT_KEY, {"environment": environment_id, "ends_at": ends_at})
             _insert_key(connection, environment_id, new_key, now, sealed=sealed)
 
         await self._write_in(environment_id, rotate)

@@ -17,7 +17,7 @@ _OF_WHAT: Final = {
     "streams_per_environment": "those of one environment",
     "streams_per_session": "those of one session",
     "streams_per_token": "those with one public token",
-    "unfinished_bytes": "bytes held of requests that have not come whole",
+    "unfinished_bytes": "bytes held of bodies of unfinished requests",
     "unfinished_bytes_per_environment": "those of one environment",
     "unfinished_bytes_per_token": "those with one public token",
     "client_address_header": "where a proxy in front names its client, such as X-Real-IP",

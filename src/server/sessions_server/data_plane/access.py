@@ -7,7 +7,8 @@ credential of the server may do what the table of permissions allows it on the r
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
 from typing import Final
 
@@ -19,7 +20,7 @@ from sessions_core.domain.channel import Channel, Io, Record
 from sessions_core.domain.direct import Tenure
 from sessions_core.domain.ids import EnvironmentId
 from sessions_core.domain.session import Session
-from sessions_core.errors import SessionNotFoundError
+from sessions_core.errors import SessionNotFoundError, UnavailableError
 from sessions_core.services.session_service import SessionService
 from sessions_server.auth import Authenticator
 from sessions_server.caller import Caller
@@ -30,7 +31,7 @@ from sessions_server.data_plane.gate import BEARER, bearer
 from sessions_server.data_plane.names import basin_of, parse_stream, stream_of
 from sessions_server.data_plane.records import Operation
 from sessions_server.problems import UnauthenticatedError
-from sessions_server.sse import is_with_token
+from sessions_server.sse import hide_tokens, is_with_token
 
 ROW_SECONDS: Final = 1.0
 REMEMBERED_ROWS: Final = 10_000
@@ -101,18 +102,24 @@ class Admission:
         caller = self._auth.recall(header, since) or await self._auth.authenticate(header, since)
         return await self._admit_caller(caller, _basin(exchange), stream, operation)
 
-    async def confirm(self, exchange: Exchange, stream: str, records: Iterable[Record]) -> None:
-        """Find out whether what has been read may still be shown.
+    async def shown(self, exchange: Exchange, stream: str, records: tuple[Record, ...]) -> tuple[Record, ...]:
+        """Return those of *records*, which have been read, that may still be shown, and as they may.
 
-        A session token among the *records* may be signed with the key that has just replaced the reader's own: then the
-        credential has to work at this very moment.
+        A session token among them may be signed with the key that has just replaced the reader's own: it is shown only if the
+        credential works at this very moment, and without an end. Without one a silent store keeps nobody from reading on.
 
         Raises:
-            S2Error: It may not, as :meth:`admit` says.
+            S2Error: They may not, as :meth:`admit` says.
             UnauthenticatedError: The credential works no longer.
+            UnavailableError: There is a token, and nobody can tell.
         """
-        since = self._auth.monotonic() if any(map(is_with_token, records)) else -math.inf
-        await self.admit(exchange, stream, Operation.READ, since=since)
+        if any(map(is_with_token, records)):
+            grant = await self.admit(exchange, stream, Operation.READ, since=self._auth.monotonic())
+            return hide_tokens(records) if grant.hides_tokens else records
+        if records:
+            with suppress(UnavailableError):
+                await self.admit(exchange, stream, Operation.READ)
+        return records
 
     async def _admit_direct(self, token: DirectToken, basin: str, stream: str, operation: Operation) -> Grant:
         channel = token.channel
@@ -138,7 +145,8 @@ class Admission:
             raise S2Error.of(PERMISSION_DENIED, f"The credential does not allow to {operation.value}")
         if session is None:
             raise SessionNotFoundError(name)
-        return Grant(channel=session.channel(io), session=session, hides_tokens=caller.scopes is not None)
+        hides_tokens = caller.scopes is not None or not caller.lasts
+        return Grant(channel=session.channel(io), session=session, hides_tokens=hides_tokens)
 
     async def _find(self, environment_id: EnvironmentId, name: str) -> Session | None:
         """Return the session as it was at most a second ago."""

@@ -149,11 +149,10 @@ def joined(batches: Iterable[AppendInput]) -> Iterator[list[AppendInput]]:
     group: list[AppendInput] = []
     count = size = 0
     for batch in batches:
-        cost = max(batch.size, batch.length)
-        count, size = count + len(batch.records), size + cost
+        count, size = count + len(batch.records), size + batch.cost
         if group and not (_goes_with(batch, group[0]) and count <= MAX_RECORDS and size <= MAX_BYTES):
             yield group
-            group, count, size = [], len(batch.records), cost
+            group, count, size = [], len(batch.records), batch.cost
         group.append(batch)
     if group:
         yield group

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Final
 
 import attrs
@@ -103,8 +104,18 @@ class Gate:
         end, now = visitor.expires_at, self._clock.now().timestamp()
         return self._streams.open(math.inf if end is None else end - now, BEARER + visitor.credential)
 
+    @contextmanager
+    def holding_open(self, visitor: Visitor, channel: Channel) -> Iterator[CancelScope]:
+        """Do both for the block.
+
+        Raises:
+            TooManyStreamsError: There are too many already.
+        """
+        with self.holding_stream(visitor, channel), self.open_stream(visitor) as scope:
+            yield scope
+
     def share_of(self, visitor: Visitor) -> Share:
-        """Return what is held of the visitor's request until it has come whole."""
+        """Return what counts what is held for the visitor's request until it is finished."""
         return self._limits.unfinished.share_of(visitor.environment_id, visitor.counted_as)
 
     async def _identify(self, exchange: Exchange) -> Visitor:

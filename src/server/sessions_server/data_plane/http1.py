@@ -8,7 +8,7 @@ from typing import Final
 import attrs
 from aiohttp import web
 
-from sessions_server.bodies import BROKEN, pieces_of
+from sessions_server.bodies import BROKEN, ask_for_body
 from sessions_server.data_plane.exchange import BodyCutError, Exchange, Handler
 from sessions_server.http1.request import Request
 
@@ -59,8 +59,10 @@ class Http1Exchange(Exchange):
     async def body(self) -> AsyncIterator[bytes]:
         if not self.request.body_exists:
             return
+        if self.response is None:
+            await ask_for_body(self.request)
         try:
-            async for piece in pieces_of(self.request):
+            async for piece in self.request.content.iter_any():
                 yield piece
         except BROKEN:
             raise BodyCutError from None

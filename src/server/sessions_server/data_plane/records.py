@@ -54,6 +54,11 @@ class AppendInput:
     def _measure(self) -> int:
         return sum(record.metered_size if record.headers else 8 + len(record.body) for record in self.records)
 
+    @property
+    def cost(self) -> int:
+        """About how many bytes it takes here."""
+        return max(self.size, self.length)
+
     def __attrs_post_init__(self) -> None:
         if not 1 <= len(self.records) <= MAX_RECORDS:
             raise _invalid(f"A batch has 1 to {MAX_RECORDS} records")

@@ -95,7 +95,7 @@ async def read_body(exchange: Exchange, patience: timedelta, share: Share) -> by
     Args:
         exchange: Whose.
         patience: How long it may take to come, and a second more for each 16 KiB of it.
-        share: Counts what is held while it comes; nothing if it is there whole.
+        share: Counts what is held while it comes, and then the body, until it is released.
 
     Raises:
         RequestTimeoutError: It came too slowly.
@@ -112,7 +112,9 @@ async def read_body(exchange: Exchange, patience: timedelta, share: Share) -> by
         raise S2Error.of(INVALID, f"A batch has at most {MAX_BYTES} metered bytes") from None
     except BodyCutError:
         raise S2Error.of(BAD_FRAME, "The body is cut short") from None
-    return decompress(body, encoding, MAX_BODY, "The body")
+    body = decompress(body, encoding, MAX_BODY, "The body")
+    share.keep(len(body))
+    return body
 
 
 @attrs.frozen(kw_only=True)

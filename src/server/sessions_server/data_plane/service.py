@@ -11,15 +11,19 @@ S2's other routes manage basins, streams and tokens. Here sessions do that: thos
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
+from http import HTTPStatus
 from time import perf_counter
-from typing import Final
+from typing import Final, TypeVar
 
 import attrs
 from multidict import CIMultiDict
 
 from sessions_core.domain.rate import Taken
 from sessions_server import cors
+from sessions_server.bodies import drop, without_body
 from sessions_server.data_plane.access import Admission
 from sessions_server.data_plane.answers import JSON, PROTOBUF, Answer, refusal
 from sessions_server.data_plane.appending import Appender
@@ -56,6 +60,7 @@ from sessions_server.request_ids import REQUEST_ID
 from sessions_server.route import Context
 from sessions_server.unfinished_bytes import Share
 
+T = TypeVar("T")
 PREFIX: Final = API_PATH + "/"
 RECORDS: Final = "/v1/streams/{stream}/records"
 TAIL: Final = RECORDS + "/tail"
@@ -124,7 +129,7 @@ class DataPlane:
 
     def _with_limit(self, answer: Answer, taken: Taken | None) -> Answer:
         """Return *answer* saying, too, where the limit stands that its request was counted for."""
-        if taken is None:
+        if taken is None or answer.status == HTTPStatus.TOO_MANY_REQUESTS:
             return answer
         headers = CIMultiDict(answer.headers)
         self._context.limits.permits.show(taken, headers)
@@ -146,10 +151,10 @@ class DataPlane:
         match exchange.method, segments:
             case "GET", ["streams", stream, "records", "tail"]:
                 asked.route = TAIL
-                return await self._tail(asked, parse_segment(stream))
+                return await _without_body(exchange, partial(self._tail, asked, parse_segment(stream)))
             case "GET", ["streams", stream, "records"]:
                 asked.route = RECORDS
-                return await self._read(asked, parse_segment(stream))
+                return await _without_body(exchange, partial(self._read, asked, parse_segment(stream)))
             case "POST", ["streams", stream, "records"]:
                 asked.route = RECORDS
                 return await self._append(asked, parse_segment(stream))
@@ -185,11 +190,11 @@ class DataPlane:
             await self._long.events(exchange, visitor, stream, query, as_base64=as_base64)
             return None
         grant = await self._admission.admit(exchange, stream, Operation.READ)
-        piece = await self._reader.read(grant, query, self._gate.open_stream(visitor))
-        await self._admission.confirm(exchange, stream, piece.records)
+        piece = await self._reader.read(grant, query, self._gate.holding_open(visitor, grant.channel))
+        records = await self._admission.shown(exchange, stream, piece.records)
         if answer_form(headers) is Form.PROTOBUF:
-            return Answer(body=encode_batch_message(piece.records, piece.tail), content_type=PROTOBUF)
-        return Answer(body=encode_read_batch(piece.records, piece.tail, as_base64=as_base64))
+            return Answer(body=encode_batch_message(records, piece.tail), content_type=PROTOBUF)
+        return Answer(body=encode_read_batch(records, piece.tail, as_base64=as_base64))
 
     async def _append(self, asked: _Asked, stream: str) -> Answer | None:
         exchange = asked.exchange
@@ -199,9 +204,10 @@ class DataPlane:
             asked.is_stream = True
             await self._long.append(exchange, visitor, stream)
             return None
-        given = await _read_append(exchange, self._context.config.body_timeout, self._gate.share_of(visitor))
-        grant = await self._admission.admit(exchange, stream, given.operation)
-        ack = await self._appender.append(grant, given)
+        with self._gate.share_of(visitor) as share:
+            given = await _read_append(exchange, self._context.config.body_timeout, share)
+            grant = await self._admission.admit(exchange, stream, given.operation)
+            ack = await self._appender.append(grant, given)
         if answer_form(exchange.headers) is Form.PROTOBUF:
             return Answer(body=encode_ack_message(ack), content_type=PROTOBUF)
         return Answer(body=encode_append_ack(ack))
@@ -212,6 +218,14 @@ class DataPlane:
         if is_internal(failure):
             logger.error("request failed", exc_info=error, extra={"request_id": request_id})
         return refusal(failure, error.headers if isinstance(error, TooManyRequestsError) else {})
+
+
+async def _without_body(exchange: Exchange, handle: Callable[[], Awaitable[T]]) -> T:
+    """Return what *handle* does, and keep nothing of a body that nobody reads."""
+    if not exchange.is_body_complete:
+        return await without_body(exchange.body(), handle)
+    await drop(exchange.body())
+    return await handle()
 
 
 async def _read_append(exchange: Exchange, patience: timedelta, share: Share) -> AppendInput:

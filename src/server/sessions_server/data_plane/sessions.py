@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import aclosing
+from typing import Final
 
 import anyio
 import attrs
@@ -37,6 +38,10 @@ from sessions_server.data_plane.records import Ack, AppendInput, Operation
 from sessions_server.data_plane.requests import Allowance, ReadQuery
 from sessions_server.logs import logger
 from sessions_server.streams import Streams
+from sessions_server.unfinished_bytes import Share
+
+REASON_SECONDS: Final = 1.0
+"""So long an answer that is over waits for a silent store to say why."""
 
 
 @attrs.define
@@ -94,7 +99,7 @@ class LongAnswers:
                 async with asyncio.timeout(None) as limit:
                     async for data in exchange.body():
                         limit.reschedule(None)  # the time that we take does not count
-                        await self._append_joined(exchange, visitor, stream, incoming.batches(data), compression)
+                        await self._append_joined(exchange, visitor, stream, incoming.batches(data), compression, share)
                         incoming.check()
                         share.hold(incoming.held)
                         limit.reschedule(incoming.due_at(len(data), clock()))
@@ -111,8 +116,10 @@ class LongAnswers:
         stream: str,
         batches: Iterator[AppendInput],
         compression: Compression,
+        share: Share,
     ) -> None:
         for group in joined(batches):
+            share.keep(sum(batch.cost for batch in group))
             await self._gate.wait(visitor)
             await self._append_shielded(exchange, stream, group, compression)
 
@@ -180,8 +187,8 @@ class LongAnswers:
             with self._gate.open_stream(visitor) as scope:
                 async with aclosing(self._reader.follow(grant, start, query, allowance)) as pieces:
                     async for piece in pieces:
-                        await self._admission.confirm(exchange, stream, piece.records)
-                        await self._write(exchange, encoding.piece(piece, allowance))
+                        records = await self._admission.shown(exchange, stream, piece.records)
+                        await self._write(exchange, encoding.piece(attrs.evolve(piece, records=records), allowance))
             if scope.cancelled_caught:
                 last = encoding.error(await self._reason(exchange, stream, Operation.READ))
         except ConnectionError:
@@ -194,7 +201,8 @@ class LongAnswers:
         """Say why an answer is ended: its credential no longer works, or else its client is to come back."""
         if not self._streams.is_ending:
             try:
-                await self._admission.admit(exchange, stream, operation)
+                with anyio.move_on_after(REASON_SECONDS):
+                    await self._admission.admit(exchange, stream, operation)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is the reason
                 return _explained(error)
         return draining()

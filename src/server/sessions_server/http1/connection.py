@@ -194,13 +194,13 @@ class Server(web.Server):
 
     def _look(self) -> None:
         """Look at a slice of all connections."""
-        self._due = self._due or list(self.open)
-        slice_from = len(self._due) - math.ceil(len(self.open) / _SLICES)
-        now = monotonic()
-        for connection in self._due[max(slice_from, 0) :]:
-            connection.look(now)
-        del self._due[max(slice_from, 0) :]
         self._timer = self._loop.call_later(self._pause, self._look) if self.open else None
+        self._due = self._due or list(self.open)
+        slice_from = max(len(self._due) - math.ceil(len(self.open) / _SLICES), 0)
+        due, self._due = self._due[slice_from:], self._due[:slice_from]
+        now = monotonic()
+        for connection in due:
+            connection.look(now)
 
     def _request(
         self,

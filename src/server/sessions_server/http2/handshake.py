@@ -63,7 +63,8 @@ class Handshake(asyncio.Protocol, Guest):
             wire.set_protocol(switch)
             switch.connection_made(wire)
             if self._seen:
-                switch.data_received(self._seen)
+                speaker = cast(asyncio.Protocol, wire.get_protocol())  # the switch may be out of the way already
+                speaker.data_received(self._seen)
 
     async def _encrypt(self) -> asyncio.Transport | None:
         """Return the transport that speaks TLS; None if there was no agreement."""
@@ -78,5 +79,6 @@ class Handshake(asyncio.Protocol, Guest):
                 ssl_handshake_timeout=HANDSHAKE_SECONDS,
                 ssl_shutdown_timeout=HANDSHAKE_SECONDS,
             )
-        except OSError:
+        except OSError as error:
+            error.__traceback__ = None  # a circle: a frame of it holds the error, and with it the buffers of TLS
             return None

@@ -106,11 +106,8 @@ async def _siblings(call: Call, end: TurnComplete) -> dict[str, str]:
 
 async def _fresh_token(call: Call, run: RunRecord) -> str | None:
     """Return a token for this run alone, if its holder may do with the run what it allows, and for as long."""
-    caller = call.caller
-    if caller.expires_at is not None and not caller.is_rolling:
-        return None
-    if caller.scopes is not None and not may_grant(caller.scopes, run_scopes(run.id, run.key)):
+    scopes = call.caller.scopes
+    if scopes is not None and not may_grant(scopes, run_scopes(run.id, run.key)):
         return None
     token = await call.sessions.token_issuer.issue_for_run(run)
-    # It may be signed with the key that has just replaced the caller's own.
-    return token if await call.context.auth.confirms(call.header("Authorization")) else None
+    return token if await call.context.auth.lasts(call.header("Authorization")) else None

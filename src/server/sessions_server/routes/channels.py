@@ -83,7 +83,7 @@ async def records(call: Call) -> web.StreamResponse:
     """Return what is in a channel now, without waiting."""
     channel = await call.channel()
     batch = await call.sessions.channels.records(channel, call.query.start, call.query.limit)
-    hides = has_tokens(batch) and (await _hides_tokens(call) or not await _is_confirmed(call))
+    hides = has_tokens(batch) and (await _hides_tokens(call) or not await _lasts(call))
     return respond(record_list(without_tokens(batch) if hides else batch))
 
 
@@ -92,12 +92,8 @@ async def _hides_tokens(call: Call) -> bool:
     return call.io is Io.OUT and not await may_have_session_token(call)
 
 
-async def _is_confirmed(call: Call) -> bool:
-    """Tell whether the caller's credential works this very moment.
-
-    A token in a record may be signed with the key that has just replaced the caller's own: the one must not lead to the other.
-    """
-    return await call.context.auth.confirms(call.header("Authorization"))
+async def _lasts(call: Call) -> bool:
+    return await call.context.auth.lasts(call.header("Authorization"))
 
 
 async def subscribe(call: Call) -> web.StreamResponse:
@@ -147,9 +143,7 @@ async def _stream(call: Call, reading: Reading, pace: Pace, headers: dict[str, s
     A stream does not outlive the credential that opened it either: its reader has to come back with a fresh one.
     """
     hides = await _hides_tokens(call)
-    encode, may_see_tokens = (
-        (encode_frames_without_tokens, None) if hides else (encode_frames, partial(_is_confirmed, call))
-    )
+    encode, may_see_tokens = (encode_frames_without_tokens, None) if hides else (encode_frames, partial(_lasts, call))
     response = web.StreamResponse(headers=headers)
     cors.admit(call.header("Origin"), response.headers)
     call.begun = response

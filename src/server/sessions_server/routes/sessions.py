@@ -12,7 +12,7 @@ from sessions_core.errors import TaskMismatchError
 from sessions_server.epochs import read_epoch
 from sessions_server.problems import ForbiddenError
 from sessions_server.route import UNSTORED, Call, respond
-from sessions_server.tokens import ROLLING, counted_by
+from sessions_server.tokens import counted_by
 from sessions_server.wire.requests import CloseSession, CreateSession, EndAndContinue, UpdateSession
 from sessions_server.wire.responses import (
     ChannelList,
@@ -38,10 +38,8 @@ async def create(call: Call) -> web.StreamResponse:
             raise ForbiddenError from None
         raise
     lifetime = call.context.config.session_token_lifetime
-    # Whoever has an end of its own does not hand on what goes on after it.
-    rolling = {ROLLING: True} if call.caller.expires_at is None else {}
     scopes = session_scopes(created.session.key)
-    token = await call.context.auth.mint(call.caller, scopes, lifetime, {**rolling, **counted_by(scopes)})
+    token = await call.context.auth.mint(call.caller, scopes, lifetime, counted_by(scopes), is_rolling=True)
     return respond(created_item(created, token), 200 if created.is_cached else 201, UNSTORED)
 
 

@@ -124,12 +124,12 @@ async def test_a_credential_is_confirmed_by_what_the_store_says_now(
     credential = {"root key": KEY, "additional key": NARROW_KEY, "token": encode(claims(clock))}[kind]
     await auth.authenticate(credential)
     monotonic.value += 0.1
-    assert await auth.confirms(credential)
+    assert await auth.lasts(credential)
     await store.revoke_key(ONE, added.id)
     await store.rotate_root_key(ONE, NEW_KEY, grace=timedelta())
     monotonic.value += 0.1
     assert auth.recall(credential) is not None
-    assert not await auth.confirms(credential)
+    assert not await auth.lasts(credential)
 
 
 async def test_a_silent_store_confirms_nothing(
@@ -142,7 +142,7 @@ async def test_a_silent_store_confirms_nothing(
     monkeypatch.setattr(NotedStore, "find_grant", silent)
     monotonic.value += 0.1
     assert auth.recall(KEY) is not None
-    assert not await auth.confirms(KEY)
+    assert not await auth.lasts(KEY)
 
 
 async def test_what_is_known_is_not_read_again_within_a_second(
