@@ -16,7 +16,7 @@ from harness.client import Client
 from harness.server import KEY, ServerProcess
 from sessions_adapters.profiles import Backends
 from sessions_core.domain.ids import EnvironmentId
-from sessions_server.tokens import peek_environment
+from sessions_server.auth.tokens import peek_environment
 
 NOBODYS_TASK: Final = "bench"
 """Nobody runs it, so no agent is at work."""

@@ -12,9 +12,9 @@ from aiohttp import web
 from agent import agents
 from sessions_adapters.profiles import open_sessions
 from sessions_server.app import HttpServer, build_server
+from sessions_server.auth.tokens import SignedSessionTokens
 from sessions_server.config import Config
-from sessions_server.metrics import Metrics
-from sessions_server.tokens import SignedSessionTokens
+from sessions_server.observability.metrics import Metrics
 
 SERVER = web.AppKey("server", HttpServer)
 

@@ -16,8 +16,8 @@ from sessions_adapters.memory import InMemoryEnvironmentStore
 from sessions_core.domain.environment import KeyGrant, RootKey
 from sessions_core.domain.ids import EnvironmentId
 from sessions_core.testing import ManualClock
-from sessions_server import tokens
-from sessions_server.auth import Authenticator
+from sessions_server.auth import tokens
+from sessions_server.auth.authenticator import Authenticator
 from sessions_server.problems import UnauthenticatedError
 
 ONE, TWO = EnvironmentId("env_1"), EnvironmentId("env_2")

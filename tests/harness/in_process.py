@@ -20,10 +20,10 @@ from sessions_core.domain.access import session_scopes
 from sessions_core.domain.environment import Environment, EnvironmentType, RootKey
 from sessions_core.domain.ids import EnvironmentId, OrganizationId, ProjectId
 from sessions_core.facade import Sessions, Settings
-from sessions_server import tokens
 from sessions_server.app import HttpServer, build_server
+from sessions_server.auth import tokens
 from sessions_server.config import Config
-from sessions_server.metrics import Metrics
+from sessions_server.observability.metrics import Metrics
 
 ENVIRONMENT: Final = EnvironmentId("env_one")
 OTHER_ENVIRONMENT: Final = EnvironmentId("env_two")

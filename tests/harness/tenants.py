@@ -24,7 +24,7 @@ from harness.in_process import Site
 from sessions_core.domain.channel import Channel, Io
 from sessions_core.domain.environment import Environment, EnvironmentType, RootKey
 from sessions_core.domain.ids import AddressingKey, EnvironmentId, OrganizationId, ProjectId
-from sessions_server.tokens import peek_claims, signed_claims
+from sessions_server.auth.tokens import peek_claims, signed_claims
 
 HOMES: Final = (("org-1", "env"), ("org-1", "env:x"), ("org-2", "env/x"), ("org-2", "env%3Ax"))
 """Organizations and their environments."""

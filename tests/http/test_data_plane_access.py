@@ -28,7 +28,7 @@ from harness.in_process import ENVIRONMENT, OTHER_ENVIRONMENT, OTHER_KEY, ROOT_K
 from sessions_adapters.profiles import EMBEDDED
 from sessions_core.domain.direct import FIRST_TENURE
 from sessions_core.domain.environment import RootKey
-from sessions_server import tokens
+from sessions_server.auth import tokens
 from sessions_server.data_plane.frames import encode_frame
 from sessions_server.data_plane.names import basin_of
 

@@ -44,12 +44,12 @@ async def test_a_known_credential_gets_through_also_when_it_has_to_be_looked_up_
         token = site.client(session_token(site, "chat-1"))
         assert await reads(site.client(), 1) == await reads(token, 1) == [404]
         assert await reads(site.client("tr_dev_wrong"), 2) == [401, 429]
-        monkeypatch.setattr("sessions_server.auth.KEY_SECONDS", -1.0)
+        monkeypatch.setattr("sessions_server.auth.authenticator.KEY_SECONDS", -1.0)
         assert await reads(site.client(), 3) == await reads(token, 3) == [404] * 3
 
 
 async def test_a_key_that_was_revoked_becomes_a_guess(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sessions_server.auth.KEY_SECONDS", -1.0)
+    monkeypatch.setattr("sessions_server.auth.authenticator.KEY_SECONDS", -1.0)
     async with opened(guess_rate=never_more(3)) as site:
         store = site.sessions.environments
         key = await store.add_key(ENVIRONMENT, NARROW_KEY, ["read:sessions"])

@@ -14,7 +14,7 @@ from harness.in_process import Site, open_site
 from harness.isolation import drive
 from harness.tenants import NAMES, Tenant, open_tenants
 from sessions_core.domain.environment import RootKey
-from sessions_server import tokens
+from sessions_server.auth import tokens
 from sessions_server.bundled import agents
 from sessions_server.route import Route
 from sessions_server.table import ROUTES

@@ -14,7 +14,7 @@ from pathlib import Path
 from harness.in_process import Site
 from harness.server import KEY, ServerProcess
 from harness.sockets import APPEND, AUTHORIZED, GET, PATIENCE, check, said, sent, served, until_end
-from sessions_server.places import MOST_LEAVING
+from sessions_server.connections.places import MOST_LEAVING
 
 WHOLE = f"{GET}\r\n"
 LAST = f"{GET}Connection: close\r\n\r\n"

@@ -13,7 +13,7 @@ from harness.in_process import open_site
 from harness.server import KEY, ServerProcess
 from sessions_adapters.sqlite.writer import Writer
 from sessions_core.facade import Sessions
-from sessions_server import readiness
+from sessions_server.observability import readiness
 
 
 async def test_a_server_whose_writer_has_died_is_not_ready(

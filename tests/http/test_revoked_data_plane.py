@@ -19,7 +19,8 @@ from sessions_adapters.profiles import MEMORY
 from sessions_core.domain.channel import Io
 from sessions_core.domain.direct import FIRST_TENURE
 from sessions_core.errors import StoreUnavailableError
-from sessions_server import auth, streams
+from sessions_server import streams
+from sessions_server.auth import authenticator
 
 NARROW_KEY = "tr_dev_sk_" + "s" * 24
 NEW_KEY = "tr_dev_" + "n" * 24
@@ -31,7 +32,7 @@ KEYS = ["root key", "additional key", "public token"]
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look at credentials of open streams all the time, and believe none for longer."""
     monkeypatch.setattr(streams, "RECHECK_SECONDS", 0.05)
-    monkeypatch.setattr(auth, "KEY_SECONDS", 0.0)
+    monkeypatch.setattr(authenticator, "KEY_SECONDS", 0.0)
 
 
 @pytest.fixture

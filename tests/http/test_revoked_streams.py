@@ -18,7 +18,8 @@ from sessions_core.domain.channel import PUBLIC_ACCESS_TOKEN
 from sessions_core.domain.environment import RootKey
 from sessions_core.errors import StoreUnavailableError
 from sessions_core.services import token_issuer
-from sessions_server import auth, streams, tokens
+from sessions_server import streams
+from sessions_server.auth import authenticator, tokens
 
 NARROW_KEY = "tr_dev_sk_" + "s" * 24
 NEW_KEY = "tr_dev_" + "n" * 24
@@ -84,7 +85,7 @@ async def test_a_stream_goes_on_while_its_credential_works_or_nobody_can_tell(
     async with client.subscribe("chat-1") as (_, events):
         assert (await anext(events)).event == "ping"
         with monkeypatch.context() as patched:
-            patched.setattr(auth.Authenticator, "authenticate", lambda _, header: silent(header))
+            patched.setattr(authenticator.Authenticator, "authenticate", lambda _, header: silent(header))
             async with asyncio.timeout(PATIENCE):
                 while looks < 3:
                     await asyncio.sleep(0.01)

@@ -28,9 +28,9 @@ from sessions_core.domain.events import Event
 from sessions_core.domain.ids import EnvironmentId
 from sessions_core.ports.observer import Observer
 from sessions_server.app import HttpServer, build_server
+from sessions_server.auth.tokens import SignedSessionTokens
 from sessions_server.bundled import agents
 from sessions_server.config import Config
-from sessions_server.tokens import SignedSessionTokens
 
 ROOT_KEY = "tr_dev_" + "RooTkEy1" * 3
 NARROW_KEY = "tr_dev_sk_" + "nArRow42" * 3

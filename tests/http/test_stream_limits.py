@@ -170,7 +170,7 @@ async def test_however_a_stream_ends_it_counts_no_more(
     opened: Opened, end: Ending, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streams, "RECHECK_SECONDS", 0.05)
-    monkeypatch.setattr("sessions_server.auth.KEY_SECONDS", 0.0)
+    monkeypatch.setattr("sessions_server.auth.authenticator.KEY_SECONDS", 0.0)
     async with opened() as site:
         await site.client().create("chat-1")
         async with asyncio.timeout(PATIENCE), AsyncExitStack() as stack:

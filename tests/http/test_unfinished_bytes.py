@@ -23,7 +23,7 @@ from harness.limits import Opened, refused
 from harness.sockets import PATIENCE, said, sent
 from sessions_server.config import Config
 from sessions_server.data_plane.frames import encode_frame
-from sessions_server.unfinished_bytes import REQUEST_BYTES, SMALL_BYTES, UnfinishedBytes
+from sessions_server.limits.unfinished_bytes import REQUEST_BYTES, SMALL_BYTES, UnfinishedBytes
 
 PACKED: Final = gzip.compress(b"x" * SMALL_BYTES)
 HALF: Final = PACKED[:-1]

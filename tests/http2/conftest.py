@@ -11,8 +11,8 @@ import pytest
 
 from harness.server import ServerProcess
 from sessions_server.http2.limits import Http2Limits
-from sessions_server.http2.listener import Listener
 from sessions_server.http2.stream import Answer
+from sessions_server.listening.listener import Listener
 
 
 class _Closing(asyncio.Protocol):

@@ -7,7 +7,7 @@ from typing import assert_never
 from sessions_core.domain.access import Access, Action, Resource, Target, may_create, may_list, session_resources
 from sessions_core.domain.ids import RunId, WaitpointId
 from sessions_core.errors import WaitpointNotFoundError
-from sessions_server.caller import Caller
+from sessions_server.auth.caller import Caller
 from sessions_server.epochs import need_epoch
 from sessions_server.problems import ForbiddenError, HttpError, UnauthenticatedError
 from sessions_server.route import Call

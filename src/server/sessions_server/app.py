@@ -13,8 +13,9 @@ import attrs
 from aiohttp import web
 
 from sessions_core.facade import Sessions
-from sessions_server.auth import Authenticator
+from sessions_server.auth.authenticator import Authenticator
 from sessions_server.config import Config
+from sessions_server.connections.places import Places
 from sessions_server.data_plane import http1 as data_plane_http1
 from sessions_server.data_plane.credentials import DirectTokens
 from sessions_server.data_plane.gate import is_refused
@@ -23,24 +24,23 @@ from sessions_server.http1.connection import Handle, Server, spell_out
 from sessions_server.http1.limits import Http1Limits
 from sessions_server.http2 import bridge
 from sessions_server.http2.limits import Http2Limits
-from sessions_server.http2.listener import Listener
 from sessions_server.http2.stream import Stream
-from sessions_server.limits import Limits
-from sessions_server.logs import logger
-from sessions_server.metrics import Metrics
+from sessions_server.limits.limits import Limits
+from sessions_server.listening.listener import Listener
+from sessions_server.listening.tls import server_context
+from sessions_server.observability.logs import logger
+from sessions_server.observability.metrics import Metrics
+from sessions_server.observability.readiness import Readiness
+from sessions_server.observability.replication_health import ReplicationStatus
+from sessions_server.observability.request_ids import REQUEST_ID
 from sessions_server.openapi import make_document
 from sessions_server.page_access import Page
 from sessions_server.page_environment import PageEnvironment
 from sessions_server.pipeline import Pipeline
-from sessions_server.places import Places
 from sessions_server.problems import HttpError, TooManyConnectionsError
-from sessions_server.readiness import Readiness
-from sessions_server.replication_health import ReplicationStatus
-from sessions_server.request_ids import REQUEST_ID
 from sessions_server.route import Context
 from sessions_server.streams import Streams
 from sessions_server.table import PAGE_ROUTES, ROUTES
-from sessions_server.tls import server_context
 
 SHUTDOWN_SECONDS: Final = 5.0
 SPARE_FILES: Final = 384

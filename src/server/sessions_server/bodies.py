@@ -20,13 +20,13 @@ from aiohttp.http_exceptions import HttpProcessingError
 from sessions_server.data_plane.exchange import BodyCutError
 from sessions_server.http1.request import Request
 from sessions_server.inflating import DEFLATE, GZIP, ZLIB, inflate
+from sessions_server.limits.unfinished_bytes import REQUEST_BYTES, Share
 from sessions_server.problems import (
     BodyTooLargeError,
     RequestTimeoutError,
     UnreadableBodyError,
     UnsupportedEncodingError,
 )
-from sessions_server.unfinished_bytes import REQUEST_BYTES, Share
 
 T = TypeVar("T")
 BYTES_PER_SECOND: Final = 16_384

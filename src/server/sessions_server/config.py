@@ -13,8 +13,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import attrs
 
 from sessions_core.errors import InvalidError
-from sessions_server.connection_settings import ConnectionSettings, one_or_more, positive
-from sessions_server.limit_settings import LimitSettings, read_rate
+from sessions_server.connections.settings import ConnectionSettings, one_or_more, positive
+from sessions_server.limits.settings import LimitSettings, read_rate
 
 T = TypeVar("T")
 

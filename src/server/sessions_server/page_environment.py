@@ -11,9 +11,9 @@ import attrs
 from sessions_core.domain.access import Credential
 from sessions_core.domain.environment import EnvironmentType
 from sessions_core.ports.environment_store import EnvironmentStore
-from sessions_server.caller import Caller
+from sessions_server.auth.caller import Caller
+from sessions_server.auth.questions import Question
 from sessions_server.problems import NoDevelopmentEnvironmentError
-from sessions_server.questions import Question
 
 
 @attrs.define(eq=False)

@@ -13,8 +13,8 @@ from sessions_core.domain.channel import Io
 from sessions_core.domain.pagination import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from sessions_core.domain.status import SessionStatus
 from sessions_server.epochs import EPOCH_HEADER, MAX_EPOCH
+from sessions_server.observability.request_ids import REQUEST_ID
 from sessions_server.queries import MAX_RECORDS, MAX_RUNS
-from sessions_server.request_ids import REQUEST_ID
 from sessions_server.routes.channels import PART_HEADER
 from sessions_server.sse import MAX_WINDOW_SECONDS
 from sessions_server.wire.schemas import Parameter, listed, text, whole

@@ -24,10 +24,12 @@ from sessions_core.domain.access import Access
 from sessions_core.errors import InvalidError
 from sessions_server import cors
 from sessions_server.access import authorize, may_carry_out, wrong_credential
+from sessions_server.auth.caller import Caller
 from sessions_server.bodies import check_length, without_body
-from sessions_server.caller import Caller
-from sessions_server.holder_counts import PAGE
-from sessions_server.logs import CLIENT_LEFT, log_request, logger
+from sessions_server.limits.holder_counts import PAGE
+from sessions_server.limits.unfinished_bytes import Share
+from sessions_server.observability.logs import CLIENT_LEFT, log_request, logger
+from sessions_server.observability.request_ids import REQUEST_ID
 from sessions_server.page_access import check_sender
 from sessions_server.problems import (
     HttpError,
@@ -38,10 +40,8 @@ from sessions_server.problems import (
 )
 from sessions_server.protection import protect
 from sessions_server.queries import parse_query
-from sessions_server.request_ids import REQUEST_ID
 from sessions_server.route import Call, Context, Route
 from sessions_server.router import Node, Router, decode_segment
-from sessions_server.unfinished_bytes import Share
 from sessions_server.wire.values import decode_body
 
 _UNKNOWN: Final = "-"

@@ -20,21 +20,21 @@ from sessions_core.domain.rate import Taken
 from sessions_core.domain.session import Session
 from sessions_core.errors import SessionNotFoundError
 from sessions_core.facade import Sessions
-from sessions_server.auth import Authenticator
+from sessions_server.auth.authenticator import Authenticator
+from sessions_server.auth.caller import Caller
 from sessions_server.bodies import read_body
-from sessions_server.caller import Caller
 from sessions_server.config import Config
 from sessions_server.data_plane.credentials import DirectTokens
-from sessions_server.limits import Limits
-from sessions_server.metrics import Metrics
+from sessions_server.limits.limits import Limits
+from sessions_server.limits.streams import Held
+from sessions_server.limits.unfinished_bytes import Share
+from sessions_server.observability.metrics import Metrics
+from sessions_server.observability.readiness import Readiness
+from sessions_server.observability.replication_health import ReplicationStatus
+from sessions_server.observability.request_ids import RequestIds
 from sessions_server.page_access import Page
 from sessions_server.problems import Refusal
-from sessions_server.readiness import Readiness
-from sessions_server.replication_health import ReplicationStatus
-from sessions_server.request_ids import RequestIds
-from sessions_server.stream_limits import Held
 from sessions_server.streams import Streams
-from sessions_server.unfinished_bytes import Share
 from sessions_server.wire.schemas import Parameter
 from sessions_server.wire.values import Wire
 
@@ -254,7 +254,7 @@ class Call:
         return self.context.streams.open(math.inf if end is None else end - now, self.header("Authorization"))
 
     async def confirm(self) -> None:
-        """Make sure that the caller's credential still works. Raises like :meth:`~sessions_server.auth.Authenticator.confirm`."""
+        """Make sure that the caller's credential still works. Raises like :meth:`~sessions_server.auth.authenticator.Authenticator.confirm`."""
         await self.context.auth.confirm(self.header("Authorization"))
 
     def header(self, name: str) -> str | None:

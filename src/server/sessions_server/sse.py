@@ -22,7 +22,7 @@ from aiohttp.abc import AbstractStreamWriter
 
 from sessions_core.domain.channel import PUBLIC_ACCESS_TOKEN, Batch, Headers, Record
 from sessions_core.services.hub import Push
-from sessions_server.logs import logger
+from sessions_server.observability.logs import logger
 from sessions_server.problems import describe, is_internal
 from sessions_server.wire.values import MAX_NUMBER, legible, parse_digits
 

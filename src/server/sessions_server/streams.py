@@ -11,8 +11,8 @@ from typing import Final
 import anyio
 import attrs
 
-from sessions_server.ages import jittered
-from sessions_server.logs import logger
+from sessions_server.connections.ages import jittered
+from sessions_server.observability.logs import logger
 
 RECHECK_SECONDS: Final = 10.0
 """How often the credentials of open subscriptions are looked at again."""

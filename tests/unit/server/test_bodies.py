@@ -24,8 +24,9 @@ from yarl import URL
 from sessions_core.domain.ids import EnvironmentId
 from sessions_server.bodies import read_body
 from sessions_server.http1.request import Request
-from sessions_server.limit_settings import LimitSettings
-from sessions_server.metrics import Metrics
+from sessions_server.limits.settings import LimitSettings
+from sessions_server.limits.unfinished_bytes import REQUEST_BYTES, SMALL_BYTES, UnfinishedBytes
+from sessions_server.observability.metrics import Metrics
 from sessions_server.problems import (
     BodyTooLargeError,
     HttpError,
@@ -34,7 +35,6 @@ from sessions_server.problems import (
     UnreadableBodyError,
     UnsupportedEncodingError,
 )
-from sessions_server.unfinished_bytes import REQUEST_BYTES, SMALL_BYTES, UnfinishedBytes
 
 CAP = 1000
 PATIENCE = timedelta(seconds=60)

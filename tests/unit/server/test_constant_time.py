@@ -16,7 +16,7 @@ from typing import Any, Final
 import pytest
 
 from sessions_core.domain.environment import RootKey
-from sessions_server import tokens
+from sessions_server.auth import tokens
 
 ROOT: Final = Path(__file__).parents[3]
 FOLDERS: Final = ("src", "examples")

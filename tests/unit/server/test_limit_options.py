@@ -12,7 +12,7 @@ from sessions_core.domain.rate import Rate
 from sessions_core.errors import InvalidError
 from sessions_server.cli.limit_options import add_limit_options, limits_given
 from sessions_server.config import Config, variable_of
-from sessions_server.limit_settings import LimitSettings
+from sessions_server.limits.settings import LimitSettings
 
 NAMES = [field.name for field in attrs.fields(LimitSettings)]
 

@@ -21,8 +21,8 @@ from sessions_core.domain.environment import Environment, EnvironmentType, RootK
 from sessions_core.domain.guard import Guard
 from sessions_core.domain.ids import EnvironmentId, OrganizationId, ProjectId, RunId
 from sessions_core.facade import Sessions
-from sessions_server import tokens
 from sessions_server.app import HttpServer, build_server
+from sessions_server.auth import tokens
 from sessions_server.config import Config
 
 KEY = "tr_dev_" + "a" * 24

@@ -8,7 +8,7 @@ import pytest
 
 from sessions_core.errors import InvalidError
 from sessions_server.cli.processes import STEADY_SECONDS, Child, bind
-from sessions_server.process_metrics import ProcessMetrics, merge
+from sessions_server.observability.process_metrics import ProcessMetrics, merge
 
 
 def test_a_process_that_keeps_dying_is_started_again_more_and_more_slowly() -> None:

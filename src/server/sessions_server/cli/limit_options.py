@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from sessions_core.domain.rate import Rate
 from sessions_core.errors import InvalidError
-from sessions_server.limit_settings import LimitSettings, read_rate
+from sessions_server.limits.settings import LimitSettings, read_rate
 
 _OF_WHAT: Final = {
     "environment_rate": "requests a second of one environment, and at once",

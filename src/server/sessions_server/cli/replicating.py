@@ -20,9 +20,9 @@ from sessions_server.cli.backends import replication_of
 from sessions_server.cli.signals import stop_on_signals
 from sessions_server.cli.text import to_json
 from sessions_server.config import Config, ReplicationVariables
-from sessions_server.logs import EventLog, Observers, replication_logger, set_up_logging
-from sessions_server.metrics import Metrics
-from sessions_server.replication_health import ReplicationStatus, listening
+from sessions_server.observability.logs import EventLog, Observers, replication_logger, set_up_logging
+from sessions_server.observability.metrics import Metrics
+from sessions_server.observability.replication_health import ReplicationStatus, listening
 
 EXIT_INTERRUPTED: Final = 130
 STEP_SECONDS: Final = 1.0
@@ -140,7 +140,7 @@ class _Progress(Observer):
 
 
 def _set_up_logging(config: Config, given: ReplicationVariables) -> None:
-    set_up_logging(config)
+    set_up_logging(config.log_level, as_json=config.log_json)
     _set_levels(given)
 
 

@@ -20,6 +20,7 @@ from sessions_core.errors import InvalidError, SessionsError
 from sessions_core.facade import Sessions
 from sessions_core.ports.environment_store import EnvironmentStore
 from sessions_server.app import HttpServer, build_server
+from sessions_server.auth.tokens import SignedSessionTokens
 from sessions_server.cli.backends import backends_of
 from sessions_server.cli.keys import new_environment, new_root_key
 from sessions_server.cli.loading import load_agents
@@ -29,10 +30,9 @@ from sessions_server.cli.signals import stop_on_signals
 from sessions_server.cli.text import to_json
 from sessions_server.cli.workload import settings_of, workload_of
 from sessions_server.config import Config, ReplicationVariables
-from sessions_server.logs import EventLog, Observers, set_up_logging
-from sessions_server.metrics import Metrics
-from sessions_server.process_metrics import ProcessMetrics
-from sessions_server.tokens import SignedSessionTokens
+from sessions_server.observability.logs import EventLog, Observers, set_up_logging
+from sessions_server.observability.metrics import Metrics
+from sessions_server.observability.process_metrics import ProcessMetrics
 
 YOUNG_OBJECTS: Final = 20_000
 """So many new objects that may hold others are there before Python looks for garbage in cycles."""
@@ -58,7 +58,7 @@ def serve(config: Config, *, as_json: bool, share: Share | None = None) -> None:
         InvalidError: The agents cannot be loaded, or the address cannot be listened on.
         UnaskedEndError: It has ended by itself.
     """
-    set_up_logging(config)
+    set_up_logging(config.log_level, as_json=config.log_json)
     asyncio.run(_serve(config, _agents_of(config), as_json=as_json, share=share))
 
 

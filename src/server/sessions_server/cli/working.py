@@ -7,14 +7,14 @@ import asyncio
 from sessions_adapters.profiles import PROCRASTINATE, open_sessions
 from sessions_core.agents import Agents
 from sessions_core.errors import InvalidError
+from sessions_server.auth.tokens import SignedSessionTokens
 from sessions_server.cli.backends import backends_of
 from sessions_server.cli.loading import load_agents
 from sessions_server.cli.signals import stop_on_signals
 from sessions_server.cli.text import to_json
 from sessions_server.cli.workload import settings_of, workload_of
 from sessions_server.config import Config, variable_of
-from sessions_server.logs import EventLog, set_up_logging
-from sessions_server.tokens import SignedSessionTokens
+from sessions_server.observability.logs import EventLog, set_up_logging
 
 
 def work(config: Config, *, as_json: bool) -> None:
@@ -27,7 +27,7 @@ def work(config: Config, *, as_json: bool) -> None:
     Raises:
         InvalidError: The agents cannot be loaded, or runs do not wait for workers.
     """
-    set_up_logging(config)
+    set_up_logging(config.log_level, as_json=config.log_json)
     agents = load_agents(config.agents)
     if not agents.names:
         raise InvalidError("--agents", "names agents without a single task, so there is nothing to do")

@@ -22,8 +22,8 @@ from sessions_core.domain.ids import EnvironmentId
 from sessions_core.domain.session import Session
 from sessions_core.errors import SessionNotFoundError, UnavailableError
 from sessions_core.services.session_service import SessionService
-from sessions_server.auth import Authenticator
-from sessions_server.caller import Caller
+from sessions_server.auth.authenticator import Authenticator
+from sessions_server.auth.caller import Caller
 from sessions_server.data_plane.credentials import DirectToken, DirectTokens, is_direct
 from sessions_server.data_plane.exchange import Exchange
 from sessions_server.data_plane.failures import BAD_HEADER, PERMISSION_DENIED, STREAM_NOT_FOUND, S2Error
@@ -85,7 +85,7 @@ class Admission:
             exchange: The request.
             stream: Its name.
             operation: What is to be done.
-            since: As for :meth:`~sessions_server.auth.Authenticator.authenticate`.
+            since: As for :meth:`~sessions_server.auth.authenticator.Authenticator.authenticate`.
 
         Raises:
             S2Error: Wrong basin, or no such stream.

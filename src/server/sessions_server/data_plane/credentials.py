@@ -20,8 +20,8 @@ from sessions_core.domain.ids import AddressingKey, EnvironmentId
 from sessions_core.errors import UnavailableError
 from sessions_core.ports.clock import Clock
 from sessions_core.ports.direct_writes import DirectWrites, WriteCredentials
-from sessions_server import tokens
-from sessions_server.auth import REMEMBERED, Authenticator
+from sessions_server.auth import tokens
+from sessions_server.auth.authenticator import REMEMBERED, Authenticator
 from sessions_server.data_plane.names import basin_of, stream_of
 from sessions_server.data_plane.records import Operation
 

@@ -19,14 +19,14 @@ from sessions_core.domain.channel import Channel
 from sessions_core.domain.ids import EnvironmentId
 from sessions_core.domain.rate import Taken
 from sessions_core.ports.clock import Clock
-from sessions_server.auth import Authenticator
+from sessions_server.auth.authenticator import Authenticator
 from sessions_server.data_plane.credentials import DirectTokens, is_direct
 from sessions_server.data_plane.exchange import Exchange
-from sessions_server.limits import Limits
+from sessions_server.limits.limits import Limits
+from sessions_server.limits.streams import Held
+from sessions_server.limits.unfinished_bytes import Share
 from sessions_server.problems import RateLimitedError, UnauthenticatedError
-from sessions_server.stream_limits import Held
 from sessions_server.streams import Streams
-from sessions_server.unfinished_bytes import Share
 
 BEARER: Final = "Bearer "
 PATIENCE_SECONDS: Final = 4.0

@@ -9,8 +9,8 @@ from multidict import CIMultiDict
 
 from sessions_server import cors
 from sessions_server.data_plane.exchange import Exchange
+from sessions_server.observability.request_ids import REQUEST_ID
 from sessions_server.protection import protect
-from sessions_server.request_ids import REQUEST_ID
 
 
 @attrs.define(eq=False)

@@ -25,8 +25,8 @@ from sessions_server.data_plane.failures import (
     S2Error,
 )
 from sessions_server.data_plane.records import MAX_BYTES, MAX_RECORDS
+from sessions_server.limits.unfinished_bytes import Share
 from sessions_server.problems import BodyTooLargeError
-from sessions_server.unfinished_bytes import Share
 
 MAX_BODY: Final = 4 * 1024 * 1024
 """Of an append that is no session. JSON of a batch may be several times as large as the batch."""

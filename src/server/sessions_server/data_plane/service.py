@@ -54,11 +54,11 @@ from sessions_server.data_plane.requests import (
     read_body,
 )
 from sessions_server.data_plane.sessions import LongAnswers
-from sessions_server.logs import CLIENT_LEFT, log_request, logger
+from sessions_server.limits.unfinished_bytes import Share
+from sessions_server.observability.logs import CLIENT_LEFT, log_request, logger
+from sessions_server.observability.request_ids import REQUEST_ID
 from sessions_server.problems import TooManyRequestsError
-from sessions_server.request_ids import REQUEST_ID
 from sessions_server.route import Context
-from sessions_server.unfinished_bytes import Share
 
 T = TypeVar("T")
 PREFIX: Final = API_PATH + "/"

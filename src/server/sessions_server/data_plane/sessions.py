@@ -36,9 +36,9 @@ from sessions_server.data_plane.protobuf import decode_append_input, encode_appe
 from sessions_server.data_plane.reading import Encoding, Events, Frames, Reader
 from sessions_server.data_plane.records import Ack, AppendInput, Operation
 from sessions_server.data_plane.requests import Allowance, ReadQuery
-from sessions_server.logs import logger
+from sessions_server.limits.unfinished_bytes import Share
+from sessions_server.observability.logs import logger
 from sessions_server.streams import Streams
-from sessions_server.unfinished_bytes import Share
 
 REASON_SECONDS: Final = 1.0
 """So long an answer that is over waits for a silent store to say why."""

@@ -14,11 +14,11 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import RawRequestMessage
 
+from sessions_server.connections.places import Guest, Places, unsent
 from sessions_server.http1.intake import Intake, refusal_of
 from sessions_server.http1.limits import Http1Limits
 from sessions_server.http1.request import Request
 from sessions_server.http1.watch import Step, Watch
-from sessions_server.places import Guest, Places, unsent
 from sessions_server.problems import HttpError, RequestTimeoutError
 
 Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]

@@ -19,15 +19,15 @@ from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
 
+from sessions_server.connections.farewell import Farewell
+from sessions_server.connections.places import Guest, Places, unsent
 from sessions_server.http2.budget import Budget
-from sessions_server.http2.farewell import Farewell
 from sessions_server.http2.frames import MAX_STREAM_ID, PREFACE, Frame, FrameReader, Kind, ViolationError, goaway
 from sessions_server.http2.limits import Http2Limits
 from sessions_server.http2.sender import Sender
 from sessions_server.http2.stream import Answer, Stream, open_stream
 from sessions_server.http2.watch import Step, Watch
-from sessions_server.logs import logger
-from sessions_server.places import Guest, Places, unsent
+from sessions_server.observability.logs import logger
 
 _FRAMES_PER_TURN: Final = 64
 """Then others have their turn, too."""

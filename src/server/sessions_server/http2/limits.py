@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from sessions_server.connection_settings import ConnectionSettings
+from sessions_server.connections.settings import ConnectionSettings
 
 
 @attrs.frozen(kw_only=True)

@@ -6,7 +6,7 @@ from enum import Enum, auto
 
 import attrs
 
-from sessions_server.ages import jittered
+from sessions_server.connections.ages import jittered
 from sessions_server.http2.limits import Http2Limits
 
 

@@ -19,9 +19,9 @@ from sessions_server.access import may_have_session_token
 from sessions_server.bodies import decode_text
 from sessions_server.data_plane.credentials import SignedDirectWrites
 from sessions_server.epochs import read_epoch
+from sessions_server.observability.request_ids import REQUEST_ID
 from sessions_server.problems import ForbiddenError
 from sessions_server.protection import PROTECTION
-from sessions_server.request_ids import REQUEST_ID
 from sessions_server.route import JSON, UNSTORED, Call, respond
 from sessions_server.sse import (
     DONE,

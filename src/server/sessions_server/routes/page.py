@@ -14,10 +14,10 @@ from sessions_core.domain.session import Session
 from sessions_core.domain.trigger_config import TriggerConfig
 from sessions_core.errors import InvalidError, SessionNotFoundError
 from sessions_core.services.session_service import NewSession
+from sessions_server.auth.tokens import counted_by
 from sessions_server.page_files import INDEX
 from sessions_server.problems import RouteNotFoundError
 from sessions_server.route import UNSTORED, Call, respond
-from sessions_server.tokens import counted_by
 from sessions_server.wire.page import CreatePageSession, CreatePageToken, PageAgent, PageAgents, PageSession
 
 _PREFIX: Final = "page_"

@@ -9,10 +9,10 @@ from aiohttp import web
 from sessions_core.domain.access import may_create, session_scopes
 from sessions_core.domain.channel import Io
 from sessions_core.errors import TaskMismatchError
+from sessions_server.auth.tokens import counted_by
 from sessions_server.epochs import read_epoch
 from sessions_server.problems import ForbiddenError
 from sessions_server.route import UNSTORED, Call, respond
-from sessions_server.tokens import counted_by
 from sessions_server.wire.requests import CloseSession, CreateSession, EndAndContinue, UpdateSession
 from sessions_server.wire.responses import (
     ChannelList,

@@ -9,7 +9,7 @@ from sessions_adapters.memory import InMemoryEnvironmentStore, InMemoryTokenLedg
 from sessions_core.domain.environment import Environment, EnvironmentType
 from sessions_core.domain.ids import OrganizationId, ProjectId
 from sessions_core.testing import ManualClock
-from sessions_server.auth import Authenticator
+from sessions_server.auth.authenticator import Authenticator
 
 
 @pytest.fixture

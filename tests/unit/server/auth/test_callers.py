@@ -26,9 +26,9 @@ from sessions_adapters.memory import InMemoryEnvironmentStore
 from sessions_core.domain.access import Action, Credential
 from sessions_core.domain.environment import RootKey
 from sessions_core.testing import ManualClock
-from sessions_server import tokens
-from sessions_server.auth import Authenticator
-from sessions_server.caller import Caller
+from sessions_server.auth import tokens
+from sessions_server.auth.authenticator import Authenticator
+from sessions_server.auth.caller import Caller
 from sessions_server.problems import UnauthenticatedError
 
 

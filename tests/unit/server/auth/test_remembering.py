@@ -23,8 +23,8 @@ from harness.credentials import (
 from sessions_adapters.memory import InMemoryEnvironmentStore
 from sessions_core.errors import StoreUnavailableError
 from sessions_core.testing import ManualClock
-from sessions_server import tokens
-from sessions_server.auth import KEY_SECONDS, Authenticator
+from sessions_server.auth import tokens
+from sessions_server.auth.authenticator import KEY_SECONDS, Authenticator
 from sessions_server.problems import UnauthenticatedError
 
 
@@ -124,12 +124,38 @@ async def test_a_credential_is_confirmed_by_what_the_store_says_now(
     credential = {"root key": KEY, "additional key": NARROW_KEY, "token": encode(claims(clock))}[kind]
     await auth.authenticate(credential)
     monotonic.value += 0.1
-    assert await auth.lasts(credential)
+    assert (await auth.confirm(credential)).header == f"Bearer {credential}"
     await store.revoke_key(ONE, added.id)
     await store.rotate_root_key(ONE, NEW_KEY, grace=timedelta())
     monotonic.value += 0.1
     assert auth.recall(credential) is not None
-    assert not await auth.lasts(credential)
+    with pytest.raises(UnauthenticatedError):
+        await auth.confirm(credential)
+
+
+async def test_a_key_in_its_grace_does_not_last(
+    auth: Authenticator, store: InMemoryEnvironmentStore, clock: ManualClock, monotonic: Seconds
+) -> None:
+    plain, rolling = encode(claims(clock)), encode(claims(clock, rolling=True))
+    assert [await auth.lasts(each) for each in (KEY, rolling, plain, NEW_KEY, None)] == [True, True, False, False, False]
+    await store.rotate_root_key(ONE, NEW_KEY, grace=timedelta(hours=1))
+    monotonic.value += 0.1
+    assert (await auth.authenticate(KEY)).lasts, "it is remembered so"
+    assert [await auth.lasts(each) for each in (KEY, NEW_KEY)] == [False, True]
+
+
+async def test_what_a_caller_mints_ends_with_the_key_as_it_is_now(
+    auth: Authenticator, store: InMemoryEnvironmentStore, clock: ManualClock, monotonic: Seconds
+) -> None:
+    """A request that began before a rotation may mint after it, with the new key, and ends when the old one does."""
+    before = await auth.authenticate(KEY)
+    token = await auth.mint(before, ["admin"], timedelta(days=1), is_rolling=True)
+    assert tokens.peek_claims(token) == {**(tokens.peek_claims(token) or {}), "rolling": True}
+    await store.rotate_root_key(ONE, NEW_KEY, grace=timedelta(minutes=1))
+    monotonic.value += KEY_SECONDS + 0.1
+    minted = tokens.peek_claims(await auth.mint(before, ["admin"], timedelta(days=1), is_rolling=True)) or {}
+    assert minted["exp"] == int(clock.now().timestamp()) + 60
+    assert "rolling" not in minted
 
 
 async def test_a_silent_store_confirms_nothing(
@@ -142,6 +168,8 @@ async def test_a_silent_store_confirms_nothing(
     monkeypatch.setattr(NotedStore, "find_grant", silent)
     monotonic.value += 0.1
     assert auth.recall(KEY) is not None
+    with pytest.raises(StoreUnavailableError):
+        await auth.confirm(KEY)
     assert not await auth.lasts(KEY)
 
 

@@ -14,8 +14,8 @@ from sessions_core.domain.direct import FIRST_TENURE, Tenure
 from sessions_core.domain.environment import Environment, RootKey
 from sessions_core.domain.ids import AddressingKey, EnvironmentId
 from sessions_core.testing import ManualClock
-from sessions_server import tokens
-from sessions_server.auth import KEY_SECONDS, Authenticator
+from sessions_server.auth import tokens
+from sessions_server.auth.authenticator import KEY_SECONDS, Authenticator
 from sessions_server.data_plane.credentials import DirectTokens, SignedDirectWrites, is_direct
 
 ONE = EnvironmentId("env_1")

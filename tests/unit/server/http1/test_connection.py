@@ -11,10 +11,10 @@ import attrs
 import pytest
 from aiohttp import web
 
-from sessions_server.connection_settings import ConnectionSettings
+from sessions_server.connections.places import Places
+from sessions_server.connections.settings import ConnectionSettings
 from sessions_server.http1.connection import Connection, Server
 from sessions_server.http1.limits import Http1Limits
-from sessions_server.places import Places
 from sessions_server.problems import HttpError
 
 GET = b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n"

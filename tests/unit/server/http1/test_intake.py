@@ -9,7 +9,7 @@ import pytest
 from aiohttp.http import HttpRequestParser
 from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError
 
-from sessions_server.connection_settings import ConnectionSettings
+from sessions_server.connections.settings import ConnectionSettings
 from sessions_server.http1.intake import Intake, refusal_of
 from sessions_server.http1.limits import Http1Limits
 from sessions_server.problems import HeadersTooLargeError, HttpError, MalformedRequestError, UrlTooLongError

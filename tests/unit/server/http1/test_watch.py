@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from sessions_server.connection_settings import ConnectionSettings
+from sessions_server.connections.settings import ConnectionSettings
 from sessions_server.http1.limits import Http1Limits
 from sessions_server.http1.watch import Step, Watch
 

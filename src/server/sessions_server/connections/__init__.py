@@ -1,0 +1,1 @@
+"""What connections of all versions of HTTP have in common: places, ages, settings and last words."""

@@ -1,0 +1,100 @@
+"""Many have the same question at once: one asks, and all hear what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from sessions_core.errors import StoreUnavailableError, UnavailableError
+from sessions_server.auth.questions import Questions
+
+WAITERS = 20
+
+
+class SilentStore:
+    """Says nothing until told to give up, and counts who asks."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.gives_up = asyncio.Event()
+
+    async def answer(self) -> str:
+        self.asked += 1
+        await self.gives_up.wait()
+        raise StoreUnavailableError("directory")
+
+
+async def ask(questions: Questions, store: SilentStore, subject: str = "key") -> str:
+    async with questions.about(subject):
+        return await store.answer()
+
+
+async def until_all_wait() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_who_waits_for_a_silent_store_hears_of_its_silence_with_the_one_who_asked() -> None:
+    questions, store = Questions(), SilentStore()
+    tasks = [asyncio.create_task(ask(questions, store)) for _ in range(WAITERS)]
+    await until_all_wait()
+    store.gives_up.set()
+    failures = await asyncio.gather(*tasks, return_exceptions=True)
+    assert store.asked == 1
+    assert {type(failure) for failure in failures} == {StoreUnavailableError}
+    assert {str(failure) for failure in failures} == {"The directory is unavailable; try again"}
+
+
+async def test_who_comes_after_a_silence_asks_anew() -> None:
+    questions, store = Questions(), SilentStore()
+    store.gives_up.set()
+    kept = questions.about("key")  # somebody still holds it, so what it knows is still there
+    for _ in range(3):
+        with pytest.raises(UnavailableError):
+            await ask(questions, store)
+    assert store.asked == 3
+    assert questions.about("key") is kept
+
+
+async def test_who_waits_for_another_question_is_not_told() -> None:
+    questions, store = Questions(), SilentStore()
+    tasks = [asyncio.create_task(ask(questions, store, f"key {number}")) for number in range(3)]
+    await until_all_wait()
+    assert store.asked == 3
+    store.gives_up.set()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_who_leaves_while_asking_hands_the_question_on() -> None:
+    questions, store = Questions(), SilentStore()
+    first, second = (asyncio.create_task(ask(questions, store)) for _ in range(2))
+    await until_all_wait()
+    first.cancel()
+    await until_all_wait()
+    assert store.asked == 2
+    store.gives_up.set()
+    with pytest.raises(UnavailableError):
+        await second
+
+
+async def test_any_other_error_is_only_that_of_whoever_met_it() -> None:
+    questions = Questions()
+
+    async def fail(error: Exception | None) -> str:
+        async with questions.about("key"):
+            await asyncio.sleep(0)
+            if error is not None:
+                raise error
+            return "answer"
+
+    answers = await asyncio.gather(fail(ValueError("broken")), fail(None), return_exceptions=True)
+    assert [str(answer) for answer in answers] == ["broken", "answer"]
+
+
+async def test_a_question_nobody_asks_any_more_is_forgotten() -> None:
+    questions, store = Questions(), SilentStore()
+    store.gives_up.set()
+    with pytest.raises(UnavailableError):
+        await ask(questions, store)
+    assert len(questions) == 0
