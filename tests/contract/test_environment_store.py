@@ -153,6 +153,20 @@ async def test_a_second_rotation_does_not_lengthen_the_first_ones_grace(
     assert {key.value: key.expires_at for key in others} == {NEW_KEY: START + SECOND + HOUR, KEY: START + HOUR}
 
 
+async def test_a_second_rotation_without_grace_ends_the_first_ones_grace_too(
+    environment_store: EnvironmentStore, clock: ManualClock
+) -> None:
+    await environment_store.create(ENV_A, KEY)
+    await environment_store.create(ENV_B, "key of b")
+    for environment_id in (ENV_A.id, ENV_B.id):
+        await environment_store.rotate_root_key(environment_id, f"second of {environment_id}", grace=HOUR)
+    clock.advance(SECOND)
+    await environment_store.rotate_root_key(ENV_A.id, "third", grace=timedelta())
+    assert list(await environment_store.find_root_keys(ENV_A.id)) == [RootKey(value="third")]
+    assert await environment_store.find_grant(KEY) is None
+    assert await environment_store.find_grant("key of b") is not None, "which is another environment's"
+
+
 async def test_an_unknown_environment_cannot_be_changed(environment_store: EnvironmentStore) -> None:
     with pytest.raises(EnvironmentNotFoundError):
         await environment_store.rotate_root_key(UNKNOWN, NEW_KEY, grace=HOUR)

@@ -284,8 +284,19 @@ async def test_only_agents_of_this_server_can_be_asked_for(site: Site) -> None:
     assert await site.count_sessions() == 0
 
 
+async def test_all_who_have_the_page_count_as_one_token(tmp_path: Path) -> None:
+    async with open_site(MEMORY, tmp_path, Config(token_rate=never_more(2)), agents) as site:
+        mine = await make(site)
+        assert (await ask(site, "POST", "/page/tokens", {"session": mine["externalId"]})).status == 200
+        refused = await ask(site, "POST", "/page/sessions", {"task": "idler"})
+        assert (refused.status, refused.json["code"], refused.json["limit"]) == (429, "rate_limited", 2)
+        assert await reads(site.client(), 3) == [404] * 3, (
+            "others of the environment have what is left of its own limit"
+        )
+
+
 async def test_what_the_page_asks_for_counts_for_its_environment(tmp_path: Path) -> None:
-    async with open_site(MEMORY, tmp_path, Config(environment_rate=never_more(3)), agents) as site:
+    async with open_site(MEMORY, tmp_path, Config(environment_rate=never_more(3), token_rate=None), agents) as site:
         elsewhere = await ask(site, "POST", "/page/sessions", {"task": "idler"}, Sec_Fetch_Site="cross-site")
         assert elsewhere.status == 403, "which takes nothing"
         mine = await make(site)

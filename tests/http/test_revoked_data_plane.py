@@ -128,6 +128,49 @@ async def test_a_read_that_waits_is_refused_as_soon_as_its_credential_is_taken_b
         assert (await waiting).status == 401
 
 
+@pytest.mark.parametrize("is_session", [True, False])
+async def test_a_read_goes_on_while_nobody_can_tell(
+    chat: Client, site: Site, monkeypatch: pytest.MonkeyPatch, is_session: bool
+) -> None:
+    looks = 0
+
+    async def silent(*_: object) -> None:
+        nonlocal looks
+        looks += 1
+        raise StoreUnavailableError
+
+    async with asyncio.timeout(PATIENCE):
+        shown = await given(site, "public token")
+        form = {"content_type": SESSION} if is_session else {}
+        reading = asyncio.create_task(call(site, "GET", shown, query="?tail_offset=0&count=1&wait=20", **form))
+        await until_open(site)
+        with monkeypatch.context() as patched:
+            patched.setattr(type(site.sessions.environments), "find_root_keys", silent)
+            while looks < 3:
+                await asyncio.sleep(0.01)
+            session = await site.sessions.sessions.get(ENVIRONMENT, "chat-1")
+            await site.sessions.channels.append_text(session, Io.IN, "news")
+            answer = await reading
+    assert answer.status == 200
+    assert b"news" in answer.body
+    assert b"unavailable" not in answer.body
+
+
+async def test_an_answer_whose_credential_is_over_waits_for_no_silent_store(
+    chat: Client, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never = asyncio.Event()
+
+    async def silent(*_: object) -> None:
+        await never.wait()
+
+    async with appending(site, await given(site, "public token", seconds=1)) as session:
+        monkeypatch.setattr(type(site.sessions.environments), "find_root_keys", silent)
+        end = Answer(200, {}, (await session.answer()).body).frames
+    assert end.status == 503
+    assert len(site.server.context.limits.streams) == 0
+
+
 async def test_an_append_session_goes_on_while_nobody_can_tell(
     chat: Client, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -96,9 +96,16 @@ async def test_a_stream_goes_on_while_its_credential_works_or_nobody_can_tell(
     assert "still here" in str(frame.records)
 
 
-@pytest.mark.parametrize("kind", ["rotated key", "token of a rotated key"])
+@pytest.mark.parametrize(
+    ("kind", "grace"),
+    [
+        ("rotated key", timedelta()),
+        ("rotated key", timedelta(hours=1)),
+        ("token of a rotated key", timedelta()),
+    ],
+)
 async def test_no_token_of_the_new_key_reaches_who_came_with_the_old_one(
-    client: Client, site: Site, kind: str, monkeypatch: pytest.MonkeyPatch
+    client: Client, site: Site, kind: str, grace: timedelta, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else whoever has stolen a credential would go on with the token of the next turn."""
     monkeypatch.setattr(streams, "RECHECK_SECONDS", 3600.0)
@@ -109,7 +116,7 @@ async def test_no_token_of_the_new_key_reaches_who_came_with_the_old_one(
         assert (await anext(events)).event == "ping"
         await (attempt := await begin(client, run)).write(turnComplete={"lastSeqNum": -1})
         assert signers_of(await take(events)) == [ROOT_KEY]
-        await site.sessions.environments.rotate_root_key(ENVIRONMENT, NEW_KEY, grace=timedelta())
+        await site.sessions.environments.rotate_root_key(ENVIRONMENT, NEW_KEY, grace=grace)
         owner = site.client(NEW_KEY)
         await attrs.evolve(attempt, client=owner).write(turnComplete={"lastSeqNum": -1})
         assert signers_of(await take(events)) == []
@@ -134,6 +141,50 @@ async def test_nor_does_it_reach_who_asks_in_the_second_in_which_the_old_key_is_
     assert (await attempt.call("heartbeat")).body.get("token") is None
     assert (await client.call("PUT", "/realtime/v1/sessions/chat-1/out")).status == 401
     assert signers_of(await site.client(NEW_KEY).records("chat-1", "out")) == [NEW_KEY]
+
+
+async def test_a_key_in_its_grace_reads_on_without_tokens_of_the_new_one(
+    client: Client, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(token_issuer, "KEY_SECONDS", -1.0)
+    run = (await client.create("chat-1", task="carried out here")).body["runId"]
+    attempt = await begin(client, run)
+    await site.sessions.environments.rotate_root_key(ENVIRONMENT, NEW_KEY, grace=timedelta(hours=1))
+    owner = site.client(NEW_KEY)
+    await attrs.evolve(attempt, client=owner).write(turnComplete={"lastSeqNum": -1})
+    assert signers_of(await client.records("chat-1", "out")) == []
+    for _ in range(2):  # in the second in which it is not known yet that it will end, and when it is
+        read = await direct.call(site, "GET", direct.own_credentials(), query="?seq_num=0")
+        assert (read.status, len(read.json["records"])) == (200, 1)
+        assert PUBLIC_ACCESS_TOKEN not in str(read.json)
+        await client.call("GET", "/api/v1/sessions/chat-1")
+        monkeypatch.setattr(authenticator, "KEY_SECONDS", -1.0)
+    assert (await attempt.call("heartbeat")).body.get("token") is None
+    assert PUBLIC_ACCESS_TOKEN in str((await direct.call(site, "GET", with_key(NEW_KEY), query="?seq_num=0")).json)
+
+
+def with_key(key: str) -> direct.Credentials:
+    return direct.own_credentials(token=key)
+
+
+async def test_one_credential_that_cannot_be_looked_at_keeps_no_other_stream_from_ending(
+    client: Client, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = site.sessions.environments
+    key = await store.add_key(ENVIRONMENT, NARROW_KEY, ["read:sessions"])
+    await client.create("chat-1")
+    find = type(store).find_grant
+
+    async def broken(self: Any, shown: str) -> Any:
+        if shown == ROOT_KEY:
+            raise RuntimeError("nobody has foreseen this")
+        return await find(self, shown)
+
+    async with client.subscribe("chat-1") as (_, first), site.client(NARROW_KEY).subscribe("chat-1") as (_, second):
+        assert [(await anext(events)).event for events in (first, second)] == ["ping", "ping"]
+        monkeypatch.setattr(type(store), "find_grant", broken)
+        await store.revoke_key(ENVIRONMENT, key.id)
+        assert (await read_to_end(second)).data == DONE
 
 
 async def take(events: AsyncGenerator[Frame]) -> list[dict[str, Any]]:

@@ -63,6 +63,7 @@ async def test_one_stream_too_many_is_refused_until_another_is_over(
                 assert (answer.status, answer.body["code"]) == (429, "too_many_streams")
                 assert answer.body["limit"] == 2
                 assert answer.headers["Retry-After"] == "1"
+                assert "x-ratelimit-reset" not in answer.headers, "clients would come again then, which is too soon"
                 assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
             async with asyncio.timeout(PATIENCE):
                 while True:
@@ -198,6 +199,8 @@ async def test_long_answers_of_the_data_plane_count_as_streams(opened: Opened) -
         async with client.subscribe("chat-1"):
             answer = await call(site, "GET", own_credentials(), accept="text/event-stream")
             assert (answer.status, answer.code) == (429, "rate_limited")
+            waiting = await call(site, "GET", own_credentials(), query="?tail_offset=0&wait=60")
+            assert (waiting.status, waiting.code) == (429, "rate_limited")
             with pytest.raises(S2ServerError) as refusal:
                 await write_batches(site, 1)
             assert refusal.value.status_code == 429

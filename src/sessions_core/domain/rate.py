@@ -159,15 +159,11 @@ class Buckets:
             self._remember(bucket.key, now + debts[number], now)
         return Taken(True, buckets[0], debts[0])
 
-    def give_back(self, bucket: Bucket, now: int) -> None:
-        """Put a permit back that was not used."""
-        full_at = self._full_at.get(bucket.key)
-        if full_at is None:
-            return
-        if full_at - bucket.rate.interval > now:
-            self._full_at[bucket.key] = full_at - bucket.rate.interval
-        else:
-            del self._full_at[bucket.key]
+    def look(self, bucket: Bucket, now: int) -> Taken:
+        """Say what would become of the wish for a permit, and take none."""
+        rate = bucket.rate
+        debt = min(max(self._full_at.get(bucket.key, now) - now, 0), rate.span)
+        return Taken(debt + rate.interval <= rate.span, bucket, debt)
 
     def _remember(self, key: str, full_at: int, now: int) -> None:
         known = self._full_at

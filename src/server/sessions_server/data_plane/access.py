@@ -116,9 +116,8 @@ class Admission:
         if any(map(is_with_token, records)):
             grant = await self.admit(exchange, stream, Operation.READ, since=self._auth.monotonic())
             return hide_tokens(records) if grant.hides_tokens else records
-        if records:
-            with suppress(UnavailableError):
-                await self.admit(exchange, stream, Operation.READ)
+        with suppress(UnavailableError):
+            await self.admit(exchange, stream, Operation.READ)
         return records
 
     async def _admit_direct(self, token: DirectToken, basin: str, stream: str, operation: Operation) -> Grant:

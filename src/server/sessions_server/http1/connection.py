@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from time import monotonic
 from typing import Any, Final, cast
@@ -130,7 +131,8 @@ class Connection(web.RequestHandler, Guest):
         """Say that nothing more follows, and drop what still comes, until the client has closed or a second has passed."""
         self.close()
         if self._wire.can_write_eof():
-            self._wire.write_eof()
+            with suppress(OSError):  # the client has broken off, which nobody has noticed yet
+                self._wire.write_eof()
         await asyncio.sleep(_LINGER_SECONDS)
 
     def look(self, now: float) -> None:

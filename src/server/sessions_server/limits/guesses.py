@@ -1,10 +1,10 @@
 """Credentials that do not work, counted by the address that they came from.
 
 They belong to nobody, so there is no environment to count them for, and they are counted in this process alone: a guess must
-not cost more than its answer. An address that is over its limit is answered without looking. A look takes a permit, and gives
-it back if the credential works or the store is silent, so that also of many at once no more than the limit can be wrong;
-whoever leaves before the answer gets none back. What has worked here when it was looked at last is no guess, and comes past all
-this: so others behind the same proxy lock out nobody who is there.
+not cost more than its answer. An address that is over its limit is answered without looking. No more are looked at at a time
+than there are permits, so that also of many at once no more than the limit can be wrong. What works takes none, nor what the
+store is silent about; whoever leaves before the answer has guessed. What has worked here when it was looked at last is no
+guess, and comes past all this: so others behind the same proxy lock out nobody who is there.
 """
 
 from __future__ import annotations
@@ -96,15 +96,15 @@ class Guesses:
         try:
             yield
         except UnavailableError:
-            self._buckets.give_back(bucket, self._now())
             raise
-        else:
-            self._buckets.give_back(bucket, self._now())
+        except BaseException:
+            self._buckets.take((bucket,), self._now())
+            raise
         finally:
             looks.end()
 
     async def _begin(self, looks: _Looks, bucket: Bucket) -> None:
-        """Take a permit; while there is none, wait for a look that is under way and may give one back, but not for long."""
+        """Begin a look; while those that are under way might use up all permits, wait for one of them, but not for long."""
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await self._stand_in_the_door(looks, bucket)
@@ -113,9 +113,9 @@ class Guesses:
 
     async def _stand_in_the_door(self, looks: _Looks, bucket: Bucket) -> None:
         async with looks.door:
-            while not (taken := self._buckets.take((bucket,), self._now())).is_allowed:
+            while (found := self._buckets.look(bucket, self._now())).remaining <= looks.count:
                 if not looks.count:
-                    raise self._refusal(taken)
+                    raise self._refusal(found)
                 await looks.wait()
             looks.count += 1
 

@@ -46,8 +46,9 @@ def test_a_bucket_counts_as_one_would_by_hand(rate: Rate, waits: list[int]) -> N
     buckets, expected, now = Buckets(10), Counted(rate, NOW, Fraction(rate.burst)), NOW
     for wait in waits:
         now += wait
+        looked = buckets.look(bucket(rate), now)
         taken = buckets.take((bucket(rate),), now)
-        assert taken.is_allowed == expected.take(now)
+        assert taken.is_allowed == looked.is_allowed == expected.take(now)
         assert taken.remaining == int(expected.permits)
         missing = 1 - expected.permits % 1
         assert taken.wait == timedelta(microseconds=int(missing * rate.interval))
@@ -63,29 +64,6 @@ def test_in_no_time_are_there_more_than_its_burst_and_its_rate_allow(rate: Rate,
     for first, start in enumerate(allowed):
         for last, end in enumerate(allowed[first:], first):
             assert last - first + 1 <= rate.burst + (end - start) * rate.per_second / SECOND + 1e-9
-
-
-@given(rates, st.integers(0, 3 * SECOND), st.integers(0, 20), st.integers(0, 20))
-def test_a_permit_that_is_given_back_might_as_well_not_have_been_taken(
-    rate: Rate, wait: int, used: int, unused: int
-) -> None:
-    given_back, never_taken = Buckets(10), Buckets(10)
-    unused = min(unused, rate.burst)
-    for _ in range(min(used, rate.burst - unused)):
-        given_back.take((bucket(rate),), NOW)
-        never_taken.take((bucket(rate),), NOW)
-    for _ in range(unused):
-        assert given_back.take((bucket(rate),), NOW).is_allowed
-    for _ in range(unused):
-        given_back.give_back(bucket(rate), NOW + wait)
-    assert given_back.take((bucket(rate),), NOW + wait) == never_taken.take((bucket(rate),), NOW + wait)
-
-
-def test_what_is_full_takes_nothing_back() -> None:
-    buckets, rate = Buckets(10), Rate(10, 1)
-    buckets.give_back(bucket(rate), NOW)
-    assert buckets.take((bucket(rate),), NOW).is_allowed
-    assert not buckets.take((bucket(rate),), NOW).is_allowed
 
 
 def test_what_is_full_is_forgotten_when_others_come() -> None:
@@ -108,7 +86,7 @@ def test_one_that_is_used_stays_while_others_come_and_go() -> None:
     for number in range(100):
         buckets.take((bucket(rate, "busy"),), NOW)
         buckets.take((bucket(rate, f"{number}"),), NOW)
-    assert buckets.take((bucket(rate, "busy"),), NOW).remaining == 899
+    assert buckets.look(bucket(rate, "busy"), NOW).remaining == 900
 
 
 def test_a_clock_that_is_put_back_empties_a_bucket_at_worst() -> None:

@@ -137,7 +137,13 @@ async def test_a_key_in_its_grace_does_not_last(
     auth: Authenticator, store: InMemoryEnvironmentStore, clock: ManualClock, monotonic: Seconds
 ) -> None:
     plain, rolling = encode(claims(clock)), encode(claims(clock, rolling=True))
-    assert [await auth.lasts(each) for each in (KEY, rolling, plain, NEW_KEY, None)] == [True, True, False, False, False]
+    assert [await auth.lasts(each) for each in (KEY, rolling, plain, NEW_KEY, None)] == [
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
     await store.rotate_root_key(ONE, NEW_KEY, grace=timedelta(hours=1))
     monotonic.value += 0.1
     assert (await auth.authenticate(KEY)).lasts, "it is remembered so"

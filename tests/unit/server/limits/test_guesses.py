@@ -12,6 +12,7 @@ from multidict import CIMultiDict
 from sessions_core.domain.rate import Rate
 from sessions_core.errors import StoreUnavailableError, UnavailableError
 from sessions_core.testing import ManualClock
+from sessions_server.limits import guesses as guesses_module
 from sessions_server.limits.guesses import Guesses, network_of
 from sessions_server.observability.metrics import Metrics
 from sessions_server.problems import RateLimitedError, UnauthenticatedError
@@ -85,6 +86,30 @@ async def test_of_many_wrong_ones_at_once_no_more_are_looked_at_than_one_after_t
 async def test_many_that_work_wait_for_each_other_and_none_is_refused() -> None:
     guesses = make_guesses()
     assert await at_once(guesses, 50, None) == (["works"] * 50, 3)
+    assert [await guess(guesses) for _ in range(4)] == [True, True, True, False]
+
+
+async def test_nobody_waits_for_long_for_the_looks_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guesses_module, "PATIENCE_SECONDS", 0.05)
+    guesses, never, looked = make_guesses(), asyncio.Event(), list[int]()
+    tasks = [asyncio.create_task(look(guesses, never, None, looked)) for _ in range(5)]
+    async with asyncio.timeout(30):
+        done, waiting = await asyncio.wait(tasks[3:])
+    assert [task.result() for task in done] == ["RateLimitedError"] * 2
+    assert not waiting
+    never.set()
+    assert await asyncio.gather(*tasks[:3]) == ["works"] * 3
+
+
+async def test_a_look_that_takes_long_gives_nobody_a_second_guess() -> None:
+    clock = ManualClock()
+    guesses, answer, looked = make_guesses(clock), asyncio.Event(), list[int]()
+    tasks = [asyncio.create_task(look(guesses, answer, None, looked)) for _ in range(3)]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    clock.advance(timedelta(seconds=3))
+    answer.set()
+    await asyncio.gather(*tasks)
     assert [await guess(guesses) for _ in range(4)] == [True, True, True, False]
 
 
