@@ -141,8 +141,10 @@ async def test_a_read_goes_on_while_nobody_can_tell(
 
     async with asyncio.timeout(PATIENCE):
         shown = await given(site, "public token")
-        form = {"content_type": SESSION} if is_session else {}
-        reading = asyncio.create_task(call(site, "GET", shown, query="?tail_offset=0&count=1&wait=20", **form))
+        form = SESSION if is_session else ""
+        reading = asyncio.create_task(
+            call(site, "GET", shown, query="?tail_offset=0&count=1&wait=20", content_type=form)
+        )
         await until_open(site)
         with monkeypatch.context() as patched:
             patched.setattr(type(site.sessions.environments), "find_root_keys", silent)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Any
 
@@ -14,12 +15,14 @@ from harness import direct
 from harness.attempts import begin
 from harness.client import Client, Frame
 from harness.in_process import ENVIRONMENT, ROOT_KEY, Site, session_token
+from harness.sockets import said, sent
 from sessions_core.domain.channel import PUBLIC_ACCESS_TOKEN
 from sessions_core.domain.environment import RootKey
 from sessions_core.errors import StoreUnavailableError
 from sessions_core.services import token_issuer
 from sessions_server import streams
 from sessions_server.auth import authenticator, tokens
+from sessions_server.limits.unfinished_bytes import REQUEST_BYTES
 
 NARROW_KEY = "tr_dev_sk_" + "s" * 24
 NEW_KEY = "tr_dev_" + "n" * 24
@@ -198,6 +201,38 @@ def signers_of(records: list[dict[str, Any]]) -> list[str]:
     found = [value for record in records for name, value in record.get("headers", []) if name == PUBLIC_ACCESS_TOKEN]
     keys = (ROOT_KEY, NEW_KEY)
     return [key for token in found for key in keys if tokens.signed_claims(token, RootKey(value=key)) is not None]
+
+
+@pytest.mark.parametrize("kind", ["revoked key", "rotated key", "token of a rotated key"])
+async def test_a_body_that_ends_after_its_credential_changes_nothing(client: Client, site: Site, kind: str) -> None:
+    """Else whoever is found out could go on for as long as a body may take, with as many as he has begun."""
+    store = site.sessions.environments
+    key = await store.add_key(ENVIRONMENT, NARROW_KEY, ["write:sessions", "admin:sessions"])
+    await client.create("chat-1")
+    credential = {"revoked key": NARROW_KEY, "rotated key": ROOT_KEY}.get(kind) or session_token(site, "chat-1")
+    paths = ["/realtime/v1/sessions/chat-1/in/append", "/api/v1/sessions/chat-1/close"]
+    async with AsyncExitStack() as stack, asyncio.timeout(PATIENCE):
+        begun = [await stack.enter_async_context(sent(site, begin_body(path, credential))) for path in paths]
+        while site.server.context.limits.unfinished.held < len(begun) * REQUEST_BYTES:
+            await asyncio.sleep(0.01)
+        if kind == "revoked key":
+            await store.revoke_key(ENVIRONMENT, key.id)
+        else:
+            await store.rotate_root_key(ENVIRONMENT, NEW_KEY, grace=timedelta())
+        await asyncio.sleep(authenticator.KEY_SECONDS)  # for so long it is still believed
+        for reader, writer in begun:
+            writer.write(b"}")
+            assert (await said(reader)).status == 401
+    owner = client if kind == "revoked key" else site.client(NEW_KEY)
+    assert (await owner.call("GET", "/api/v1/sessions/chat-1")).body["closedAt"] is None
+    assert await owner.records("chat-1", "in") == []
+
+
+def begin_body(path: str, credential: str) -> bytes:
+    """Return a request without the last byte of its body."""
+    return (
+        f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {credential}\r\nContent-Length: 2\r\n\r\n{{".encode()
+    )
 
 
 async def test_a_wait_is_not_answered_when_its_credential_is_taken_back(client: Client, site: Site) -> None:

@@ -31,13 +31,15 @@ class PageEnvironment:
             NoDevelopmentEnvironmentError: There is none.
             UnavailableError: The store is silent.
         """
-        async with self._question:
-            if self._caller is None:
-                self._caller = await self._find()
-        return self._caller
+        if self._caller is not None:
+            return self._caller
+        return await self._question.ask(self._find)
 
     async def _find(self) -> Caller:
+        if self._caller is not None:
+            return self._caller
         for environment in await self._environments.list_all():
             if environment.type is EnvironmentType.DEVELOPMENT:
-                return Caller(credential=Credential.ROOT_KEY, environment=environment)
+                caller = self._caller = Caller(credential=Credential.ROOT_KEY, environment=environment)
+                return caller
         raise NoDevelopmentEnvironmentError

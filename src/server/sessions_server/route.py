@@ -232,13 +232,24 @@ class Call:
             await self.context.auth.use_up(self.caller)
 
     async def read_body(self, cap: int) -> bytes:
-        """Return the body, which counts as held until the call's share is released. See :func:`~sessions_server.bodies.read_body`."""
-        unfinished = self.context.limits.unfinished
+        """Return the body, which counts as held until the call's share is released. See :func:`~sessions_server.bodies.read_body`.
+
+        A body may take a minute to come, and who sends it may have lost the right to do so by then: so the credential is
+        looked at again, unless the body was there already.
+
+        Raises:
+            UnauthenticatedError: The caller's credential no longer works.
+        """
+        unfinished, has_come = self.context.limits.unfinished, self.request.content.is_eof()
         if self.is_of_page:
             self.share = unfinished.share_of_page()
         else:
             self.share = unfinished.share_of(self.environment_id, self.caller.counted_as)
-        return await read_body(self.request, cap, self.context.config.body_timeout, self.share)
+        body = await read_body(self.request, cap, self.context.config.body_timeout, self.share)
+        if not has_come and not self.is_of_page:
+            auth, header = self.context.auth, self.header("Authorization")
+            self.caller = auth.recall(header) or await auth.authenticate(header)
+        return body
 
     def holding_stream(self, channel: Channel | None = None) -> Held:
         """Count this request as an open stream inside the block, one of *channel* if it is about one.

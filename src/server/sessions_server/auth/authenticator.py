@@ -251,8 +251,10 @@ class Authenticator:
         return caller
 
     async def _by_key(self, header: str, key: str, since: float) -> Caller:
-        async with self._questions.about(f"key {header}"):
-            return self.recall(header, since) or await self._look_up(header, key)
+        return await self._questions.about(f"key {header}").ask(lambda: self._current_grant(header, key, since))
+
+    async def _current_grant(self, header: str, key: str, since: float) -> Caller:
+        return self.recall(header, since) or await self._look_up(header, key)
 
     async def _look_up(self, header: str, key: str) -> Caller:
         read_at = self.monotonic()
@@ -267,8 +269,9 @@ class Authenticator:
         return caller
 
     async def _ring(self, environment_id: str, since: float = -math.inf) -> _Ring:
-        async with self._questions.about(f"ring {environment_id}"):
-            return await self._current_ring(environment_id, since)
+        return await self._questions.about(f"ring {environment_id}").ask(
+            lambda: self._current_ring(environment_id, since)
+        )
 
     async def _current_ring(self, environment_id: str, since: float) -> _Ring:
         known = self._rings.get(environment_id)

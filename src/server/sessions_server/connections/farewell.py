@@ -9,7 +9,7 @@ from typing import Final, cast
 
 import attrs
 
-from sessions_server.connections.places import Leaving
+from sessions_server.connections.places import Leaving, cut
 
 _LINGER_SECONDS: Final = 1.0
 
@@ -18,18 +18,19 @@ _LINGER_SECONDS: Final = 1.0
 class Farewell(asyncio.Protocol):
     """Says a few words and closes, but hears on for a moment: what is unread when a socket closes takes the last words with it.
 
-    ``leaving`` is where it is found until it has closed.
+    ``leaving`` is where it is found until it has closed, and ``below`` what carries it, if that is not its own transport.
     """
 
     _words: Callable[[], bytes]
     _leaving: Leaving
+    _below: asyncio.Transport | None = None
     _wire: asyncio.Transport = attrs.field(init=False)
     _timer: asyncio.TimerHandle = attrs.field(init=False)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         wire = self._wire = cast(asyncio.Transport, transport)  # uvloop's is one without saying so
         self._leaving.add(self)
-        self._timer = asyncio.get_running_loop().call_later(_LINGER_SECONDS, wire.abort)
+        self._timer = asyncio.get_running_loop().call_later(_LINGER_SECONDS, self.abort)
         wire.write(self._words())
         if wire.can_write_eof():
             with suppress(OSError):  # the client has broken off, which nobody has noticed yet
@@ -43,4 +44,4 @@ class Farewell(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close at once."""
-        self._wire.abort()
+        cut(self._wire, self._below)

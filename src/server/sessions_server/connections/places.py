@@ -113,6 +113,18 @@ class Places:
         return False
 
 
+def cut(wire: Transport, below: Transport | None) -> None:
+    """Close *wire* at once, whatever has not been sent. Under TLS what is *below* can be closed in any case, the other not always."""
+    (below or wire).abort()
+
+
 def unsent(*wires: Transport | None) -> int:
     """Return how many bytes wait in *wires*; under TLS a transport does not know of those in the one below."""
-    return sum(wire.get_write_buffer_size() for wire in wires if wire is not None)
+    return sum(_unsent(wire) for wire in wires if wire is not None)
+
+
+def _unsent(wire: Transport) -> int:
+    try:
+        return wire.get_write_buffer_size()
+    except AttributeError:  # asyncio's transport for TLS has lost what it asks, having been closed by both sides
+        return 0

@@ -15,7 +15,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import RawRequestMessage
 
-from sessions_server.connections.places import Guest, Places, unsent
+from sessions_server.connections.places import Guest, Places, cut, unsent
 from sessions_server.http1.intake import Intake, refusal_of
 from sessions_server.http1.limits import Http1Limits
 from sessions_server.http1.request import Request
@@ -124,7 +124,7 @@ class Connection(web.RequestHandler, Guest):
         if unsent(self._wire, self._below):
             return False
         self._peers.discard(self)
-        self._wire.abort()
+        cut(self._wire, self._below)
         return True
 
     async def hear_out(self) -> None:
@@ -153,7 +153,7 @@ class Connection(web.RequestHandler, Guest):
                 self._wire.write(spell_out(self._refuse(RequestTimeoutError())))
                 self.force_close()
             case Step.GIVE_UP:
-                self._wire.abort()
+                cut(self._wire, self._below)
             case Step.NOTHING:
                 pass
 

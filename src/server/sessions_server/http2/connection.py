@@ -20,7 +20,7 @@ from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
 
 from sessions_server.connections.farewell import Farewell
-from sessions_server.connections.places import Guest, Places, unsent
+from sessions_server.connections.places import Guest, Places, cut, unsent
 from sessions_server.http2.budget import Budget
 from sessions_server.http2.frames import MAX_STREAM_ID, PREFACE, Frame, FrameReader, Kind, ViolationError, goaway
 from sessions_server.http2.limits import Http2Limits
@@ -105,7 +105,7 @@ class Connection(asyncio.Protocol, Guest):
         self._gone = self._loop.create_future()
         self._h2 = _open_protocol(limits)
         self._frames = FrameReader(limits.frame, limits.longest_head)
-        self._sender = Sender(self._h2, self._transport, limits, self._budget, self._streams, self._refuse)
+        self._sender = Sender(self._h2, self._transport, limits, self._budget, self._streams, self._refuse, self._cut)
         self._watch = Watch(limits, self._loop.time())
         self._timer = self._loop.call_later(self._watch.interval, self._look)
         self._peers.add(self)
@@ -304,10 +304,10 @@ class Connection(asyncio.Protocol, Guest):
             return False
         if self.is_closed or self._transport.is_closing():  # nothing more can be said
             self._peers.discard(self)
-            self._transport.abort()
+            self._cut()
             return True
         self._sender.flush(goaway(self._last_id, ErrorCodes.NO_ERROR))
-        farewell = Farewell(bytes, self._places.leaving)
+        farewell = Farewell(bytes, self._places.leaving, self._below)
         self._transport.set_protocol(farewell)
         self.connection_lost(None)
         farewell.connection_made(self._transport)
@@ -325,7 +325,10 @@ class Connection(asyncio.Protocol, Guest):
     def abort(self) -> None:
         """Close at once, whatever has not been sent."""
         self._lose_all()
-        self._transport.abort()
+        self._cut()
+
+    def _cut(self) -> None:
+        cut(self._transport, self._below)
 
     def _refuse(self, error: ViolationError) -> None:
         self._close(error.code, error.reason)
@@ -356,12 +359,12 @@ class Connection(asyncio.Protocol, Guest):
             self._linger(self._loop.time() + patience)
         else:
             self._transport.close()  # TLS stays by itself until everything is sent
-            self._timer = self._loop.call_later(_LINGER_SECONDS + patience, self._transport.abort)
+            self._timer = self._loop.call_later(_LINGER_SECONDS + patience, self._cut)
 
     def _linger(self, until: float) -> None:
         """Close once what was said is on its way and a moment has passed, or when it is *until*."""
         is_over = self._transport.get_write_buffer_size() == 0 or self._loop.time() >= until
-        then = self._transport.abort if is_over else partial(self._linger, until)
+        then = self._cut if is_over else partial(self._linger, until)
         self._timer = self._loop.call_later(_LINGER_SECONDS, then)
 
     def _look(self) -> None:

@@ -38,6 +38,7 @@ class Sender(Wire):
     _budget: Budget
     _open: Collection[int]
     _refuse: Callable[[ViolationError], None]
+    _cut: Callable[[], None]
     is_closed: bool = attrs.field(init=False, default=False)
     _loop: asyncio.AbstractEventLoop = attrs.field(init=False, factory=asyncio.get_running_loop)
     _waiting: dict[int, asyncio.Future[None]] = attrs.field(init=False, factory=dict)
@@ -114,7 +115,7 @@ class Sender(Wire):
             self._transport.write(data)
             if self._transport.get_write_buffer_size() > self._limits.backlog:
                 self.is_closed = True
-                self._transport.abort()  # it does not read, so it cannot be told
+                self._cut()  # it does not read, so it cannot be told
 
     async def _wait(self, stream_id: int) -> int:
         """Wait until it is the stream's turn; return what room there is then, perhaps none."""

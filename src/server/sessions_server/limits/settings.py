@@ -4,8 +4,9 @@ The defaults are there to keep one caller from taking everything, not to ration:
 requests a second at most, so an environment may have as much as one process can do, and one token a tenth of that. A stream
 that waits takes about 30 kB, and a request that waits for its body about half of that.
 
-A session's own tokens are counted as one, and all who follow the session may have come with them. So a token may have as many
-streams as a session, and enough requests at once for all of them to come back at the same time, as they do after a restart.
+A session's own tokens are counted as one, and all who follow the session may have come with them. So a token may have nearly as
+many streams as a session, with some left for the others there, its engine among them, and enough requests at once for all to
+come back at the same time, as they do after a restart.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class LimitSettings:
     streams: int = _most(20_000)
     streams_per_environment: int = _most(10_000)
     streams_per_session: int = _most(5_000)
-    streams_per_token: int = _most(5_000)
+    streams_per_token: int = _most(4_000)
     unfinished_bytes: int = _most(134_217_728)
     unfinished_bytes_per_environment: int = _most(67_108_864)
     unfinished_bytes_per_token: int = _most(33_554_432)

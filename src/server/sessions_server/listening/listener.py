@@ -123,11 +123,11 @@ class Listener:
     def _receive(self) -> Reception:
         return self._served if self.places.find(self.count) else self._surplus
 
-    def _refuse_http1(self, _: asyncio.Transport | None) -> Farewell:
-        return Farewell(self.http1_surplus, self.places.leaving)
+    def _refuse_http1(self, below: asyncio.Transport | None) -> Farewell:
+        return Farewell(self.http1_surplus, self.places.leaving, below)
 
-    def _refuse_http2(self, _: asyncio.Transport | None) -> Farewell:
-        return Farewell(lambda: _SURPLUS, self.places.leaving)
+    def _refuse_http2(self, below: asyncio.Transport | None) -> Farewell:
+        return Farewell(lambda: _SURPLUS, self.places.leaving, below)
 
     def _speak_http2(self, below: asyncio.Transport | None) -> Connection:
         return Connection(self._answer, self._limits, self._connections, self.places, below)

@@ -11,7 +11,7 @@ from typing import cast
 
 import attrs
 
-from sessions_server.connections.places import Guest
+from sessions_server.connections.places import Guest, cut
 from sessions_server.http2.frames import PREFACE
 from sessions_server.http2.limits import Http2Limits
 from sessions_server.listening.reception import Make, Receive, Reception
@@ -67,7 +67,7 @@ class Switch(asyncio.Protocol, Guest):
     def abort(self) -> None:
         """Close a connection that has not asked for anything yet."""
         self._leave()
-        self._transport.abort()
+        cut(self._transport, self._below)
 
     def make_place(self) -> bool:
         self.abort()

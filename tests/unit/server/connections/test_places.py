@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from unittest.mock import Mock
+
 import attrs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessions_server.connections.places import MOST_LEAVING, Guest, Leaver, Leaving, Places
+from sessions_server.connections.places import MOST_LEAVING, Guest, Leaver, Leaving, Places, cut, unsent
 
 
 @attrs.define(eq=False)
@@ -136,3 +139,20 @@ def test_so_many_are_told_to_go_and_of_more_the_first_are_cut_off() -> None:
     assert gone(visitors) == [True] + [False] * (MOST_LEAVING + 1)
     leaving.abort()
     assert gone(visitors) == [visitor is not visitors[1] for visitor in visitors]
+
+
+def test_a_wire_that_has_forgotten_what_it_had_to_send_has_nothing() -> None:
+    """Asyncio's transport of TLS is so when both sides have closed it."""
+    forgetful, other = Mock(spec=asyncio.Transport), Mock(spec=asyncio.Transport)
+    forgetful.get_write_buffer_size.side_effect = AttributeError
+    other.get_write_buffer_size.return_value = 7
+    assert unsent(forgetful, None, other) == 7
+
+
+def test_under_tls_what_is_below_is_cut() -> None:
+    wire, below = Mock(spec=asyncio.Transport), Mock(spec=asyncio.Transport)
+    cut(wire, below)
+    below.abort.assert_called_once_with()
+    wire.abort.assert_not_called()
+    cut(wire, None)
+    wire.abort.assert_called_once_with()

@@ -114,7 +114,7 @@ async def test_what_is_no_http_does_not_keep_a_place(stage: Stage) -> None:
     await stage.receive(b"no HTTP\r\n\r\n")
     assert stage.waits()
     assert stage.places.find(1)
-    stage.wire.abort.assert_called_once_with()
+    stage.below.abort.assert_called_once_with()
 
 
 @pytest.mark.parametrize("where", ["wire", "below"])
@@ -127,9 +127,9 @@ async def test_it_keeps_its_place_until_its_answer_has_been_taken(stage: Stage, 
     getattr(stage, where).get_write_buffer_size.return_value = 0
     stage.connection.look(time.monotonic())
     assert stage.waits()
-    stage.wire.abort.assert_not_called()
+    stage.below.abort.assert_not_called()
     assert stage.places.find(1)
-    stage.wire.abort.assert_called_once_with()
+    stage.below.abort.assert_called_once_with()
 
 
 async def test_being_looked_at_is_no_reason_to_wait(stage: Stage) -> None:
