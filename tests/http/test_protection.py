@@ -119,6 +119,17 @@ async def test_a_client_that_takes_its_answer_slowly_gets_all_of_it(tmp_path: Pa
                 await asyncio.sleep(0.05)  # in all, three times as long as it may take nothing
 
 
+async def test_an_idle_connection_is_not_cut_in_the_middle_of_a_head(tmp_path: Path) -> None:
+    async with served(tmp_path, idle_timeout=SOON) as site, sent(site, f"{GET}\r\n") as (reader, writer):
+        async with asyncio.timeout(PATIENCE):
+            await reader.readuntil(b'{"status":"ok"}')
+            writer.write(GET.encode())
+            await asyncio.sleep(5 * SOON.total_seconds())  # a head has ten seconds
+            writer.write(b"\r\n")
+            await reader.readuntil(b'{"status":"ok"}')
+            assert await reader.read() == b"", "and idle it ends"
+
+
 async def test_a_connection_without_requests_is_closed(tmp_path: Path) -> None:
     async with served(tmp_path, idle_timeout=SOON) as site, sent(site, f"{GET}\r\n") as (reader, _):
         assert (await said(reader)).status == 200

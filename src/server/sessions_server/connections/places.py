@@ -9,6 +9,8 @@ never a request, and no newcomer that says what it wants before so many have com
 
 from __future__ import annotations
 
+import fcntl
+import struct
 from abc import abstractmethod
 from asyncio import Transport
 from collections import OrderedDict
@@ -16,6 +18,9 @@ from typing import Final, Protocol
 
 import attrs
 
+_INT: Final = struct.Struct("i")
+_SIOCOUTQNSD: Final = 0x894B
+"""Asks how much of what was written has not been sent yet: ``linux/sockios.h``."""
 MOST_LEAVING: Final = 100
 """So many are told at a time that they have to go; of more, the first are cut off."""
 
@@ -121,6 +126,20 @@ def cut(wire: Transport, below: Transport | None) -> None:
 def unsent(*wires: Transport | None) -> int:
     """Return how many bytes wait in *wires*; under TLS a transport does not know of those in the one below."""
     return sum(_unsent(wire) for wire in wires if wire is not None)
+
+
+def is_delivered(wire: Transport, below: Transport | None) -> bool:
+    """Tell whether all that was written is on its way. What the kernel still keeps, for want of room, would be lost in a reset."""
+    if unsent(wire, below):
+        return False
+    raw = (below or wire).get_extra_info("socket")
+    if raw is None:
+        return True
+    try:
+        kept: int = _INT.unpack(fcntl.ioctl(raw.fileno(), _SIOCOUTQNSD, bytes(_INT.size)))[0]
+    except OSError:  # only Linux tells
+        return True
+    return kept == 0
 
 
 def _unsent(wire: Transport) -> int:

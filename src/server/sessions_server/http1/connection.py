@@ -15,7 +15,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import RawRequestMessage
 
-from sessions_server.connections.places import Guest, Places, cut, unsent
+from sessions_server.connections.places import Guest, Places, cut, is_delivered, unsent
 from sessions_server.http1.intake import Intake, refusal_of
 from sessions_server.http1.limits import Http1Limits
 from sessions_server.http1.request import Request
@@ -120,8 +120,14 @@ class Connection(web.RequestHandler, Guest):
             self._places.wait(self)
         return done
 
+    def _process_keepalive(self) -> None:
+        """End a connection that has been without requests for long, but not in the middle of a head: :meth:`look` gives that its time."""
+        if self._intake.since is not None:
+            self._next_keepalive_close_time = self._loop.time() + self._limits.head
+        super()._process_keepalive()
+
     def make_place(self) -> bool:
-        if unsent(self._wire, self._below):
+        if not is_delivered(self._wire, self._below):
             return False
         self._peers.discard(self)
         cut(self._wire, self._below)

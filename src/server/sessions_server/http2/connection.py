@@ -20,7 +20,7 @@ from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
 
 from sessions_server.connections.farewell import Farewell
-from sessions_server.connections.places import Guest, Places, cut, unsent
+from sessions_server.connections.places import Guest, Places, cut, is_delivered
 from sessions_server.http2.budget import Budget
 from sessions_server.http2.frames import MAX_STREAM_ID, PREFACE, Frame, FrameReader, Kind, ViolationError, goaway
 from sessions_server.http2.limits import Http2Limits
@@ -300,7 +300,7 @@ class Connection(asyncio.Protocol, Guest):
         self._close_if_done()
 
     def make_place(self) -> bool:
-        if unsent(self._transport, self._below):
+        if not is_delivered(self._transport, self._below):
             return False
         if self.is_closed or self._transport.is_closing():  # nothing more can be said
             self._peers.discard(self)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import sys
 from unittest.mock import Mock
 
 import attrs
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessions_server.connections.places import MOST_LEAVING, Guest, Leaver, Leaving, Places, cut, unsent
+from sessions_server.connections.places import MOST_LEAVING, Guest, Leaver, Leaving, Places, cut, is_delivered, unsent
+
+PATIENCE = 30
 
 
 @attrs.define(eq=False)
@@ -156,3 +161,24 @@ def test_under_tls_what_is_below_is_cut() -> None:
     wire.abort.assert_not_called()
     cut(wire, None)
     wire.abort.assert_called_once_with()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what it has not sent yet")
+def test_what_the_kernel_keeps_for_want_of_room_is_not_delivered() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening, socket.socket() as reader:
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        reader.connect(listening.getsockname())
+        writer, _ = listening.accept()
+        with writer:
+            writer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1_048_576)
+            writer.setblocking(False)
+            wire = Mock(spec=asyncio.Transport)
+            wire.get_write_buffer_size.return_value = 0
+            wire.get_extra_info.return_value = writer
+            assert is_delivered(wire, None)
+            left = writer.send(bytes(1_000_000))
+            assert not is_delivered(wire, None)
+            reader.settimeout(PATIENCE)
+            while left:
+                left -= len(reader.recv(65_536))
+            assert is_delivered(wire, None)
