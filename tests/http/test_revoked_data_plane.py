@@ -21,6 +21,7 @@ from sessions_core.domain.direct import FIRST_TENURE
 from sessions_core.errors import StoreUnavailableError
 from sessions_server import streams
 from sessions_server.auth import authenticator
+from sessions_server.data_plane import access
 
 NARROW_KEY = "tr_dev_sk_" + "s" * 24
 NEW_KEY = "tr_dev_" + "n" * 24
@@ -156,6 +157,34 @@ async def test_a_read_goes_on_while_nobody_can_tell(
     assert answer.status == 200
     assert b"news" in answer.body
     assert b"unavailable" not in answer.body
+
+
+async def test_pieces_that_come_during_a_silence_of_the_store_wait_for_it_once(
+    chat: Client, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+
+    async def silent(*_: object) -> None:
+        nonlocal looks
+        looks += 1
+        raise StoreUnavailableError
+
+    monkeypatch.setattr(streams, "RECHECK_SECONDS", 3600)
+    monkeypatch.setattr(access, "ROW_SECONDS", 3600)
+    session = await site.sessions.sessions.get(ENVIRONMENT, "chat-1")
+    async with asyncio.timeout(PATIENCE):
+        shown = await given(site, "public token")
+        reading = asyncio.create_task(
+            call(site, "GET", shown, query="?tail_offset=0&count=5&wait=20", content_type=SESSION)
+        )
+        await until_open(site)
+        monkeypatch.setattr(type(site.sessions.environments), "find_root_keys", silent)
+        for number in range(5):
+            await site.sessions.channels.append_text(session, Io.IN, f"news {number}")
+            await asyncio.sleep(0.02)
+        answer = await reading
+    assert b"news 4" in answer.body
+    assert looks == 1
 
 
 async def test_an_answer_whose_credential_is_over_waits_for_no_silent_store(

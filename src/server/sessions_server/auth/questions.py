@@ -1,58 +1,62 @@
-"""Questions that many have at once: one of them is asked, all hear the answer, and what cannot be told to one is told to nobody."""
+"""Questions that many have at once: one of them asks, and what comes of it holds for all who waited."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 from weakref import WeakValueDictionary
 
 import attrs
 
 from sessions_core.errors import UnavailableError
+from sessions_server.problems import UnauthenticatedError
 
 T = TypeVar("T")
+SHARED: Final = (UnavailableError, UnauthenticatedError)
+"""What comes of an asking for all who wait, and not for the one who asked."""
 
 
 @attrs.define(eq=False)
 class Question:
     """Lets one at a time ask, who looks first whether the one before has left an answer.
 
-    An asking goes on when whoever began it is cancelled, or strangers could make others begin from the beginning. Whoever gets no
-    answer has asked for all who waited: they are told so at once, instead of waiting for another silence each.
+    That there is no answer, or that it is a refusal, is told at once to all who waited, or a flood of them would ask one after
+    the other. An asking that has begun goes on when whoever began it is cancelled, or strangers could make others begin anew.
     """
 
     _turn: asyncio.Lock = attrs.field(init=False, factory=asyncio.Lock)
-    _failure: UnavailableError | None = attrs.field(init=False, default=None)
+    _failure: UnavailableError | UnauthenticatedError | None = attrs.field(init=False, default=None)
 
     async def ask(self, look: Callable[[], Awaitable[T]]) -> T:
         """Return what *look* finds when its turn has come.
 
         Raises:
             UnavailableError: There was no answer, or none for somebody who asked meanwhile.
+            UnauthenticatedError: The answer is a refusal, of this caller or of one who asked the same meanwhile.
         """
-        asking = asyncio.create_task(self._ask(look, self._failure))
+        known = self._failure
+        await self._turn.acquire()
+        asking = asyncio.create_task(self._ask(look, known))
         asking.add_done_callback(_hear)
         try:
-            return await asyncio.shield(asking)
+            await asyncio.wait((asking,))
+            return asking.result()
         finally:
             del asking  # a circle: what it raises leads back to this frame
 
-    async def _ask(self, look: Callable[[], Awaitable[T]], known: UnavailableError | None) -> T:
-        async with self._turn:
+    async def _ask(self, look: Callable[[], Awaitable[T]], known: Exception | None) -> T:
+        try:
             failure = self._failure
             if failure is not None and failure is not known:
-                raise _again(failure)
-            try:
-                return await look()
-            except UnavailableError as error:
-                self._failure = _again(error)
-                raise
-
-
-def _again(failure: UnavailableError) -> UnavailableError:
-    """Return the same failure without its traceback, which leads back to who remembers it."""
-    return type(failure)(failure.system)
+                raise attrs.evolve(failure)
+            return await look()
+        except SHARED as error:
+            if self._failure is known:
+                self._failure = attrs.evolve(error)  # without its traceback, which leads back to here
+            raise
+        finally:
+            self._turn.release()
 
 
 def _hear(asking: asyncio.Task[T]) -> None:

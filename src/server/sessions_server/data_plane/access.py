@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import suppress
 from time import monotonic
 from typing import Final
 
@@ -76,6 +75,7 @@ class Admission:
     _tokens: DirectTokens
     _sessions: SessionService
     _monotonic: Callable[[], float] = monotonic
+    _looks_again_at: float = attrs.field(init=False, default=-math.inf)
     _rows: BoundedDict[tuple[str, str], _Row] = attrs.field(init=False, factory=lambda: BoundedDict(REMEMBERED_ROWS))
 
     async def admit(self, exchange: Exchange, stream: str, operation: Operation, *, since: float = -math.inf) -> Grant:
@@ -116,8 +116,13 @@ class Admission:
         if any(map(is_with_token, records)):
             grant = await self.admit(exchange, stream, Operation.READ, since=self._auth.monotonic())
             return hide_tokens(records) if grant.hides_tokens else records
-        with suppress(UnavailableError):
-            await self.admit(exchange, stream, Operation.READ)
+        if self._monotonic() >= self._looks_again_at:
+            try:
+                await self.admit(exchange, stream, Operation.READ)
+            except UnavailableError:
+                self._looks_again_at = (
+                    self._monotonic() + ROW_SECONDS
+                )  # else each piece would wait for a silence of its own
         return records
 
     async def _admit_direct(self, token: DirectToken, basin: str, stream: str, operation: Operation) -> Grant:

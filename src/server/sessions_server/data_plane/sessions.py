@@ -99,7 +99,8 @@ class LongAnswers:
                 async with asyncio.timeout(None) as limit:
                     async for data in exchange.body():
                         limit.reschedule(None)  # the time that we take does not count
-                        await self._append_joined(exchange, visitor, stream, incoming.batches(data), compression, share)
+                        batches = incoming.batches(data)
+                        await self._append_joined(exchange, visitor, stream, batches, compression, share, len(data))
                         incoming.check()
                         share.hold(incoming.held)
                         limit.reschedule(incoming.due_at(len(data), clock()))
@@ -117,9 +118,11 @@ class LongAnswers:
         batches: Iterator[AppendInput],
         compression: Compression,
         share: Share,
+        held: int,
     ) -> None:
+        """Append *batches*, of a piece of which *held* bytes are held meanwhile."""
         for group in joined(batches):
-            share.keep(sum(batch.cost for batch in group))
+            share.keep(held + sum(batch.cost for batch in group))
             await self._gate.wait(visitor)
             await self._append_shielded(exchange, stream, group, compression)
 

@@ -8,6 +8,7 @@ import pytest
 
 from sessions_core.errors import StoreUnavailableError, UnavailableError
 from sessions_server.auth.questions import Questions
+from sessions_server.problems import UnauthenticatedError
 
 WAITERS = 20
 
@@ -76,6 +77,36 @@ async def test_an_asking_goes_on_when_whoever_began_it_leaves() -> None:
     with pytest.raises(UnavailableError):
         await second
     assert store.asked == 1
+
+
+async def test_who_leaves_while_waiting_asks_nobody() -> None:
+    questions, store = Questions(), SilentStore()
+    tasks = [asyncio.create_task(ask(questions, store)) for _ in range(WAITERS)]
+    await until_all_wait()
+    for task in tasks:
+        task.cancel()
+    await until_all_wait()
+    store.gives_up.set()
+    await until_all_wait()
+    assert store.asked == 1
+    with pytest.raises(UnavailableError):
+        await ask(questions, store)
+
+
+async def test_a_refusal_holds_for_all_who_waited_for_it_and_for_nobody_else() -> None:
+    questions, asked = Questions(), list[int]()
+
+    async def refuse() -> None:
+        asked.append(1)
+        await asyncio.sleep(0)
+        raise UnauthenticatedError("Invalid API key")
+
+    for _ in range(2):
+        answers = await asyncio.gather(
+            *(questions.about("key").ask(refuse) for _ in range(WAITERS)), return_exceptions=True
+        )
+        assert {(type(answer), str(answer)) for answer in answers} == {(UnauthenticatedError, "Invalid API key")}
+    assert len(asked) == 2
 
 
 async def test_any_other_error_is_only_that_of_whoever_met_it() -> None:
