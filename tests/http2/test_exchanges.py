@@ -9,7 +9,7 @@ import pytest
 
 from harness.http2 import PATIENCE, Http2Client, ResetError, connect
 from http2.conftest import OpenSite
-from sessions_server.data_plane.exchange import BodyCutError
+from sessions_server.exchange import BodyCutError
 from sessions_server.http2.limits import Http2Limits
 from sessions_server.http2.stream import Stream
 

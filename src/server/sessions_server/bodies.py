@@ -17,7 +17,7 @@ from aiohttp import web
 from aiohttp.client_exceptions import ClientPayloadError
 from aiohttp.http_exceptions import HttpProcessingError
 
-from sessions_server.data_plane.exchange import BodyCutError
+from sessions_server.exchange import BodyCutError
 from sessions_server.http1.request import Request
 from sessions_server.inflating import DEFLATE, GZIP, ZLIB, inflate
 from sessions_server.limits.unfinished_bytes import REQUEST_BYTES, Share

@@ -247,8 +247,7 @@ class Call:
             self.share = unfinished.share_of(self.environment_id, self.caller.counted_as)
         body = await read_body(self.request, cap, self.context.config.body_timeout, self.share)
         if not has_come and not self.is_of_page:
-            auth, header = self.context.auth, self.header("Authorization")
-            self.caller = auth.recall(header) or await auth.authenticate(header)
+            self.caller = await self.context.auth.authenticate(self.header("Authorization"))
         return body
 
     def holding_stream(self, channel: Channel | None = None) -> Held:

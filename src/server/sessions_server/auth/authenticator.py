@@ -143,7 +143,7 @@ class Authenticator:
         """
         return await self.authenticate(header, self.monotonic())
 
-    async def lasts(self, header: str | None) -> bool:
+    async def still_lasts(self, header: str | None) -> bool:
         """Tell whether a credential works by what the store says from now on, and :attr:`~.Caller.lasts`. Silence confirms nothing.
 
         Asked before its holder is shown a token that may be signed with the key that has just replaced the credential's own.

@@ -24,11 +24,11 @@ from sessions_core.services.session_service import SessionService
 from sessions_server.auth.authenticator import Authenticator
 from sessions_server.auth.caller import Caller
 from sessions_server.data_plane.credentials import DirectToken, DirectTokens, is_direct
-from sessions_server.data_plane.exchange import Exchange
 from sessions_server.data_plane.failures import BAD_HEADER, PERMISSION_DENIED, STREAM_NOT_FOUND, S2Error
 from sessions_server.data_plane.gate import BEARER, bearer
 from sessions_server.data_plane.names import basin_of, parse_stream, stream_of
 from sessions_server.data_plane.records import Operation
+from sessions_server.exchange import Exchange
 from sessions_server.problems import UnauthenticatedError
 from sessions_server.sse import hide_tokens, is_with_token
 
@@ -98,8 +98,7 @@ class Admission:
             if found is None:
                 raise UnauthenticatedError("The access token is invalid or has expired")
             return await self._admit_direct(found, _basin(exchange), stream, operation)
-        header = BEARER + token
-        caller = self._auth.recall(header, since) or await self._auth.authenticate(header, since)
+        caller = await self._auth.authenticate(BEARER + token, since)
         return await self._admit_caller(caller, _basin(exchange), stream, operation)
 
     async def shown(self, exchange: Exchange, stream: str, records: tuple[Record, ...]) -> tuple[Record, ...]:

@@ -7,8 +7,8 @@ from typing import Final
 
 import attrs
 
-from sessions_server.data_plane.exchange import Exchange
 from sessions_server.data_plane.failures import S2Error
+from sessions_server.exchange import Exchange
 
 JSON: Final = "application/json"
 PROTOBUF: Final = "application/protobuf"

@@ -21,7 +21,7 @@ from sessions_core.domain.rate import Taken
 from sessions_core.ports.clock import Clock
 from sessions_server.auth.authenticator import Authenticator
 from sessions_server.data_plane.credentials import DirectTokens, is_direct
-from sessions_server.data_plane.exchange import Exchange
+from sessions_server.exchange import Exchange
 from sessions_server.limits.limits import Limits
 from sessions_server.limits.streams import Held
 from sessions_server.limits.unfinished_bytes import Share

@@ -9,7 +9,7 @@ import attrs
 from aiohttp import web
 
 from sessions_server.bodies import BROKEN, ask_for_body
-from sessions_server.data_plane.exchange import BodyCutError, Exchange, Handler
+from sessions_server.exchange import BodyCutError, Exchange, Handler
 from sessions_server.http1.request import Request
 
 _UNDONE: Final = ("gzip", "deflate", "br", "zstd")

@@ -8,7 +8,7 @@ import attrs
 from multidict import CIMultiDict
 
 from sessions_server import cors
-from sessions_server.data_plane.exchange import Exchange
+from sessions_server.exchange import Exchange
 from sessions_server.observability.request_ids import REQUEST_ID
 from sessions_server.protection import protect
 

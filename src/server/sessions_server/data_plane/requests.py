@@ -15,7 +15,6 @@ from sessions_core.domain.channel import Record
 from sessions_server.bodies import collect
 from sessions_server.data_plane.answers import EVENTS, JSON, PROTOBUF, SESSION
 from sessions_server.data_plane.compression import decompress, encoding_of
-from sessions_server.data_plane.exchange import BodyCutError, Exchange
 from sessions_server.data_plane.failures import (
     BAD_FRAME,
     BAD_HEADER,
@@ -25,6 +24,7 @@ from sessions_server.data_plane.failures import (
     S2Error,
 )
 from sessions_server.data_plane.records import MAX_BYTES, MAX_RECORDS
+from sessions_server.exchange import BodyCutError, Exchange
 from sessions_server.limits.unfinished_bytes import Share
 from sessions_server.problems import BodyTooLargeError
 

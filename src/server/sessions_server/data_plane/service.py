@@ -28,7 +28,6 @@ from sessions_server.data_plane.access import Admission
 from sessions_server.data_plane.answers import JSON, PROTOBUF, Answer, refusal
 from sessions_server.data_plane.appending import Appender
 from sessions_server.data_plane.credentials import API_PATH
-from sessions_server.data_plane.exchange import Exchange
 from sessions_server.data_plane.failures import NOT_IMPLEMENTED, S2Error, failure_of, is_internal
 from sessions_server.data_plane.gate import Gate, Visitor
 from sessions_server.data_plane.json_forms import (
@@ -54,6 +53,7 @@ from sessions_server.data_plane.requests import (
     read_body,
 )
 from sessions_server.data_plane.sessions import LongAnswers
+from sessions_server.exchange import Exchange
 from sessions_server.limits.unfinished_bytes import Share
 from sessions_server.observability.logs import CLIENT_LEFT, log_request, logger
 from sessions_server.observability.request_ids import REQUEST_ID

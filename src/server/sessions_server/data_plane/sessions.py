@@ -20,7 +20,6 @@ from sessions_server.data_plane.access import Admission, Grant
 from sessions_server.data_plane.answers import EVENTS, SESSION, stream_headers
 from sessions_server.data_plane.appending import Appender, joined
 from sessions_server.data_plane.compression import Compression, accepted
-from sessions_server.data_plane.exchange import BodyCutError, Exchange
 from sessions_server.data_plane.failures import (
     BAD_FRAME,
     BAD_PROTO,
@@ -36,6 +35,7 @@ from sessions_server.data_plane.protobuf import decode_append_input, encode_appe
 from sessions_server.data_plane.reading import Encoding, Events, Frames, Reader
 from sessions_server.data_plane.records import Ack, AppendInput, Operation
 from sessions_server.data_plane.requests import Allowance, ReadQuery
+from sessions_server.exchange import BodyCutError, Exchange
 from sessions_server.limits.unfinished_bytes import Share
 from sessions_server.observability.logs import logger
 from sessions_server.streams import Streams

@@ -6,7 +6,7 @@ How this works
 
 - :mod:`~sessions_server.http2.frames` cuts the bytes into frames, and refuses those that are too large before they are there;
 - :mod:`~sessions_server.http2.budget` counts what costs a client nothing and us something, and says when it is enough;
-- :mod:`~sessions_server.http2.stream` is one request as an :class:`~sessions_server.data_plane.exchange.Exchange`, with flow
+- :mod:`~sessions_server.http2.stream` is one request as an :class:`~sessions_server.exchange.Exchange`, with flow
   control both ways;
 - :mod:`~sessions_server.http2.bridge` lets the routes of HTTP/1.1 answer such an exchange.
 """

@@ -20,7 +20,7 @@ from h2.errors import ErrorCodes
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from sessions_server.data_plane.exchange import BodyCutError
+from sessions_server.exchange import BodyCutError
 from sessions_server.http1.request import Request
 from sessions_server.http2.limits import Http2Limits
 from sessions_server.http2.stream import Stream

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 import attrs
 from h2.errors import ErrorCodes
 
-from sessions_server.data_plane.exchange import BodyCutError, Exchange
+from sessions_server.exchange import BodyCutError, Exchange
 
 Headers = Iterable[tuple[bytes, bytes]]
 _DISMISS_SECONDS: Final = 0.5

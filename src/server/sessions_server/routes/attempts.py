@@ -110,4 +110,4 @@ async def _fresh_token(call: Call, run: RunRecord) -> str | None:
     if scopes is not None and not may_grant(scopes, run_scopes(run.id, run.key)):
         return None
     token = await call.sessions.token_issuer.issue_for_run(run)
-    return token if await call.context.auth.lasts(call.header("Authorization")) else None
+    return token if await call.context.auth.still_lasts(call.header("Authorization")) else None

@@ -93,7 +93,7 @@ async def _hides_tokens(call: Call) -> bool:
 
 
 async def _lasts(call: Call) -> bool:
-    return await call.context.auth.lasts(call.header("Authorization"))
+    return await call.context.auth.still_lasts(call.header("Authorization"))
 
 
 async def subscribe(call: Call) -> web.StreamResponse:

@@ -137,7 +137,7 @@ async def test_a_key_in_its_grace_does_not_last(
     auth: Authenticator, store: InMemoryEnvironmentStore, clock: ManualClock, monotonic: Seconds
 ) -> None:
     plain, rolling = encode(claims(clock)), encode(claims(clock, rolling=True))
-    assert [await auth.lasts(each) for each in (KEY, rolling, plain, NEW_KEY, None)] == [
+    assert [await auth.still_lasts(each) for each in (KEY, rolling, plain, NEW_KEY, None)] == [
         True,
         True,
         False,
@@ -147,7 +147,7 @@ async def test_a_key_in_its_grace_does_not_last(
     await store.rotate_root_key(ONE, NEW_KEY, grace=timedelta(hours=1))
     monotonic.value += 0.1
     assert (await auth.authenticate(KEY)).lasts, "it is remembered so"
-    assert [await auth.lasts(each) for each in (KEY, NEW_KEY)] == [False, True]
+    assert [await auth.still_lasts(each) for each in (KEY, NEW_KEY)] == [False, True]
 
 
 async def test_what_a_caller_mints_ends_with_the_key_as_it_is_now(
@@ -176,7 +176,7 @@ async def test_a_silent_store_confirms_nothing(
     assert auth.recall(KEY) is not None
     with pytest.raises(StoreUnavailableError):
         await auth.confirm(KEY)
-    assert not await auth.lasts(KEY)
+    assert not await auth.still_lasts(KEY)
 
 
 async def test_what_is_known_is_not_read_again_within_a_second(
