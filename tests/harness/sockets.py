@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -76,3 +78,18 @@ def check(answer: RawAnswer, status: int, code: str) -> None:
     assert answer.headers["server"] == "sessions"
     assert answer.headers.items() >= {**PROTECTED, "cache-control": "no-store"}.items()
     assert "secret" not in answer.body.decode()
+
+
+def metric(site: Site, name: str) -> int:
+    """Read one number, without a connection."""
+    found = re.search(rf"^{name} (\S+)$", site.server.context.metrics.render().decode(), re.MULTILINE)
+    assert found is not None
+    return int(float(found[1]))
+
+
+async def until_metric(site: Site, name: str, count: int) -> None:
+    """Wait until a number is *count*."""
+    deadline = time.monotonic() + PATIENCE
+    while metric(site, name) != count:
+        assert time.monotonic() < deadline, (name, metric(site, name), count)
+        await asyncio.sleep(0.01)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
@@ -13,7 +12,19 @@ from pathlib import Path
 
 from harness.in_process import Site
 from harness.server import KEY, ServerProcess
-from harness.sockets import APPEND, AUTHORIZED, GET, PATIENCE, check, said, sent, served, until_end
+from harness.sockets import (
+    APPEND,
+    AUTHORIZED,
+    GET,
+    PATIENCE,
+    check,
+    metric,
+    said,
+    sent,
+    served,
+    until_end,
+    until_metric,
+)
 from sessions_server.connections.places import MOST_LEAVING
 
 WHOLE = f"{GET}\r\n"
@@ -41,23 +52,8 @@ async def held(site: Site, count: int, text: str = "") -> AsyncIterator[list[Hel
             if text:
                 assert (await said(opened[-1][0])).status == 200
             else:
-                await until(site, "sessions_connections", before + 1)
+                await until_metric(site, "sessions_connections", before + 1)
         yield opened
-
-
-def metric(site: Site, name: str) -> int:
-    """Read one number, without a connection."""
-    found = re.search(rf"^{name} (\S+)$", site.server.context.metrics.render().decode(), re.MULTILINE)
-    assert found is not None
-    return int(float(found[1]))
-
-
-async def until(site: Site, name: str, count: int) -> None:
-    """Wait until a number is *count*."""
-    deadline = time.monotonic() + PATIENCE
-    while metric(site, name) != count:
-        assert time.monotonic() < deadline, (name, metric(site, name), count)
-        await asyncio.sleep(0.01)
 
 
 async def ask(one: Held, text: str = WHOLE) -> int:
@@ -112,11 +108,11 @@ async def test_a_head_that_is_half_there_makes_place(tmp_path: Path) -> None:
 
 async def test_a_flood_of_silent_connections_leaves_a_newcomer_its_time(tmp_path: Path) -> None:
     async with served(tmp_path, max_connections=5) as site, held(site, 5), sent(site, HALF) as newcomer:
-        await until(site, "sessions_connections_made_place_total", 1)
+        await until_metric(site, "sessions_connections_made_place_total", 1)
         async with AsyncExitStack() as stack:
             for number in range(3):
                 await stack.enter_async_context(sent(site, ""))
-                await until(site, "sessions_connections_made_place_total", 2 + number)
+                await until_metric(site, "sessions_connections_made_place_total", 2 + number)
             assert await ask(newcomer, "st: x\r\n\r\n") == 200
 
 
@@ -136,7 +132,7 @@ async def test_requests_and_streams_are_never_closed_and_a_newcomer_is_told(tmp_
         await create(site)
         async with sent(site, SUBSCRIBE) as stream, sent(site, f"{APPEND}Content-Length: 4\r\n\r\nhe") as append:
             await until_begun(stream[0])
-            await until(site, "sessions_connections_idle", 0)
+            await until_metric(site, "sessions_connections_idle", 0)
             for number in range(3):
                 async with sent(site, WHOLE) as (reader, _):
                     answer = await said(reader)
@@ -166,7 +162,7 @@ async def test_all_who_come_at_once_are_told(tmp_path: Path) -> None:
             await until_begun(reader)
             answers = await asyncio.gather(*(site.raw(WHOLE.encode()) for _ in range(20)))
             assert [answer.status for answer in answers] == [503] * 20
-            await until(site, "sessions_connections", 1)
+            await until_metric(site, "sessions_connections", 1)
 
 
 async def test_silent_connections_without_a_place_are_few(tmp_path: Path) -> None:

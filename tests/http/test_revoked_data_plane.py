@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from urllib.parse import quote
 
+import attrs
 import pytest
 
 from harness.client import Client
@@ -74,6 +75,21 @@ async def appending(site: Site, shown: Credentials) -> AsyncGenerator[ClientStre
         yield session
 
 
+@attrs.define(eq=False)
+class Silence:
+    """A store's answer that never comes.
+
+    Attributes:
+        looks: How often it was waited for.
+    """
+
+    looks: int = 0
+
+    async def __call__(self, *_: object) -> None:
+        self.looks += 1
+        raise StoreUnavailableError
+
+
 async def until_open(site: Site) -> None:
     while not len(site.server.context.streams):
         await asyncio.sleep(0.01)
@@ -133,13 +149,7 @@ async def test_a_read_that_waits_is_refused_as_soon_as_its_credential_is_taken_b
 async def test_a_read_goes_on_while_nobody_can_tell(
     chat: Client, site: Site, monkeypatch: pytest.MonkeyPatch, is_session: bool
 ) -> None:
-    looks = 0
-
-    async def silent(*_: object) -> None:
-        nonlocal looks
-        looks += 1
-        raise StoreUnavailableError
-
+    silent = Silence()
     async with asyncio.timeout(PATIENCE):
         shown = await given(site, "public token")
         form = SESSION if is_session else ""
@@ -149,7 +159,7 @@ async def test_a_read_goes_on_while_nobody_can_tell(
         await until_open(site)
         with monkeypatch.context() as patched:
             patched.setattr(type(site.sessions.environments), "find_root_keys", silent)
-            while looks < 3:
+            while silent.looks < 3:
                 await asyncio.sleep(0.01)
             session = await site.sessions.sessions.get(ENVIRONMENT, "chat-1")
             await site.sessions.channels.append_text(session, Io.IN, "news")
@@ -162,13 +172,7 @@ async def test_a_read_goes_on_while_nobody_can_tell(
 async def test_pieces_that_come_during_a_silence_of_the_store_wait_for_it_once(
     chat: Client, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks = 0
-
-    async def silent(*_: object) -> None:
-        nonlocal looks
-        looks += 1
-        raise StoreUnavailableError
-
+    silent = Silence()
     monkeypatch.setattr(streams, "RECHECK_SECONDS", 3600)
     monkeypatch.setattr(access, "ROW_SECONDS", 3600)
     session = await site.sessions.sessions.get(ENVIRONMENT, "chat-1")
@@ -184,7 +188,7 @@ async def test_pieces_that_come_during_a_silence_of_the_store_wait_for_it_once(
             await asyncio.sleep(0.02)
         answer = await reading
     assert b"news 4" in answer.body
-    assert looks == 1
+    assert silent.looks == 1
 
 
 async def test_an_answer_whose_credential_is_over_waits_for_no_silent_store(
@@ -205,17 +209,11 @@ async def test_an_answer_whose_credential_is_over_waits_for_no_silent_store(
 async def test_an_append_session_goes_on_while_nobody_can_tell(
     chat: Client, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks = 0
-
-    async def silent(*_: object) -> None:
-        nonlocal looks
-        looks += 1
-        raise StoreUnavailableError
-
+    silent = Silence()
     async with appending(site, await given(site, "direct writer's token")) as session:
         with monkeypatch.context() as patched:
             patched.setattr(type(site.sessions.environments), "find_root_keys", silent)
-            while looks < 3:
+            while silent.looks < 3:
                 await asyncio.sleep(0.01)
         await session.send(b"", end=True)
         assert Answer(200, {}, (await session.answer()).body).frames.status is None

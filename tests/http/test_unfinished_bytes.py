@@ -20,7 +20,7 @@ from harness.direct import BASIN, SESSION, own_credentials
 from harness.http2 import ClientStream, connect
 from harness.in_process import OTHER_KEY, ROOT_KEY, RawAnswer, Site, session_token
 from harness.limits import Opened, refused
-from harness.sockets import PATIENCE, said, sent
+from harness.sockets import AUTHORIZED, GET, PATIENCE, said, sent
 from sessions_server.config import Config
 from sessions_server.data_plane.frames import encode_frame
 from sessions_server.limits.unfinished_bytes import REQUEST_BYTES, SMALL_BYTES, UnfinishedBytes
@@ -31,6 +31,7 @@ HALF_BYTES: Final = REQUEST_BYTES + len(HALF)
 """What a request counts for whose body is there but for its last byte."""
 WHOLE_BYTES: Final = HALF_BYTES + 1
 APPEND: Final = "/realtime/v1/sessions/chat-1/in/append"
+CREATE: Final = b'{"type":"chat.agent","taskIdentifier":"t","triggerConfig":{"basePayload":{}},"externalId":"chat-1"}'
 GZIP: Final = {"content_encoding": "gzip"}
 PROTOBUF: Final = "application/protobuf"
 RECORDS: Final = f"/v1/streams/{quote(own_credentials().stream, safe='')}/records"
@@ -259,7 +260,7 @@ async def test_however_a_body_ends_nothing_is_held_of_it(
 ) -> None:
     patience = timedelta(seconds=0.2) if end is be_too_slow else Config().body_timeout
     async with opened(body_timeout=patience) as site, over(site) as begin:
-        await site.client().create("chat-1")
+        assert (await site.raw_call("POST", "/api/v1/sessions", CREATE)).status == 201  # at once: nothing times it
         request = await begin_half(begin, session_token(site, "chat-1"))
         if end is not be_too_slow:
             await until_held(site, HALF_BYTES)
@@ -352,6 +353,26 @@ async def test_a_body_that_nobody_reads_is_not_kept_and_its_answer_goes_on(
         while len(site.server.context.streams) != 1:
             await asyncio.sleep(0.01)
         assert unfinished(site).held == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "end"),
+    [("/realtime/v1/sessions/chat-1/out", b"0\r\n\r\n"), (f"{RECORDS}?tail_offset=0&wait=1", b"}}")],
+    ids=["subscription", "waiting read"],
+)
+async def test_behind_a_body_that_nobody_reads_the_next_request_is_answered(
+    opened: Opened, path: str, end: bytes
+) -> None:
+    head = f"GET {path} HTTP/1.1\r\nHost: x\r\n{AUTHORIZED}\r\nS2-Basin: {BASIN}\r\nTimeout-Seconds: 1\r\n"
+    async with opened() as site:
+        assert (await site.client().create("chat-1")).status == 201
+        async with sent(site, f"{head}Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n") as (reader, writer):
+            async with asyncio.timeout(PATIENCE):
+                assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+                await reader.readuntil(end)
+            writer.write(f"4\r\nrest\r\n0\r\n\r\n{GET}\r\n".encode())
+            answer = await said(reader)
+    assert (answer.status, answer.json) == (200, {"status": "ok"})
 
 
 async def test_metrics_tell_how_much_is_held(opened: Opened, over: Over) -> None:

@@ -7,7 +7,6 @@ import re
 import socket
 import ssl
 import struct
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
@@ -19,9 +18,9 @@ import pytest
 from h2.errors import ErrorCodes
 
 from harness.http2 import PATIENCE, PREFACE, connect
-from harness.in_process import ROOT_KEY, Site, open_site
+from harness.in_process import ROOT_KEY, Site
+from harness.sockets import metric, served, until_metric
 from harness.tls import make_certificate
-from sessions_server.config import Config
 
 LONG = timedelta(minutes=5)
 AUTHORIZED = [("authorization", f"Bearer {ROOT_KEY}")]
@@ -29,28 +28,6 @@ GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 APPEND = "/realtime/v1/sessions/chat-1/in/append"
 RECORDS = "/realtime/v1/sessions/chat-1/in/records"
 CREATE = b'{"type":"chat.agent","taskIdentifier":"nobody","triggerConfig":{"basePayload":{}},"externalId":"chat-1"}'
-
-
-@asynccontextmanager
-async def served(tmp_path: Path, **settings: Any) -> AsyncIterator[Site]:
-    """Serve with other *settings* than the defaults."""
-    async with open_site("memory", tmp_path, Config(**settings)) as site:
-        yield site
-
-
-def metric(site: Site, name: str) -> int:
-    """Read one number, without a connection."""
-    found = re.search(rf"^{name} (\S+)$", site.server.context.metrics.render().decode(), re.MULTILINE)
-    assert found is not None
-    return int(float(found[1]))
-
-
-async def until(site: Site, name: str, count: int) -> None:
-    """Wait until a number is *count*."""
-    deadline = time.monotonic() + PATIENCE
-    while metric(site, name) != count:
-        assert time.monotonic() < deadline, (name, metric(site, name), count)
-        await asyncio.sleep(0.01)
 
 
 async def until_end(reader: asyncio.StreamReader) -> None:
@@ -69,7 +46,7 @@ async def test_a_connection_without_streams_is_told_to_go_and_one_with_a_stream_
             stream = busy.begin("POST", APPEND, AUTHORIZED)
             await stream.send(b"he")
             assert (await idle.call("GET", "/healthz")).status == 200
-            await until(site, "sessions_connections_idle", 1)
+            await until_metric(site, "sessions_connections_idle", 1)
             async with connect(site.port) as newcomer, asyncio.timeout(PATIENCE):
                 assert (await newcomer.call("GET", "/healthz")).status == 200
                 await idle.closed.wait()
@@ -110,7 +87,7 @@ async def test_who_has_begun_nothing_makes_place(tmp_path: Path, beginning: byte
     async with served(tmp_path, max_connections=1) as site:
         reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
         writer.write(beginning)
-        await until(site, "sessions_connections", 1)
+        await until_metric(site, "sessions_connections", 1)
         async with connect(site.port) as newcomer, asyncio.timeout(PATIENCE):
             assert (await newcomer.call("GET", "/healthz")).status == 200
             await reader.read()
@@ -177,7 +154,7 @@ async def test_who_does_not_agree_on_tls_counts_and_makes_place(tmp_path: Path) 
         silent = [await asyncio.open_connection("127.0.0.1", secure.site.port) for _ in range(2)]
         for _, writer in silent:
             stack.callback(writer.close)
-        await until(secure.site, "sessions_connections", 2)
+        await until_metric(secure.site, "sessions_connections", 2)
         async with connect(secure.site.port, tls=secure.context("h2")) as client:
             assert (await client.call("GET", "/healthz")).status == 200
             await until_end(silent[0][0])
@@ -195,7 +172,7 @@ async def test_who_does_not_agree_on_tls_counts_and_makes_place(tmp_path: Path) 
 async def test_a_handshake_that_fails_gives_its_place_back(tmp_path: Path, ends: str) -> None:
     async with secured(tmp_path) as secure:
         reader, writer = await asyncio.open_connection("127.0.0.1", secure.site.port)
-        await until(secure.site, "sessions_connections", 1)
+        await until_metric(secure.site, "sessions_connections", 1)
         if ends == "reset":
             linger = struct.pack("ii", 1, 0)
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
@@ -205,7 +182,7 @@ async def test_a_handshake_that_fails_gives_its_place_back(tmp_path: Path, ends:
             writer.write_eof()
             async with asyncio.timeout(PATIENCE):
                 await reader.read()
-        await until(secure.site, "sessions_connections", 0)
+        await until_metric(secure.site, "sessions_connections", 0)
         assert metric(secure.site, "sessions_connections_idle") == 0
         writer.close()
 
@@ -230,7 +207,7 @@ async def test_a_request_that_comes_along_with_the_end_of_the_handshake_is_answe
     async with secured(tmp_path) as secure:
         answer = await asyncio.to_thread(ask_at_once, secure.site.port, secure.context("http/1.1"))
         assert answer.endswith(b'{"status":"ok"}')
-        await until(secure.site, "sessions_connections", 0)  # one connection, which has one protocol
+        await until_metric(secure.site, "sessions_connections", 0)  # one connection, which has one protocol
         assert metric(secure.site, "sessions_connections_idle") == 0
 
 

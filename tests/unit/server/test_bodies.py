@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import hashlib
 import tracemalloc
 import zlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
@@ -22,7 +23,8 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from sessions_core.domain.ids import EnvironmentId
-from sessions_server.bodies import read_body
+from sessions_core.testing import VirtualTimeLoop
+from sessions_server.bodies import BYTES_PER_SECOND, collect, read_body, without_body
 from sessions_server.http1.request import Request
 from sessions_server.limits.settings import LimitSettings
 from sessions_server.limits.unfinished_bytes import REQUEST_BYTES, SMALL_BYTES, UnfinishedBytes
@@ -120,6 +122,14 @@ def test_a_body_is_unpacked_up_to_the_cap(encoding: str | None, pack: Any, size:
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, zlib.compress, deflate], ids=["gzip", "zlib", "deflate"])
+def test_a_body_that_packing_makes_longer_than_the_cap_is_taken(pack: Any) -> None:
+    data = hashlib.shake_256(b"x").digest(CAP)
+    packed = pack(data)
+    assert len(packed) > CAP
+    assert outcome("gzip" if pack is gzip.compress else "deflate", packed) == data
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zlib.compress, deflate], ids=["gzip", "zlib", "deflate"])
 def test_a_bomb_is_not_unpacked_before_it_is_refused(pack: Any) -> None:
     packed, encoding = pack(bytes(20_000_000)), "gzip" if pack is gzip.compress else "deflate"
     tracemalloc.start()
@@ -172,6 +182,39 @@ async def test_a_body_that_does_not_come_is_not_waited_for_for_ever() -> None:
     with pytest.raises(RequestTimeoutError), unfinished.share_of(ONE, None) as share:
         await read_body(made, CAP, timedelta(seconds=0.02), share)
     assert len(unfinished) == 0
+
+
+async def paced(pause: float, count: int) -> AsyncIterator[bytes]:
+    """Yield *count* pieces of 16 KiB, each *pause* seconds after the one before."""
+    for _ in range(count):
+        await asyncio.sleep(pause)
+        yield bytes(BYTES_PER_SECOND)
+
+
+async def collect_paced(pause: float, count: int, patience: timedelta) -> int:
+    """Return how long the body is."""
+    with make_unfinished().share_of(ONE, None) as share:
+        return len(await collect(paced(pause, count), count * BYTES_PER_SECOND, patience, share))
+
+
+def test_a_body_may_take_a_second_longer_for_each_16_kib_of_it() -> None:
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        assert runner.run(collect_paced(0.9, 20, timedelta(seconds=2))) == 20 * BYTES_PER_SECOND
+        with pytest.raises(RequestTimeoutError):
+            runner.run(collect_paced(1.2, 20, timedelta(seconds=2)))
+
+
+async def test_a_body_that_nobody_wanted_can_be_read_on_at_once_when_its_request_is_handled() -> None:
+    body = request(None).content
+
+    async def handle() -> str:
+        body.feed_data(b"dropped")
+        await asyncio.sleep(0)
+        return "handled"
+
+    assert await without_body(body.iter_any(), handle) == "handled"
+    asyncio.get_running_loop().call_soon(body.feed_data, b"next")  # once somebody waits for it, who has to be alone
+    assert await body.readany() == b"next"
 
 
 # --- what is held of bodies ---

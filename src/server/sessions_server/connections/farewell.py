@@ -11,7 +11,8 @@ import attrs
 
 from sessions_server.connections.places import Leaving, cut
 
-_LINGER_SECONDS: Final = 1.0
+LINGER_SECONDS: Final = 1.0
+"""So long what still comes is taken, and dropped, after the last words: what is unread when a socket closes takes them along."""
 
 
 @attrs.define(eq=False)
@@ -30,7 +31,7 @@ class Farewell(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         wire = self._wire = cast(asyncio.Transport, transport)  # uvloop's is one without saying so
         self._leaving.add(self)
-        self._timer = asyncio.get_running_loop().call_later(_LINGER_SECONDS, self.abort)
+        self._timer = asyncio.get_running_loop().call_later(LINGER_SECONDS, self.abort)
         wire.write(self._words())
         if wire.can_write_eof():
             with suppress(OSError):  # the client has broken off, which nobody has noticed yet

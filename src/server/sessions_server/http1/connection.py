@@ -15,6 +15,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import RawRequestMessage
 
+from sessions_server.connections.farewell import LINGER_SECONDS
 from sessions_server.connections.places import Guest, Places, cut, is_delivered, unsent
 from sessions_server.http1.intake import Intake, refusal_of
 from sessions_server.http1.limits import Http1Limits
@@ -27,7 +28,6 @@ Refuse = Callable[[HttpError], web.Response]
 _LONGEST_ROUND: Final = 1.0
 _LOOKS: Final = 4
 """So many times each is looked at within the shortest of the times that are watched."""
-_LINGER_SECONDS: Final = 1.0
 _SLICES: Final = 10
 """In so many steps a round looks at all, so that ten thousand idle connections hold up nobody."""
 
@@ -139,7 +139,7 @@ class Connection(web.RequestHandler, Guest):
         if self._wire.can_write_eof():
             with suppress(OSError):  # the client has broken off, which nobody has noticed yet
                 self._wire.write_eof()
-        await asyncio.sleep(_LINGER_SECONDS)
+        await asyncio.sleep(LINGER_SECONDS)
 
     def look(self, now: float) -> None:
         """Do what time demands. Nothing does of one that is lost."""

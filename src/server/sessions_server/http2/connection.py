@@ -19,7 +19,7 @@ from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
 
-from sessions_server.connections.farewell import Farewell
+from sessions_server.connections.farewell import LINGER_SECONDS, Farewell
 from sessions_server.connections.places import Guest, Places, cut, is_delivered
 from sessions_server.http2.budget import Budget
 from sessions_server.http2.frames import MAX_STREAM_ID, PREFACE, Frame, FrameReader, Kind, ViolationError, goaway
@@ -33,7 +33,6 @@ _FRAMES_PER_TURN: Final = 64
 """Then others have their turn, too."""
 _DEFAULT_WINDOW: Final = 65_535
 _ENCODER_TABLE: Final = 4096
-_LINGER_SECONDS: Final = 1.0
 _FAREWELL_SECONDS: Final = 30.0
 """So long a client that parts in peace may take to fetch the last of its answers."""
 _PING: Final = b"sessions"
@@ -359,13 +358,13 @@ class Connection(asyncio.Protocol, Guest):
             self._linger(self._loop.time() + patience)
         else:
             self._transport.close()  # TLS stays by itself until everything is sent
-            self._timer = self._loop.call_later(_LINGER_SECONDS + patience, self._cut)
+            self._timer = self._loop.call_later(LINGER_SECONDS + patience, self._cut)
 
     def _linger(self, until: float) -> None:
         """Close once what was said is on its way and a moment has passed, or when it is *until*."""
         is_over = self._transport.get_write_buffer_size() == 0 or self._loop.time() >= until
         then = self._cut if is_over else partial(self._linger, until)
-        self._timer = self._loop.call_later(_LINGER_SECONDS, then)
+        self._timer = self._loop.call_later(LINGER_SECONDS, then)
 
     def _look(self) -> None:
         """Do what time demands."""
