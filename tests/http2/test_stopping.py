@@ -60,7 +60,7 @@ async def test_who_reads_slowly_gets_the_end_of_the_last_answer(
     open_listener: OpenSite, monkeypatch: pytest.MonkeyPatch, who: str
 ) -> None:
     size, connections = 60_000, list[Connection]()
-    monkeypatch.setattr(Connection.__module__ + "._LINGER_SECONDS", 0.0)
+    monkeypatch.setattr(Connection.__module__ + ".LINGER_SECONDS", 0.0)
 
     async def answer(stream: Stream) -> None:
         (connection,) = connections[:] = site.listener._connections
