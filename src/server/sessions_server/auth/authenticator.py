@@ -138,7 +138,7 @@ class Authenticator:
         """Return the caller by what the store says from now on.
 
         Raises:
-            UnauthenticatedError: It does not.
+            UnauthenticatedError: The credential does not work.
             UnavailableError: The store is silent.
         """
         return await self.authenticate(header, self.monotonic())
@@ -269,15 +269,22 @@ class Authenticator:
         return caller
 
     async def _ring(self, environment_id: str, since: float = -math.inf) -> _Ring:
+        known = self._known_ring(environment_id, since)
+        if known is not None:  # as for each batch of a direct writer
+            return known
         return await self._questions.about(f"ring {environment_id}").ask(
             lambda: self._current_ring(environment_id, since)
         )
 
-    async def _current_ring(self, environment_id: str, since: float) -> _Ring:
+    def _known_ring(self, environment_id: str, since: float) -> _Ring | None:
         known = self._rings.get(environment_id)
-        read_at = self.monotonic()
-        if known is not None and max(read_at - KEY_SECONDS, since) <= known.read_at:
-            return known
+        return known if known is not None and max(self.monotonic() - KEY_SECONDS, since) <= known.read_at else None
+
+    async def _current_ring(self, environment_id: str, since: float) -> _Ring:
+        fresh = self._known_ring(environment_id, since)
+        if fresh is not None:
+            return fresh
+        known, read_at = self._rings.get(environment_id), self.monotonic()
         ring = await self._read_ring(environment_id, read_at)
         if ring.environment is None:
             return ring

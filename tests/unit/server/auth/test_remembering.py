@@ -25,6 +25,7 @@ from sessions_core.errors import StoreUnavailableError
 from sessions_core.testing import ManualClock
 from sessions_server.auth import tokens
 from sessions_server.auth.authenticator import KEY_SECONDS, Authenticator
+from sessions_server.auth.questions import Question
 from sessions_server.problems import UnauthenticatedError
 
 
@@ -199,6 +200,13 @@ async def test_many_requests_at_once_ask_the_store_once(
             tasks.start_soon(auth.authenticate, encode(claims(clock, scopes=[f"read:sessions:{number}"])))
             tasks.start_soon(auth.authenticate, OTHER_KEY)
     assert sorted(store.asked) == sorted([ONE, KEY, OTHER_KEY])
+
+
+async def test_a_ring_that_is_at_hand_is_nobodys_question(auth: Authenticator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A direct writer needs it for each batch."""
+    keys = await auth.root_keys(ONE)
+    monkeypatch.setattr(Question, "ask", None)
+    assert await auth.root_keys(ONE) is keys
 
 
 async def test_all_who_wait_for_a_silent_store_are_told_at_once(
